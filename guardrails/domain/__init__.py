@@ -1,0 +1,1 @@
+"""What is said: frozen values, standard library only, no input or output, no arrays."""

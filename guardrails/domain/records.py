@@ -1,0 +1,97 @@
+"""What the ledger says, and how a run ends."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from guardrails.domain.canonical import Json
+from guardrails.domain.findings import Check, Finding
+from guardrails.domain.requests import PolicyRef
+
+
+class RecordKind(enum.Enum):
+    """The events that are logged."""
+
+    GENERATION = "generation"
+    REFUSAL = "refusal"
+    LOSS = "loss"
+
+
+class Stage(enum.Enum):
+    """Where in the pipeline something happened."""
+
+    PROMPT = "prompt"
+    GENERATION = "generation"
+    SCREENING = "screening"
+    SIMILARITY = "similarity"
+    WATERMARK = "watermark"
+    PROVENANCE = "provenance"
+    LEDGER = "ledger"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One leaf of the log. Holds digests and salted commitments, never the prompt itself.
+
+    Attributes:
+        id: the image id (UUID text), or a fresh one for refusals.
+        created_at: RFC 3339 UTC with milliseconds.
+        commitments: field name -> SHA-256(domain || salt || value); the salts live in the erasable payload.
+        facts: what is not personal: model, seed, checks, rules that spoke, psnr ...
+    """
+
+    id: str
+    kind: RecordKind
+    created_at: str
+    policy: PolicyRef
+    mark_id: str = ""
+    manifest_id: str = ""
+    image_sha256: str = ""
+    commitments: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InclusionProof:
+    """RFC 6962 section 2.1.1 audit path.
+
+    Attributes:
+        index: of the leaf, from 0.
+        size: of the tree that the root belongs to.
+        leaf_hash, root, path: 32-byte hashes; the path runs from the leaf's sibling up.
+    """
+
+    index: int
+    size: int
+    leaf_hash: bytes
+    root: bytes
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """Proof that a record is durable; the checkpoint is a C2SP signed note over the tree that holds it."""
+
+    record_id: str
+    index: int
+    leaf_hash: bytes
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """No image left: at which stage, by which rules, with which evidence.
+
+    Attributes:
+        fault: "" for a decision by rule; the error code and message when a guard itself failed.
+    """
+
+    id: str
+    stage: Stage
+    policy: PolicyRef
+    findings: tuple[Finding, ...]
+    checks: tuple[Check, ...] = ()
+    fault: str = ""
+    receipt: Receipt | None = None

@@ -1,0 +1,60 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from guardrails.errors import StorageError
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write `data` to a temporary file beside `path`, fsync, rename, fsync the folder.
+
+    Raises:
+        StorageError: the folder cannot be written or the disk is full; nothing is left behind.
+    """
+    temporary = stage(path.parent, data, mode=mode)
+    publish(temporary, path)
+
+
+def stage(folder: Path, data: bytes, *, mode: int = 0o644) -> Path:
+    """Write `data` durably under a hidden temporary name in `folder` and return that name."""
+    temporary: str | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".staged-")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise StorageError(
+            f"cannot write in {folder}: {error.strerror or error}", hint="check that the folder is writable and has room"
+        ) from error
+    sync_folder(folder)
+    return Path(temporary)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a staged file its final name, durably."""
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StorageError(f"cannot create {path}: {error.strerror or error}", hint="choose another file") from error
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

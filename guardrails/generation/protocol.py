@@ -1,0 +1,52 @@
+"""What a generator is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from guardrails.domain.images import GenerationFacts
+from guardrails.domain.requests import PromptRequest
+from guardrails.imaging import Pixels
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (denoising steps done, denoising steps in all), over all pictures of one request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Drawn:
+    """One picture as it left the model, before any screening.
+
+    Attributes:
+        pixels: RGB uint8, height x width x 3.
+        facts: how it was made; enough to make it again.
+        own_checker_fired: the verdict of a safety checker inside the model's own pipeline: True when it fired (the
+            pixels are then its black replacement), False when it passed the picture, None when there was none. Never
+            read None as passed.
+    """
+
+    pixels: Pixels
+    facts: GenerationFacts
+    own_checker_fired: bool | None = None
+
+
+class Generator(Protocol):
+    """Turns a cleared prompt into pictures."""
+
+    def draw(self, request: PromptRequest, prompt: str, *, progress: Progress | None = None) -> list[Drawn]:
+        """Draw `request.count` pictures.
+
+        Args:
+            request: everything but the prompt: negative prompt, seed, count, steps, guidance scale, size.
+            prompt: the prompt that the policy cleared; it may be a rewritten one and replaces `request.prompt`.
+            progress: told after each denoising step; an exception raised in it stops the drawing.
+
+        Returns:
+            The pictures in seed order: the i-th was drawn with seed + i.
+
+        Raises:
+            OptionError: this model cannot do what the request asks; raised before anything is drawn.
+            GenerationError: the model ran and gave no usable picture.
+        """
+        ...

@@ -1,0 +1,69 @@
+"""Thresholds with a proven false-positive rate, and how sure that rate is.
+
+Scores rise with badness everywhere. A threshold comes from pictures that are known to be safe; its rate is then counted
+on other safe pictures and stated with a one-sided upper bound, never as a bare number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+CONFIDENCE = 0.95
+# A published threshold has this many decimals, rounded up, so that rounding never makes the rule speak more often.
+THRESHOLD_DECIMALS = 4
+
+
+def conformal_threshold(safe_scores: Sequence[float], target_rate: float) -> float | None:
+    """The split-conformal threshold: a new safe picture scores at or above it with at most `target_rate`.
+
+    The k-th smallest safe score with k = ceil((n + 1)(1 - target_rate)) is exceeded by a new, exchangeable safe score
+    with probability at most `target_rate` (Vovk et al. 2005, split conformal prediction). The result lies strictly
+    above that score, because rules speak at a score *at or above* the threshold.
+
+    Returns:
+        The threshold, or None when n is too small to promise `target_rate`.
+    """
+    rank = math.ceil((len(safe_scores) + 1) * (1 - target_rate))
+    if rank > len(safe_scores):
+        return None
+    step = 10.0**-THRESHOLD_DECIMALS
+    score = sorted(safe_scores)[rank - 1]
+    return round((math.floor(score / step) + 1) * step, THRESHOLD_DECIMALS)
+
+
+def clopper_pearson_upper(hits: int, n: int, confidence: float = CONFIDENCE) -> float:
+    """The one-sided exact upper bound of a rate after `hits` of `n` (Clopper and Pearson 1934).
+
+    It is the rate at which `hits` or fewer would be seen with probability 1 - `confidence`; found by bisection,
+    because that probability falls as the rate grows.
+    """
+    if hits >= n:
+        return 1.0
+    low, high = hits / n, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if binomial_tail(hits, n, middle) > 1 - confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def binomial_tail(hits: int, n: int, rate: float) -> float:
+    """Probability of `hits` or fewer successes in `n` trials of probability `rate`, 0 < rate < 1."""
+    log_hit, log_miss = math.log(rate), math.log1p(-rate)
+    return math.fsum(
+        math.exp(math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * log_hit + (n - i) * log_miss)
+        for i in range(hits + 1)
+    )
+
+
+def error_rate_text(*, target_rate: float, calibrated_on: int, hits: int, n: int, domain: str) -> str:
+    """The sentence that a rule carries: target, n, what was counted, its bound, and for which kind of picture."""
+    bound = clopper_pearson_upper(hits, n)
+    return (
+        f"false positives: target {target_rate:.1%} set on {calibrated_on} safe {domain}; "
+        f"{hits} of {n} other safe {domain} at or above the threshold "
+        f"({hits / n:.1%}, below {bound:.1%} with {CONFIDENCE:.0%} confidence)"
+    )

@@ -1,0 +1,66 @@
+"""Applies a policy's screen rules to checks. A score that is not known never counts as a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from guardrails.domain.findings import Check, CheckStatus, Component, Finding
+from guardrails.policy.model import ScreenRule
+
+
+def judge(checks: Iterable[Check], rules: Iterable[ScreenRule]) -> tuple[Finding, ...]:
+    """Findings of every rule that speaks, in the order of the rules.
+
+    A rule speaks with its own action when the score of its concept is at or above its threshold, and with
+    `when_unavailable` when no check of its screen produced that score: the screen did not run, failed, is not
+    installed, or knows no such concept.
+    """
+    by_screen: dict[str, list[Check]] = {}
+    for check in checks:
+        by_screen.setdefault(check.component.name, []).append(check)
+    findings: list[Finding] = []
+    for rule in rules:
+        ran = by_screen.get(rule.screen)
+        if not ran:
+            findings.append(unknown(rule, Component(name=rule.screen, version=""), "no such screen was run"))
+        for check in ran or ():
+            finding = apply(rule, check)
+            if finding is not None:
+                findings.append(finding)
+    return tuple(findings)
+
+
+def apply(rule: ScreenRule, check: Check) -> Finding | None:
+    """What one rule says about one check of its screen; None when it stays silent."""
+    if check.status is not CheckStatus.RAN:
+        return unknown(rule, check.component, f"{check.status.value}: {check.reason}")
+    score = check.scores.get(rule.concept)
+    if score is None:
+        return unknown(rule, check.component, f"the screen gave no score for {rule.concept!r}")
+    if score < rule.threshold:
+        return None
+    return Finding(
+        rule=rule.id,
+        category=rule.category,
+        action=rule.action,
+        message=rule.message,
+        detector=check.component,
+        score=score,
+        threshold=rule.threshold,
+        error_rate=rule.error_rate,
+        evidence={"status": check.status.value, "concept": rule.concept},
+    )
+
+
+def unknown(rule: ScreenRule, detector: Component, reason: str) -> Finding:
+    """The finding of a rule whose score is not known."""
+    return Finding(
+        rule=rule.id,
+        category=rule.category,
+        action=rule.when_unavailable,
+        message=f"This picture could not be checked for {rule.concept!r}.",
+        detector=detector,
+        threshold=rule.threshold,
+        error_rate=rule.error_rate,
+        evidence={"status": "unavailable", "concept": rule.concept, "reason": reason},
+    )

@@ -1,0 +1,196 @@
+"""Find what a picture resembles in a rights-bearing index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from guardrails.domain.findings import Check, CheckStatus, Component
+from guardrails.domain.images import Match, MatchState
+from guardrails.errors import IndexFormatError
+from guardrails.imaging import Pixels
+from guardrails.similarity.colours import colour_distance
+from guardrails.similarity.description import Description, describe
+from guardrails.similarity.entries import EntryTable, read_entries
+from guardrails.similarity.hashes import PDQ256, PHASH64, ImageHash
+from guardrails.similarity.index import HashIndex, Hit, open_index
+from guardrails.similarity.radii import (
+    CANDIDATE_RADIUS,
+    COMPARED_CANDIDATES,
+    CONTESTED_MARGIN,
+    joint_distance,
+    jointly_near,
+)
+from guardrails.similarity.verification import PictureSource, compare
+from guardrails.similarity.views import Kind
+
+NAME = "similarity"
+VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """The answer of one search.
+
+    Attributes:
+        matches: best first: confirmed before candidates, then by agreement, then by distance.
+        unhashable: the picture has too little detail for any hash. Then nothing was searched, which is not "no match".
+        searched: works in the index. No match means "not found among these within `radius`", nothing more.
+        radius: Hamming radius of PDQ, inclusive.
+    """
+
+    matches: tuple[Match, ...]
+    unhashable: bool
+    searched: int
+    radius: int
+
+    def check(self, component: Component, milliseconds: float) -> Check:
+        """The search as the record of a guard's run; a picture that cannot be hashed was not checked."""
+        if self.unhashable:
+            return Check(
+                component=component,
+                status=CheckStatus.UNAVAILABLE,
+                reason="unhashable: too little detail",
+                milliseconds=milliseconds,
+            )
+        states = [match.state for match in self.matches]
+        return Check(
+            component=component,
+            status=CheckStatus.RAN,
+            scores={state.value: float(states.count(state)) for state in MatchState},
+            milliseconds=milliseconds,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """One entry's nearest view: all its distances, in the orientation that PDQ found."""
+
+    entry: int
+    kind: Kind
+    pdq: int
+    phash: int
+    colour: float
+
+    @property
+    def joint(self) -> int:
+        return joint_distance(self.pdq, self.phash)
+
+    @property
+    def near(self) -> bool:
+        # The radii for confirming were calibrated on normalised views.
+        return self.kind is not Kind.FULL and jointly_near(self.pdq, self.phash, self.colour)
+
+
+class SimilarityIndex:
+    """An opened index with its entry table and, where the caller has them, the reference pictures."""
+
+    def __init__(self, index: HashIndex, entries: EntryTable, pictures: PictureSource | None = None) -> None:
+        self._index = index
+        self._entries = entries
+        self._pictures = pictures
+
+    @classmethod
+    def open(
+        cls, folder: Path, pictures: PictureSource | None = None, *, entries: Path | None = None
+    ) -> SimilarityIndex:
+        """Open an index folder.
+
+        Args:
+            pictures: gives reference pictures for comparison; without it only hashes can confirm.
+            entries: the entry table; by default `manifest.csv` beside the folder.
+
+        Raises:
+            IndexFormatError: damaged, of another format, or built from another entry table.
+        """
+        index = open_index(folder)
+        table_path = entries or folder.parent / "manifest.csv"
+        table = read_entries(table_path)
+        if table.identity != index.entries_identity:
+            raise IndexFormatError(
+                f"{folder} was not built from {table_path}", hint="build the index again from this table"
+            )
+        return cls(index, table, pictures)
+
+    @property
+    def component(self) -> Component:
+        return Component(name=NAME, version=VERSION, digest=self._index.digest)
+
+    def __len__(self) -> int:
+        """Number of works."""
+        return len(self._entries)
+
+    def find(self, pixels: Pixels) -> SearchResult:
+        """Search for the works that a picture resembles.
+
+        Args:
+            pixels: RGB, uint8, height x width x 3.
+        """
+        description = describe(pixels)
+        candidates = sorted(self._candidates(description), key=lambda candidate: (candidate.joint, candidate.entry))
+        matches = [
+            self._match(candidate, candidates, pixels if rank < COMPARED_CANDIDATES else None)
+            for rank, candidate in enumerate(candidates)
+        ]
+        return SearchResult(
+            matches=tuple(sorted(matches, key=_best_first)),
+            unhashable=not description.views,
+            searched=len(self._entries),
+            radius=CANDIDATE_RADIUS,
+        )
+
+    def _candidates(self, description: Description) -> list[_Measured]:
+        """The nearest view of every entry within the radius."""
+        nearest: dict[int, _Measured] = {}
+        for kind, view in description.views.items():
+            for hit in self._index.search(view.pdq.codes, CANDIDATE_RADIUS, kind):
+                measured = self._measure(description, kind, hit)
+                best = nearest.get(measured.entry)
+                if best is None or (not measured.near, measured.joint) < (not best.near, best.joint):
+                    nearest[measured.entry] = measured
+        return list(nearest.values())
+
+    def _measure(self, description: Description, kind: Kind, hit: Hit) -> _Measured:
+        arrays = self._index.arrays
+        entry = int(arrays.entry[hit.row])
+        stored = ImageHash(PHASH64, arrays.phash64[hit.row].tobytes())
+        return _Measured(
+            entry=entry,
+            kind=kind,
+            pdq=hit.distance,
+            phash=description.phash(kind, hit.orientation) - stored,
+            colour=colour_distance(description.colours(hit.orientation), arrays.colours[entry]),
+        )
+
+    def _match(self, candidate: _Measured, candidates: list[_Measured], pixels: Pixels | None) -> Match:
+        entry = self._entries[candidate.entry]
+        reference = None if pixels is None or self._pictures is None else self._pictures.picture(entry.id)
+        if pixels is None or reference is None:
+            agreement, confirmed = None, candidate.near and not self._contested(candidate, candidates)
+        else:
+            # Where pixels can be compared they decide, in both directions.
+            compared = compare(pixels, reference)
+            agreement, confirmed = compared.share, compared.confirms
+        return Match(
+            entry=entry.id,
+            title=entry.title,
+            rights=entry.rights,
+            state=MatchState.CONFIRMED if confirmed else MatchState.CANDIDATE,
+            distances={PDQ256: candidate.pdq, PHASH64: candidate.phash},
+            sha256=entry.sha256,
+            agreement=agreement,
+        )
+
+    def _contested(self, candidate: _Measured, candidates: list[_Measured]) -> bool:
+        """True when a work of another creator is nearly as near: then the hashes do not say whose work it is."""
+        creator = self._entries[candidate.entry].rights.creator
+        return any(
+            other.joint < candidate.joint + CONTESTED_MARGIN
+            for other in candidates
+            if self._entries[other.entry].rights.creator != creator
+        )
+
+
+def _best_first(match: Match) -> tuple[bool, float, int, str]:
+    unsure = match.state is not MatchState.CONFIRMED
+    return unsure, -(match.agreement or 0.0), match.distances[PDQ256], match.entry

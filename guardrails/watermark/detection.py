@@ -1,0 +1,231 @@
+"""The detector: from pixels to a verdict with a p-value that counts every test.
+
+1. Bring the picture to the canonical frame and whiten it.
+2. Search, cheapest first: aligned, then shifted (mode "fast"), then cropped ("standard"), then rotated ("deep").
+3. Correlate every frame of a search with all pilots of all kept epochs.
+4. When the best score is rare enough that a right check would make it present, decode it: at most three times.
+5. Stop at the first payload whose keyed check is right and whose p-value is at most 1e-6.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guardrails.domain.images import MarkReading, MarkVerdict
+from guardrails.errors import OptionError
+from guardrails.imaging import Pixels
+from guardrails.watermark.carrier import RING, Carrier, Pool
+from guardrails.watermark.coding import decode, encode
+from guardrails.watermark.frame import Plane, band_of, canonical, fold, luma, require_markable, whiten
+from guardrails.watermark.geometry import (
+    ALIGNED,
+    CROPPED,
+    ORIENTATIONS,
+    ROTATED,
+    SHIFTED,
+    Autocorrelation,
+    Lattice,
+    Search,
+    orient,
+    turned_lattices,
+    upright_lattices,
+)
+from guardrails.watermark.keys import EpochKeys
+from guardrails.watermark.payload import CHECK_BITS, Payload, known_prefix
+from guardrails.watermark.synchronisation import (
+    Band,
+    Correlation,
+    correlate_aligned,
+    correlate_all_shifts,
+    prepare,
+    ring_rms,
+    shift_back,
+)
+
+SCHEME = "org.guardrails.watermark.1"
+MODES = ("fast", "standard", "deep")
+FALSE_POSITIVE_RATE = 1e-6
+MAXIMUM_DEMODULATIONS = 3
+# A check that is right by luck: each decoded candidate is one more chance.
+CHECK_CHANCE = MAXIMUM_DEMODULATIONS * 2.0**-CHECK_BITS
+
+_SOFT_LIMIT = 2.5
+_RINGS = int(RING.max()) + 1
+# Smooths the reliability over neighbouring rings: one ring holds only about ten pilot bins.
+_RING_BANDWIDTH = 2.0
+_KERNEL = np.exp(-0.5 * ((np.arange(_RINGS)[:, None] - np.arange(_RINGS)) / _RING_BANDWIDTH) ** 2)
+
+Correlator = Callable[[Band, Pool], Correlation]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """The best pilot of one frame."""
+
+    keys: EpochKeys
+    band: Band
+    correlation: Correlation
+    turns: int
+    mirror: bool
+    lattice: Lattice | None
+
+    def geometry(self) -> dict[str, float | bool | list[int]]:
+        """For the reading: what was done to the picture, as far as the search can tell."""
+        lattice = self.lattice or Lattice(period_x=64.0, period_y=64.0)
+        return {
+            "rotation": round((lattice.angle - 90 * self.turns) % 360, 2),
+            "mirror": self.mirror,
+            "scale_x": round(lattice.period_x / 64, 4),
+            "scale_y": round(lattice.period_y / 64, 4),
+            "shift": list(self.correlation.shift),
+        }
+
+
+class Detector:
+    """Reads one picture with the keys of some epochs.
+
+    Args:
+        epochs: newest first; each one multiplies the number of tests.
+    """
+
+    def __init__(self, epochs: tuple[EpochKeys, ...]) -> None:
+        self._epochs = epochs
+        self._demodulations = 0
+        self._tests = 0
+        self._best = MarkReading(
+            verdict=MarkVerdict.NOT_DETECTED, scheme=SCHEME, p_value=1.0, z=0.0, tests=0, stage="fast"
+        )
+
+    def read(self, pixels: Pixels, mode: str) -> MarkReading:
+        """Search as far as `mode` allows.
+
+        Raises:
+            OptionError: an unknown mode.
+            WatermarkError: pixels that cannot carry a mark, see `frame.require_markable`.
+        """
+        if mode not in MODES:
+            raise OptionError(f"unknown detection mode {mode!r}", hint="use fast, standard or deep")
+        require_markable(pixels)
+        started = time.perf_counter()
+        for search, candidates in self._searches(whiten(canonical(luma(pixels))), MODES.index(mode)):
+            if self._run(search, candidates):
+                break
+        elapsed = 1000 * (time.perf_counter() - started)
+        return replace(self._best, tests=self._tests, milliseconds=round(elapsed, 2))
+
+    def read_aligned(self, pixels: Pixels) -> MarkReading:
+        """Only the cheapest search: the self-check of the embedder."""
+        whitened = whiten(canonical(luma(pixels)))
+        self._run(ALIGNED, self._candidates(whitened, None, correlate_aligned))
+        return replace(self._best, tests=self._tests)
+
+    def _searches(self, whitened: Plane, depth: int) -> Iterator[tuple[Search, Iterator[Candidate]]]:
+        """The searches of a mode, cheapest first; each one does its work only when it is asked for candidates."""
+        yield ALIGNED, self._candidates(whitened, None, correlate_aligned)
+        yield SHIFTED, self._candidates(whitened, None, correlate_all_shifts)
+        if depth == 0:
+            return
+        correlation = Autocorrelation(whitened)
+        yield CROPPED, self._by_lattice(whitened, upright_lattices(correlation))
+        if depth == 1:
+            return
+        yield ROTATED, self._by_lattice(whitened, turned_lattices(correlation))
+
+    def _by_lattice(self, whitened: Plane, lattices: list[Lattice]) -> Iterator[Candidate]:
+        for lattice in lattices:
+            yield from self._candidates(lattice.straighten(whitened), lattice, correlate_all_shifts)
+
+    def _candidates(self, frame: Plane, lattice: Lattice | None, correlate: Correlator) -> Iterator[Candidate]:
+        """The best pilot of every orientation and epoch."""
+        for turns, mirror in ORIENTATIONS:
+            band = band_of(fold(orient(frame, turns, mirror)))
+            prepared = prepare(band)
+            for keys in self._epochs:
+                best = correlate(prepared, keys.pool)
+                yield Candidate(keys=keys, band=band, correlation=best, turns=turns, mirror=mirror, lattice=lattice)
+
+    def _run(self, search: Search, candidates: Iterator[Candidate]) -> bool:
+        """Go through one search; True when the mark is present and the rest is not needed.
+
+        The p-value counts the whole search, also when it stops early.
+        """
+        self._tests += search.tests(len(self._epochs))
+        for candidate in candidates:
+            reading = self._judge(search, candidate)
+            if _rank(reading) > _rank(self._best):
+                self._best = reading
+            if self._best.verdict is MarkVerdict.PRESENT:
+                return True
+        return False
+
+    def _judge(self, search: Search, candidate: Candidate) -> MarkReading:
+        z, epochs = candidate.correlation.z, len(self._epochs)
+        p_pilot = search.p_value(z, epochs)
+        reading = MarkReading(
+            verdict=MarkVerdict.SUSPECTED if p_pilot <= FALSE_POSITIVE_RATE else MarkVerdict.NOT_DETECTED,
+            scheme=SCHEME,
+            p_value=p_pilot,
+            z=round(z, 3),
+            tests=0,
+            stage=search.stage,
+            epoch=candidate.keys.epoch if p_pilot <= FALSE_POSITIVE_RATE else None,
+            geometry=candidate.geometry(),
+        )
+        p_with_check = search.p_value(z, epochs, CHECK_CHANCE)
+        if p_with_check > FALSE_POSITIVE_RATE or self._demodulations == MAXIMUM_DEMODULATIONS:
+            return reading
+        self._demodulations += 1
+        decoded = demodulate(candidate)
+        if decoded is None:
+            return reading
+        payload, corrected = decoded
+        return replace(
+            reading,
+            verdict=MarkVerdict.PRESENT,
+            p_value=p_with_check,
+            mark_id=payload.mark_id,
+            epoch=payload.epoch,
+            flags=payload.flags,
+            corrected_bits=corrected,
+        )
+
+
+def _rank(reading: MarkReading) -> tuple[int, float, float]:
+    """Order of readings: stronger verdict, then smaller p-value, then larger score (many p-values are 1)."""
+    order = (MarkVerdict.NOT_DETECTED, MarkVerdict.SUSPECTED, MarkVerdict.PRESENT)
+    return order.index(reading.verdict), -reading.p_value, reading.z
+
+
+def demodulate(candidate: Candidate) -> tuple[Payload, int] | None:
+    """Decode the data that belongs to a found pilot.
+
+    Returns:
+        The payload and the number of coded bits that were repaired; None when the keyed check is wrong.
+    """
+    keys = candidate.keys
+    carrier = keys.pool.carriers[candidate.correlation.pilot]
+    band = shift_back(candidate.band, candidate.correlation.shift)
+    flat = (band / ring_rms(band)).astype(np.complex64)
+    soft = carrier.soft_bits(flat, _reliability(flat, carrier), _SOFT_LIMIT)
+    message = decode(soft, known_prefix(keys.epoch))
+    payload = Payload.from_bits(message, keys.check_key)
+    if payload is None:
+        return None
+    return payload, int(((soft < 0) != encode(message)).sum())
+
+
+def _reliability(flat: Band, carrier: Carrier) -> NDArray[np.float32]:
+    """Weight of every bin, from how well the pilot came through at its radius.
+
+    With signal share rho of unit power, the log-likelihood ratio of a bin is proportional to rho / (1 - rho^2).
+    """
+    agreement = (flat[carrier.pilot] * carrier.phasors.conj()).real
+    rings = RING[carrier.pilot]
+    count, total = np.bincount(rings, minlength=_RINGS), np.bincount(rings, agreement, minlength=_RINGS)
+    rho = np.clip(_KERNEL @ total / (_KERNEL @ count), 0.03, 0.95)
+    return (rho / (1 - rho**2))[RING].astype(np.float32)

@@ -1,0 +1,203 @@
+"""What may have happened to the picture's geometry, and what a search over it costs in significance.
+
+A mark is a tile repeated on a lattice, so the autocorrelation of the whitened frame has peaks at the lattice's points.
+The lattice is read from those peaks alone. That reading touches no key, so it may try thousands of scales and angles
+for nothing: only the few lattices that are then correlated with keyed pilots are tests, and all of them are counted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from guardrails.watermark.carrier import POOL, TILE
+from guardrails.watermark.frame import Plane
+
+SHIFTS = TILE * TILE
+ORIENTATIONS = tuple((turns, mirror) for mirror in (False, True) for turns in range(4))
+# Lattices that are correlated with the pilots, best first, in each of the two searches that estimate one.
+LATTICES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """One part of the detector's work.
+
+    Attributes:
+        stage: the mode that first includes it.
+        share: of the whole false-positive budget. Shares sum to 3/4; the last quarter is kept for a latent mark.
+        maps: tiles that are correlated.
+        shifts: tried in each map.
+    """
+
+    stage: str
+    share: float
+    maps: int
+    shifts: int
+
+    def tests(self, epochs: int) -> int:
+        """How many standard scores this search looks at."""
+        return self.maps * self.shifts * POOL * epochs
+
+    def p_value(self, z: float, epochs: int, chance: float = 1.0) -> float:
+        """Probability that an unmarked picture reaches `z` anywhere in this search, in units of the whole budget.
+
+        Dividing by the share makes "p <= alpha" the same decision in every stage, and the sum over stages <= alpha
+        (weighted Bonferroni).
+
+        Args:
+            chance: of a further independent event that was also seen.
+        """
+        log_p = log_survival(z) + math.log(self.tests(epochs)) + math.log(chance) - math.log(self.share)
+        return math.exp(min(0.0, log_p))
+
+
+ALIGNED = Search(stage="fast", share=1 / 8, maps=len(ORIENTATIONS), shifts=1)
+SHIFTED = Search(stage="fast", share=1 / 8, maps=len(ORIENTATIONS), shifts=SHIFTS)
+CROPPED = Search(stage="standard", share=1 / 4, maps=LATTICES * len(ORIENTATIONS), shifts=SHIFTS)
+ROTATED = Search(stage="deep", share=1 / 4, maps=LATTICES * len(ORIENTATIONS), shifts=SHIFTS)
+
+
+def log_survival(z: float) -> float:
+    """Natural logarithm of the standard normal upper tail Q(z).
+
+    Beyond z = 8, where erfc would soon underflow, the first terms of the asymptotic series
+    Q(z) = phi(z) / z * (1 - 1/z^2 + 3/z^4 - 15/z^6 ...) (Abramowitz and Stegun 26.2.12); relative error under 1e-5.
+    """
+    if z < 8:
+        return math.log(0.5 * math.erfc(z / math.sqrt(2)))
+    inverse = 1 / (z * z)
+    series = 1 - inverse + 3 * inverse**2 - 15 * inverse**3 + 105 * inverse**4
+    return -z * z / 2 - math.log(z) - 0.5 * math.log(2 * math.pi) + math.log(series)
+
+
+def orient(plane: Plane, turns: int, mirror: bool) -> Plane:
+    """Turn by `turns` * 90 degrees counter-clockwise, then mirror left to right."""
+    turned = np.rot90(plane, turns)
+    return np.ascontiguousarray(turned[:, ::-1] if mirror else turned)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lattice:
+    """Where the tiles lie in a frame.
+
+    Attributes:
+        period_x, period_y: of the tile, in units of the frame; 64 when nothing happened.
+        angle: degrees that the tile's axes are turned, clockwise as seen on the screen.
+    """
+
+    period_x: float
+    period_y: float
+    angle: float = 0.0
+
+    def straighten(self, frame: Plane) -> Plane:
+        """Resample a frame so that the tiles are upright and 64 units long again; outside is zero."""
+        height, width = frame.shape
+        cosine, sine = math.cos(math.radians(self.angle)), math.sin(math.radians(self.angle))
+        step_x, step_y = self.period_x / TILE, self.period_y / TILE
+        linear = np.array([[cosine * step_x, -sine * step_y], [sine * step_x, cosine * step_y]])
+        corners = np.linalg.inv(linear) @ np.array([[0, width, 0, width], [0, 0, height, height]])
+        origin = corners.min(axis=1)
+        columns, rows = np.ceil(corners.max(axis=1) - origin).astype(int)
+        # Pixel centres lie at half units in both frames.
+        centre = linear @ (origin + 0.5) - 0.5
+        matrix = np.hstack([linear, centre[:, None]])
+        straight: Plane = cv2.warpAffine(  # type: ignore[assignment]
+            frame, matrix, (int(columns), int(rows)), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderValue=0
+        )
+        return straight
+
+
+class Autocorrelation:
+    """Generalised autocorrelation of a whitened frame, for lags up to its size.
+
+    Args:
+        whitened: float32 of shape (height, width).
+    """
+
+    def __init__(self, whitened: Plane) -> None:
+        height, width = whitened.shape
+        self._reach = (0.8 * height, 0.8 * width)
+        shape = tuple(cv2.getOptimalDFTSize(round(1.8 * side)) for side in (height, width))
+        spectrum = np.fft.rfft2(whitened, shape)
+        # The magnitude instead of the power: it flattens what is left of the host's spectrum, and the peaks stand out.
+        lags = np.fft.irfft2(np.abs(spectrum), shape).astype(np.float32)
+        self._lags = np.fft.fftshift(lags)
+        self._centre = (shape[0] // 2, shape[1] // 2)
+
+    def strength(
+        self, period_x: NDArray[np.float32], period_y: NDArray[np.float32], angle: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Sum of the autocorrelation over the points of each lattice (2-D arrays of one shape, degrees)."""
+        cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+        total = np.zeros(period_x.shape, np.float32)
+        for along, down in _LATTICE_POINTS:
+            x = along * period_x * cosine - down * period_y * sine
+            y = along * period_x * sine + down * period_y * cosine
+            inside = (np.abs(y) < self._reach[0]) & (np.abs(x) < self._reach[1])
+            value = cv2.remap(
+                self._lags,
+                (x + self._centre[1]).astype(np.float32),
+                (y + self._centre[0]).astype(np.float32),
+                cv2.INTER_LINEAR,
+            )
+            total += np.where(inside, value, 0)
+        return total
+
+
+# Half of the points within three periods (the autocorrelation is even), the origin left out.
+_LATTICE_POINTS = tuple(
+    (along, down) for along in range(-3, 4) for down in range(4) if (down > 0 or along > 0) and along**2 + down**2 <= 9
+)
+# Periods from a 10 % frame around the picture (64 / 1.2 = 53) to half of the area lost and one axis squeezed to .8
+# (64 / .707 / .8 = 113), with some room.
+_PERIODS = np.arange(50.0, 126.0, 0.4, dtype=np.float32)
+_ANGLES = np.arange(-12.5, 12.6, 0.25, dtype=np.float32)
+_SEPARATION = 4
+
+
+def upright_lattices(correlation: Autocorrelation) -> list[Lattice]:
+    """The likeliest lattices of a picture that was cropped, framed or squeezed; best first."""
+    period_y, period_x = np.meshgrid(_PERIODS, _PERIODS, indexing="ij")
+    score = correlation.strength(period_x, period_y, np.zeros_like(period_x))
+    found = []
+    for row, column in _peaks(score, LATTICES):
+        y, x = _fine(_PERIODS[row], 0.4), _fine(_PERIODS[column], 0.4)
+        fine_y, fine_x = np.meshgrid(y, x, indexing="ij")
+        best = correlation.strength(fine_x, fine_y, np.zeros_like(fine_x)).argmax()
+        found.append(Lattice(period_x=float(fine_x.flat[best]), period_y=float(fine_y.flat[best])))
+    return found
+
+
+def turned_lattices(correlation: Autocorrelation) -> list[Lattice]:
+    """The likeliest lattices of a picture that was rotated by up to 12 degrees and perhaps cropped; best first."""
+    angle, period = np.meshgrid(_ANGLES, _PERIODS, indexing="ij")
+    score = correlation.strength(period, period, angle)
+    found = []
+    for row, column in _peaks(score, LATTICES):
+        angles, periods = _fine(_ANGLES[row], 0.25), _fine(_PERIODS[column], 0.4)
+        fine_angle, fine_period = np.meshgrid(angles, periods, indexing="ij")
+        best = correlation.strength(fine_period, fine_period, fine_angle).argmax()
+        size = float(fine_period.flat[best])
+        found.append(Lattice(period_x=size, period_y=size, angle=float(fine_angle.flat[best])))
+    return found
+
+
+def _fine(centre: float, step: float) -> NDArray[np.float32]:
+    return np.linspace(centre - 1.5 * step, centre + 1.5 * step, 25, dtype=np.float32)
+
+
+def _peaks(score: NDArray[np.float32], count: int) -> list[tuple[int, int]]:
+    """The highest points of a map that are not neighbours of a higher one taken before."""
+    left = score.copy()
+    peaks = []
+    for _ in range(count):
+        row, column = divmod(int(left.argmax()), left.shape[1])
+        peaks.append((row, column))
+        rows = slice(max(row - _SEPARATION, 0), row + _SEPARATION + 1)
+        left[rows, max(column - _SEPARATION, 0) : column + _SEPARATION + 1] = -np.inf
+    return peaks

@@ -1,0 +1,84 @@
+"""Correlate a folded tile with the pool of pilots: which pilot, at which shift, how sure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guardrails.watermark.carrier import FLAT_INDEX, KX, KY, RADIUS, RING, TILE, Pool
+
+Band = NDArray[np.complex64]
+
+# A bin louder than this many medians is host structure; its magnitude is clipped.
+_LOUDEST = 2.0
+# Marks have more of their power at low radii, and codecs leave more of it there.
+_TILT_RADIUS, _TILT = 6.0, 0.35
+
+_WEIGHTS = (np.maximum(RADIUS, _TILT_RADIUS) ** -_TILT).astype(np.float32)
+_RING_COUNTS = np.maximum(np.bincount(RING), 1)
+# Keeps a perfectly flat picture, whose spectrum is zero, from dividing by zero.
+_TINY = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correlation:
+    """The best shift of one pilot.
+
+    Attributes:
+        z: standard score; for a fixed shift of an unmarked image it has mean 0 and variance 1 over the draw of the
+            key, whatever the image is, because the pilot's phases are uniform and independent of the image.
+        shift: rows and columns in units of the tile, 0..63.
+    """
+
+    pilot: int
+    z: float
+    shift: tuple[int, int]
+
+
+def ring_rms(band: Band) -> NDArray[np.float32]:
+    """Root mean square of the band over rings of one unit of radius, spread back to the bins: shape (BINS,)."""
+    power = np.bincount(RING, np.abs(band) ** 2) / _RING_COUNTS
+    rms: NDArray[np.float32] = np.sqrt(power + _TINY).astype(np.float32)[RING]
+    return rms
+
+
+def prepare(band: Band) -> Band:
+    """Clip loud bins and weight the radii; touches no key, so the null distribution stays exact."""
+    level = ring_rms(band)
+    flat = band / level
+    magnitude = np.abs(flat)
+    limit = _LOUDEST * np.median(magnitude)
+    clipped: Band = flat * np.minimum(1, limit / (magnitude + _TINY)) * _WEIGHTS
+    return clipped.astype(np.complex64)
+
+
+def correlate_aligned(prepared: Band, pool: Pool) -> Correlation:
+    """The best pilot at shift 0, the place of a mark in a picture that was not cropped."""
+    products = prepared[pool.pilots] * pool.conjugates
+    spread = np.sqrt((np.abs(products) ** 2).sum(axis=1) / 2 + _TINY)
+    scores = products.real.sum(axis=1) / spread
+    pilot = int(scores.argmax())
+    return Correlation(pilot=pilot, z=float(scores[pilot]), shift=(0, 0))
+
+
+def correlate_all_shifts(prepared: Band, pool: Pool) -> Correlation:
+    """The best pilot over all 4,096 shifts, in one batched inverse transform."""
+    products = prepared[pool.pilots] * pool.conjugates
+    count = len(pool.carriers)
+    spectra = np.zeros((count, TILE * (TILE // 2 + 1)), np.complex64)
+    np.put_along_axis(spectra, FLAT_INDEX[pool.pilots], products, axis=1)
+    maps = np.fft.irfft2(spectra.reshape(count, TILE, TILE // 2 + 1), s=(TILE, TILE)).reshape(count, TILE * TILE)
+    spread = np.sqrt(2 * (np.abs(products) ** 2).sum(axis=1) + _TINY) / TILE**2
+    scores = maps.max(axis=1) / spread
+    pilot = int(scores.argmax())
+    row, column = divmod(int(maps[pilot].argmax()), TILE)
+    return Correlation(pilot=pilot, z=float(scores[pilot]), shift=(row, column))
+
+
+def shift_back(band: Band, shift: tuple[int, int]) -> Band:
+    """Undo a shift found by `correlate_all_shifts`."""
+    rows, columns = shift
+    turned: Band = band * np.exp(2j * np.pi * (KY * rows + KX * columns) / TILE)
+    return turned.astype(np.complex64)

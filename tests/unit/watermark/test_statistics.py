@@ -1,0 +1,95 @@
+"""The p-value must be honest: never too small on pictures without a mark of this key."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from guardrails.domain.images import MarkVerdict
+from guardrails.imaging import Pixels
+from guardrails.watermark.carrier import make_pool
+from guardrails.watermark.frame import band_of, canonical, fold, luma, whiten
+from guardrails.watermark.geometry import ALIGNED, CROPPED, ROTATED, SHIFTED, log_survival
+from guardrails.watermark.keys import Keyring
+from guardrails.watermark.scheme import PixelMark
+from guardrails.watermark.synchronisation import Band, correlate_aligned, correlate_all_shifts, prepare
+
+KEYS = [bytes([n]) * 32 for n in range(1, 9)]
+
+
+def prepared(pixels: Pixels) -> Band:
+    return prepare(band_of(fold(whiten(canonical(luma(pixels))))))
+
+
+def periodic(period: int) -> Pixels:
+    """A grid: the host that most resembles a tile repeated over the picture."""
+    picture = np.full((256, 256, 3), 200, np.uint8)
+    picture[::period] = picture[:, ::period] = 40
+    return picture
+
+
+@pytest.fixture(scope="module")
+def unmarked(pictures: list[Pixels]) -> list[Band]:
+    return [prepared(picture) for picture in [*pictures, periodic(64), periodic(16)]]
+
+
+@pytest.mark.parametrize("z", [-3.0, 0.0, 2.0, 7.9, 8.0, 8.1, 12.0, 37.0, 60.0])
+def test_log_survival_agrees_with_scipy(z: float) -> None:
+    assert log_survival(z) == pytest.approx(norm.logsf(z), rel=1e-6)
+
+
+def test_a_p_value_beyond_the_range_of_erfc_is_not_zero_before_doubles_are() -> None:
+    assert 0 < SHIFTED.p_value(37.0, 1) < 1e-290
+
+
+def test_every_test_is_counted_and_the_shares_fit_the_budget() -> None:
+    searches = (ALIGNED, SHIFTED, CROPPED, ROTATED)
+    assert sum(search.share for search in searches) == 0.75
+    assert ALIGNED.tests(epochs=1) == 8 * 64
+    assert SHIFTED.tests(epochs=2) == 8 * 64 * 4096 * 2
+    for search in searches:
+        z = -norm.ppf(1e-6 * search.share / search.tests(1))
+        assert search.p_value(z, 1) == pytest.approx(1e-6, rel=1e-3)
+
+
+def test_scores_of_unmarked_pictures_are_standard_over_the_draw_of_the_key(unmarked: list[Band]) -> None:
+    scores = np.array(
+        [
+            correlate_aligned(band, make_pool((carrier,))).z
+            for key in KEYS
+            for carrier in Keyring(key).keys(0).pool.carriers
+            for band in unmarked
+        ]
+    )
+    assert abs(scores.mean()) < 4 / math.sqrt(len(scores))
+    assert scores.std() == pytest.approx(1, abs=0.05)
+    for z in (1.0, 2.0, 3.0):
+        expected = norm.sf(z)
+        tolerance = 4 * math.sqrt(expected / len(scores))
+        assert np.mean(scores > z) < expected + tolerance
+
+
+def test_p_values_over_all_shifts_are_conservative(unmarked: list[Band]) -> None:
+    p_values = np.array(
+        [
+            4096 * math.exp(log_survival(correlate_all_shifts(band, make_pool((carrier,))).z))
+            for key in KEYS[:4]
+            for carrier in Keyring(key).keys(0).pool.carriers
+            for band in unmarked
+        ]
+    )
+    for level in (0.1, 0.01):
+        assert np.mean(p_values < level) <= level + 3 * math.sqrt(level / len(p_values))
+
+
+def test_pictures_without_a_mark_are_not_detected_in_any_mode(mark: PixelMark, pictures: list[Pixels]) -> None:
+    for picture in [*pictures[1:4], periodic(64), np.full((200, 300, 3), 255, np.uint8)]:
+        reading = mark.detect(picture, "deep")
+        assert reading.verdict is MarkVerdict.NOT_DETECTED
+        assert reading.p_value > 1e-3
+        assert reading.mark_id == ""
+        assert reading.z > 0
+        assert reading.tests == sum(search.tests(1) for search in (ALIGNED, SHIFTED, CROPPED, ROTATED))
