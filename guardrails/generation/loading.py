@@ -92,30 +92,25 @@ def _load_folder(folder: Path, weights_dtype: Any) -> Any:
 def _fetch(model: str, revision: str | None) -> Path:
     """The folder of a hub model: downloaded, or from the cache when the hub cannot be reached."""
     import diffusers
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        HTTPError,  # type: ignore[attr-defined]  # of whichever HTTP library the hub client is built on
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import HfApi, errors
 
+    http_error = errors.HTTPError  # type: ignore[attr-defined]  # of whichever HTTP library the hub client is built on
     reachable = True
     try:
         # One short question first: the download itself would retry for minutes.
         HfApi().model_info(model, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise ModelUnavailable(
             f"the hub has no model {_label(model, revision)} that you may read",
             hint="check the spelling; for a private or gated model, log in and accept its terms on the hub",
         ) from error
-    except (HTTPError, OfflineModeIsEnabled, OSError):
+    except (http_error, OSError):
         reachable = False
     try:
         folder = diffusers.DiffusionPipeline.download(
             model, revision=revision, use_safetensors=True, trust_remote_code=False, local_files_only=not reachable
         )
-    except (HTTPError, OSError, ValueError) as error:
+    except (http_error, OSError, ValueError) as error:
         where = "could not be downloaded" if reachable else "is not in the local cache, and the hub cannot be reached"
         raise ModelUnavailable(
             f"model {_label(model, revision)} {where}: {_first_line(error)}",

@@ -1,0 +1,41 @@
+"""C2PA manifests: what a finished picture says about its origin, signed, and what a file from anywhere proves.
+
+::
+
+    manifest.py      facts about one picture -> the manifest definition (ManifestSpec)
+    signer.py        bytes + ManifestSpec -> signed bytes, in memory, verified (Signer)
+    verifier.py      any bytes -> ManifestVerdict, as a numbered list of rules (Verifier)
+    ancestry.py      the pictures that a picture was made from, and what is wrong with them
+    declarations.py  what a manifest says: model, policy, watermark id; foreign manifests included
+    certificates.py  development keys, and keys from PEM files
+    diagnosis.py     why a certificate chain can or cannot sign (doctor)
+    trust.py         whose signatures count (TrustStore)
+    iscc.py          the perceptual fingerprint that is bound into the manifest
+    backend.py       the only file that imports the C2PA SDK
+
+Importing this package does not load the SDK; the first signature or verification does. Nothing here opens a network
+connection.
+"""
+
+from __future__ import annotations
+
+from guardrails.provenance.certificates import create_dev_chain, rotate_dev_leaf
+from guardrails.provenance.diagnosis import Diagnosis, doctor
+from guardrails.provenance.iscc import image_code
+from guardrails.provenance.manifest import ManifestSpec
+from guardrails.provenance.signer import Signed, Signer
+from guardrails.provenance.trust import TrustStore
+from guardrails.provenance.verifier import Verifier
+
+__all__ = [
+    "Diagnosis",
+    "ManifestSpec",
+    "Signed",
+    "Signer",
+    "TrustStore",
+    "Verifier",
+    "create_dev_chain",
+    "doctor",
+    "image_code",
+    "rotate_dev_leaf",
+]

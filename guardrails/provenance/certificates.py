@@ -6,8 +6,8 @@ A development folder looks like this; `c2pa` appears whole or not at all::
     c2pa/intermediate.pem   key and certificate, mode 0600: issues the next leaf
     c2pa/signing.pem        key, leaf certificate and intermediate certificate, mode 0600: what signs
 
-The certificate profile is that of the C2PA Technical Specification, section "Digital Signatures", plus what c2pa-rs asks
-for beyond it; `diagnosis.doctor` holds the rules one by one.
+The certificate profile is that of the C2PA Technical Specification, section "Digital Signatures", plus what c2pa-rs
+asks for beyond it; `diagnosis.doctor` holds the rules one by one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TypeAlias
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
@@ -55,16 +55,31 @@ class SigningKey:
     Attributes:
         chain_pem: leaf first, then intermediates, no root.
         key_pem: PKCS#8 without password; never shown.
+        algorithm: as C2PA names it, see `algorithm_of`.
         source: the file the key came from, for messages.
     """
 
     chain_pem: bytes
     key_pem: bytes = field(repr=False)
+    algorithm: str
     source: str
 
     @property
     def leaf(self) -> x509.Certificate:
         return x509.load_pem_x509_certificate(self.chain_pem)
+
+
+def algorithm_of(key: PrivateKeyTypes) -> str:
+    """The C2PA signature algorithm of a key: "es256", "es384", "es512", "ed25519" or "ps256"; "" for other keys."""
+    match key:
+        case ec.EllipticCurvePrivateKey():
+            return {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}.get(key.curve.name, "")
+        case ed25519.Ed25519PrivateKey():
+            return "ed25519"
+        case rsa.RSAPrivateKey():
+            return "ps256"
+        case _:
+            return ""
 
 
 def create_dev_chain(folder: Path, *, now: datetime) -> None:
@@ -104,9 +119,10 @@ def rotate_dev_leaf(folder: Path, *, now: datetime) -> None:
     path = folder / KEY_FOLDER / INTERMEDIATE_FILE
     data = _read_secret(path)
     key, certificate = _parse_key(data, path, None), _parse_certificates(data, path)[0]
-    if certificate.not_valid_after_utc < now + _LEAF_LIFETIME or not isinstance(key, ec.EllipticCurvePrivateKey):
+    end = certificate.not_valid_after_utc
+    if end < now + _LEAF_LIFETIME or not isinstance(key, ec.EllipticCurvePrivateKey):
         raise KeyMaterialError(
-            f"{path} can issue no leaf of {_LEAF_LIFETIME.days} days: it ends {certificate.not_valid_after_utc:%Y-%m-%d}",
+            f"{path} can issue no leaf of {_LEAF_LIFETIME.days} days: it ends on {end:%Y-%m-%d}",
             hint="move the folder away and run `guardrails keys init`; keep its root.pem to verify older files",
         )
     _write_leaf(folder / KEY_FOLDER, (key, certificate), now)
@@ -263,7 +279,7 @@ def _key_usage(
 
 def _to_signing_key(chain: list[x509.Certificate], key: PrivateKeyTypes, path: Path) -> SigningKey:
     chain_pem = b"".join(_certificate_pem(certificate) for certificate in chain)
-    return SigningKey(chain_pem=chain_pem, key_pem=_key_pem(key), source=str(path))
+    return SigningKey(chain_pem=chain_pem, key_pem=_key_pem(key), algorithm=algorithm_of(key), source=str(path))
 
 
 def _certificate_pem(certificate: x509.Certificate) -> bytes:

@@ -14,9 +14,10 @@ COMPARED_CANDIDATES = 16
 # Where they are not, one view must be near by both hashes and by colour ...
 CONFIRMED_PDQ = 40
 CONFIRMED_PHASH = 10
-CONFIRMED_COLOUR = 15.0
+CONFIRMED_COLOUR = 8.0
 # ... and no work of another creator may be nearly as near: arrows, hearts and clock faces look alike in every set.
 CONTESTED_MARGIN = 24
+CONTESTED_SHARE = 0.1
 _PHASH_WEIGHT = 3
 
 ERROR_RATE_HASHES = "TODO"

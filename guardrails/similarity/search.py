@@ -18,10 +18,11 @@ from guardrails.similarity.radii import (
     CANDIDATE_RADIUS,
     COMPARED_CANDIDATES,
     CONTESTED_MARGIN,
+    CONTESTED_SHARE,
     joint_distance,
     jointly_near,
 )
-from guardrails.similarity.verification import PictureSource, compare
+from guardrails.similarity.verification import Agreement, PictureSource, compare
 from guardrails.similarity.views import Kind
 
 NAME = "similarity"
@@ -128,10 +129,8 @@ class SimilarityIndex:
         """
         description = describe(pixels)
         candidates = sorted(self._candidates(description), key=lambda candidate: (candidate.joint, candidate.entry))
-        matches = [
-            self._match(candidate, candidates, pixels if rank < COMPARED_CANDIDATES else None)
-            for rank, candidate in enumerate(candidates)
-        ]
+        agreements = self._compare(pixels, candidates[:COMPARED_CANDIDATES])
+        matches = [self._match(candidate, candidates, agreements) for candidate in candidates]
         return SearchResult(
             matches=tuple(sorted(matches, key=_best_first)),
             unhashable=not description.views,
@@ -162,15 +161,23 @@ class SimilarityIndex:
             colour=colour_distance(description.colours(hit.orientation), arrays.colours[entry]),
         )
 
-    def _match(self, candidate: _Measured, candidates: list[_Measured], pixels: Pixels | None) -> Match:
-        entry = self._entries[candidate.entry]
-        reference = None if pixels is None or self._pictures is None else self._pictures.picture(entry.id)
-        if pixels is None or reference is None:
-            agreement, confirmed = None, candidate.near and not self._contested(candidate, candidates)
+    def _compare(self, pixels: Pixels, candidates: list[_Measured]) -> dict[int, Agreement]:
+        """Entry to agreement, for those whose reference picture is at hand."""
+        if self._pictures is None:
+            return {}
+        references = {c.entry: self._pictures.picture(self._entries[c.entry].id) for c in candidates}
+        return {entry: compare(pixels, picture) for entry, picture in references.items() if picture is not None}
+
+    def _match(
+        self, candidate: _Measured, candidates: list[_Measured], agreements: dict[int, Agreement]
+    ) -> Match:
+        agreement = agreements.get(candidate.entry)
+        if agreement is None:
+            confirmed = candidate.near and not self._hashes_contested(candidate, candidates)
         else:
             # Where pixels can be compared they decide, in both directions.
-            compared = compare(pixels, reference)
-            agreement, confirmed = compared.share, compared.confirms
+            confirmed = agreement.confirms and not self._pixels_contested(candidate.entry, agreements)
+        entry = self._entries[candidate.entry]
         return Match(
             entry=entry.id,
             title=entry.title,
@@ -178,17 +185,25 @@ class SimilarityIndex:
             state=MatchState.CONFIRMED if confirmed else MatchState.CANDIDATE,
             distances={PDQ256: candidate.pdq, PHASH64: candidate.phash},
             sha256=entry.sha256,
-            agreement=agreement,
+            agreement=None if agreement is None else agreement.share,
         )
 
-    def _contested(self, candidate: _Measured, candidates: list[_Measured]) -> bool:
+    def _hashes_contested(self, candidate: _Measured, candidates: list[_Measured]) -> bool:
         """True when a work of another creator is nearly as near: then the hashes do not say whose work it is."""
-        creator = self._entries[candidate.entry].rights.creator
         return any(
-            other.joint < candidate.joint + CONTESTED_MARGIN
+            other.joint < candidate.joint + CONTESTED_MARGIN and self._of_others(candidate.entry, other.entry)
             for other in candidates
-            if self._entries[other.entry].rights.creator != creator
         )
+
+    def _pixels_contested(self, entry: int, agreements: dict[int, Agreement]) -> bool:
+        """True when a work of another creator agrees nearly as well."""
+        return any(
+            other.confirms and other.share > agreements[entry].share - CONTESTED_SHARE and self._of_others(entry, number)
+            for number, other in agreements.items()
+        )
+
+    def _of_others(self, entry: int, other: int) -> bool:
+        return self._entries[entry].rights.creator != self._entries[other].rights.creator
 
 
 def _best_first(match: Match) -> tuple[bool, float, int, str]:

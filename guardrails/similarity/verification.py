@@ -37,8 +37,9 @@ _MIN_CORRELATION = 0.8
 _MAX_COLOUR_SHIFT = 24.0
 _MAX_COLOUR_DISTANCE = 32.0
 
-CONFIRMED_SHARE = 0.5
-CONFIRMED_TILES = 30
+CONFIRMED_SHARE = 0.6
+# The outline of a plain square fills 36 tiles.
+CONFIRMED_TILES = 40
 
 
 class PictureSource(Protocol):
@@ -119,7 +120,7 @@ def _standardised(pixels: Pixels) -> NDArray[np.float32]:
 def _compare_tiles(kind: Kind, orientation: int, seen: Pixels, wanted: Pixels) -> Agreement:
     grey_seen, grey_wanted = _smooth_grey(seen), _smooth_grey(wanted)
     # The picture is padded so that every tile may be sought within the slack.
-    padded = cv2.copyMakeBorder(grey_seen, _SLACK, _SLACK, _SLACK, _SLACK, cv2.BORDER_REPLICATE)
+    padded = np.pad(grey_seen, _SLACK, mode="edge")
     counted = np.zeros((TILES, TILES), dtype=np.bool_)
     found = np.zeros((TILES, TILES), dtype=np.bool_)
     for row in range(TILES):

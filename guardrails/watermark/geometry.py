@@ -8,6 +8,7 @@ for nothing: only the few lattices that are then correlated with keyed pilots ar
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 from guardrails.watermark.carrier import POOL, TILE
 from guardrails.watermark.frame import Plane
 
+Axis = NDArray[np.float32]
+
 SHIFTS = TILE * TILE
 ORIENTATIONS = tuple((turns, mirror) for mirror in (False, True) for turns in range(4))
-# Lattices that are correlated with the pilots, best first, in each of the two searches that estimate one.
-LATTICES = 4
+# How many lattices of each family are correlated with the pilots.
+EQUAL_LATTICES, FREE_LATTICES, TURNED_LATTICES = 6, 4, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +61,10 @@ class Search:
 
 ALIGNED = Search(stage="fast", share=1 / 8, maps=len(ORIENTATIONS), shifts=1)
 SHIFTED = Search(stage="fast", share=1 / 8, maps=len(ORIENTATIONS), shifts=SHIFTS)
-CROPPED = Search(stage="standard", share=1 / 4, maps=LATTICES * len(ORIENTATIONS), shifts=SHIFTS)
-ROTATED = Search(stage="deep", share=1 / 4, maps=LATTICES * len(ORIENTATIONS), shifts=SHIFTS)
+CROPPED = Search(
+    stage="standard", share=1 / 4, maps=(EQUAL_LATTICES + FREE_LATTICES) * len(ORIENTATIONS), shifts=SHIFTS
+)
+ROTATED = Search(stage="deep", share=1 / 4, maps=TURNED_LATTICES * len(ORIENTATIONS), shifts=SHIFTS)
 
 
 def log_survival(z: float) -> float:
@@ -129,9 +134,7 @@ class Autocorrelation:
         self._lags = np.fft.fftshift(lags)
         self._centre = (shape[0] // 2, shape[1] // 2)
 
-    def strength(
-        self, period_x: NDArray[np.float32], period_y: NDArray[np.float32], angle: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def strength(self, period_x: Axis, period_y: Axis, angle: Axis) -> NDArray[np.float32]:
         """Sum of the autocorrelation over the points of each lattice (2-D arrays of one shape, degrees)."""
         cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
         total = np.zeros(period_x.shape, np.float32)
@@ -161,34 +164,43 @@ _SEPARATION = 4
 
 
 def upright_lattices(correlation: Autocorrelation) -> list[Lattice]:
-    """The likeliest lattices of a picture that was cropped, framed or squeezed; best first."""
-    period_y, period_x = np.meshgrid(_PERIODS, _PERIODS, indexing="ij")
-    score = correlation.strength(period_x, period_y, np.zeros_like(period_x))
-    found = []
-    for row, column in _peaks(score, LATTICES):
-        y, x = _fine(_PERIODS[row], 0.4), _fine(_PERIODS[column], 0.4)
-        fine_y, fine_x = np.meshgrid(y, x, indexing="ij")
-        best = correlation.strength(fine_x, fine_y, np.zeros_like(fine_x)).argmax()
-        found.append(Lattice(period_x=float(fine_x.flat[best]), period_y=float(fine_y.flat[best])))
-    return found
+    """The likeliest lattices of a picture that was cropped, framed or squeezed; likeliest first.
+
+    Equal periods are the usual case and a far smaller family, in which weaker peaks stand out; they come first.
+    """
+    equal = _equal_periods(correlation, np.zeros(1, np.float32), EQUAL_LATTICES)
+    free = _highest(lambda x, y: correlation.strength(x, y, np.zeros_like(x)), _PERIODS, _PERIODS, FREE_LATTICES)
+    return equal + [Lattice(period_x=x, period_y=y) for x, y in free]
 
 
 def turned_lattices(correlation: Autocorrelation) -> list[Lattice]:
-    """The likeliest lattices of a picture that was rotated by up to 12 degrees and perhaps cropped; best first."""
-    angle, period = np.meshgrid(_ANGLES, _PERIODS, indexing="ij")
-    score = correlation.strength(period, period, angle)
+    """The likeliest lattices of a picture that was rotated by up to 12 degrees and perhaps cropped."""
+    return _equal_periods(correlation, _ANGLES, TURNED_LATTICES)
+
+
+def _equal_periods(correlation: Autocorrelation, angles: Axis, count: int) -> list[Lattice]:
+    found = _highest(lambda angle, period: correlation.strength(period, period, angle), angles, _PERIODS, count)
+    return [Lattice(period_x=period, period_y=period, angle=angle) for angle, period in found]
+
+
+def _highest(
+    strength: Callable[[Axis, Axis], NDArray[np.float32]], first: Axis, second: Axis, count: int
+) -> list[tuple[float, float]]:
+    """Coordinates of the highest peaks of a function on the grid first x second, refined around each peak."""
     found = []
-    for row, column in _peaks(score, LATTICES):
-        angles, periods = _fine(_ANGLES[row], 0.25), _fine(_PERIODS[column], 0.4)
-        fine_angle, fine_period = np.meshgrid(angles, periods, indexing="ij")
-        best = correlation.strength(fine_period, fine_period, fine_angle).argmax()
-        size = float(fine_period.flat[best])
-        found.append(Lattice(period_x=size, period_y=size, angle=float(fine_angle.flat[best])))
+    for row, column in _peaks(strength(*np.meshgrid(first, second, indexing="ij")), count):
+        fine = np.meshgrid(_around(first, row), _around(second, column), indexing="ij")
+        best = int(strength(*fine).argmax())
+        found.append((float(fine[0].flat[best]), float(fine[1].flat[best])))
     return found
 
 
-def _fine(centre: float, step: float) -> NDArray[np.float32]:
-    return np.linspace(centre - 1.5 * step, centre + 1.5 * step, 25, dtype=np.float32)
+def _around(axis: Axis, index: int) -> Axis:
+    """25 values within 1.5 steps of one value of an axis; an axis of one value stays as it is."""
+    if len(axis) == 1:
+        return axis
+    reach = 1.5 * (axis[1] - axis[0])
+    return np.linspace(axis[index] - reach, axis[index] + reach, 25, dtype=np.float32)
 
 
 def _peaks(score: NDArray[np.float32], count: int) -> list[tuple[int, int]]:

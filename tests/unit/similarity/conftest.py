@@ -44,17 +44,17 @@ def reproduce(work: Pixels, seed: int) -> Pixels:
     return np.clip(soft, 0, 255).astype(np.uint8)
 
 
-@pytest.fixture()
+@pytest.fixture
 def works() -> list[Pixels]:
     return [draw_work(seed) for seed in range(WORKS)]
 
 
-@pytest.fixture()
+@pytest.fixture
 def copy_of() -> Callable[[Pixels, int], Pixels]:
     return reproduce
 
 
-@pytest.fixture()
+@pytest.fixture
 def work_on() -> Callable[..., Pixels]:
     return draw_work
 
@@ -68,10 +68,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.writerow(COLUMNS)
         for number in range(WORKS):
             reservation = "opt-out" if number == 3 else ""
-            writer.writerow(
-                [f"set:{number}", f"work {number}", "set", "CC-BY-4.0", "https://example.org/by", "A. Artist"]
-                + ["pkg@1", f"{number:064x}", reservation]
-            )
+            rights = ["CC-BY-4.0", "https://example.org/by", f"artist {number % 2}", "pkg@1"]
+            writer.writerow([f"set:{number}", f"work {number}", "set", *rights, f"{number:064x}", reservation])
     entries = read_entries(folder / "manifest.csv")
     build_index((draw_work(seed) for seed in range(WORKS)), entries, folder / "index")
     return folder

@@ -20,7 +20,7 @@ from guardrails.similarity.views import full_frame
 
 
 def test_hash_constants_are_frozen(work_on):
-    assert str(phash64(work_on(1))) == "PHASH_GOLDEN"
+    assert str(phash64(work_on(1))) == "b99ac6619ac63c8e"
     hashes = pdq256(work_on(1))
     assert str(hashes.upright) == "PDQ_GOLDEN"
     assert hashes.quality == 100
@@ -67,7 +67,7 @@ def test_hashes_of_different_algorithms_are_not_compared():
 
 @pytest.mark.parametrize(("algorithm", "text"), [("md5", "00" * 16), (PHASH64, "00" * 7), (PDQ256, "00" * 8)])
 def test_a_hash_of_unknown_kind_or_wrong_length_is_refused(algorithm, text):
-    with pytest.raises(ValueError, match="hashes|bytes"):
+    with pytest.raises(ValueError, match=r"hashes|bytes"):
         ImageHash.from_hex(algorithm, text)
 
 

@@ -1,0 +1,125 @@
+"""Signing finished pictures: bytes in, signed and verified bytes out."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from guardrails.errors import KeyMaterialError, SigningError
+from guardrails.provenance import backend
+from guardrails.provenance.certificates import (
+    KEY_FOLDER,
+    SigningKey,
+    create_dev_chain,
+    load_dev_key,
+    load_key_files,
+)
+from guardrails.provenance.diagnosis import doctor
+from guardrails.provenance.manifest import ManifestSpec
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """A signed file.
+
+    Attributes:
+        data: the whole file; its pixels are those of the input, bit for bit.
+        manifest_id: "urn:c2pa:<uuid>".
+        manifest: the manifest store alone, as it lies in the file.
+    """
+
+    data: bytes
+    manifest_id: str
+    manifest: bytes
+
+
+class Signer:
+    """Signs with one key. Safe to share between threads, and to use after a fork.
+
+    Args:
+        key: loaded key material.
+
+    Raises:
+        KeyMaterialError: the certificates break a rule that makes signatures invalid, or have expired.
+    """
+
+    def __init__(self, key: SigningKey) -> None:
+        _refuse_unfit(key)
+        leaf = key.leaf
+        self._key = key
+        self._valid_from, self._valid_until = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+
+    @classmethod
+    def dev(cls, folder: Path) -> Signer:
+        """Sign with the development keys in `folder`, which are made when there are none.
+
+        Nobody trusts these keys except who adds their root (`TrustStore.dev`).
+
+        Raises:
+            KeyMaterialError: the keys are damaged, open to other accounts, or expired.
+            StorageError: they cannot be written.
+        """
+        if not (folder / KEY_FOLDER).exists():
+            create_dev_chain(folder, now=datetime.now(UTC))
+            _log.warning("made development signing keys in %s: not for production", folder / KEY_FOLDER)
+        return cls(load_dev_key(folder))
+
+    @classmethod
+    def from_pem(cls, chain: Path, key: Path, password: bytes | None = None) -> Signer:
+        """Sign with your own certificate.
+
+        Args:
+            chain: PEM certificates, leaf first, root left out.
+            key: PEM private key (PKCS#8 or SEC1, encrypted or not), not readable for other accounts.
+
+        Raises:
+            KeyMaterialError: names the file, what is wrong and what to do.
+        """
+        return cls(load_key_files(chain, key, password))
+
+    def sign(self, data: bytes, mime: str, spec: ManifestSpec) -> Signed:
+        """Embed the manifest. Pixels are untouched; any byte written to the file afterwards breaks the signature.
+
+        Args:
+            data: a finished file without a manifest.
+            mime: its media type, for example "image/png".
+
+        Raises:
+            SigningError: the file carries a manifest already, is not of that type, or the result did not verify.
+            KeyMaterialError: the certificate has expired since it was loaded.
+        """
+        # The chain was checked when it was loaded; a service may run longer than its certificate.
+        if not self._valid_from <= datetime.now(UTC) < self._valid_until:
+            _refuse_unfit(self._key)
+        _refuse_laundering(data)
+        signed, manifest = backend.sign(data, mime, spec.definition, self._key)
+        return Signed(data=signed, manifest_id=spec.manifest_id, manifest=manifest)
+
+
+def _refuse_unfit(key: SigningKey) -> None:
+    for diagnosis in doctor(key.chain_pem, key.key_pem):
+        if diagnosis.required and not diagnosis.passed:
+            raise KeyMaterialError(f"{key.source} cannot sign: {diagnosis.why}", hint=diagnosis.fix)
+
+
+def _refuse_laundering(data: bytes) -> None:
+    """A new manifest in place of an old one would drop the picture's history without a trace."""
+    match backend.read(data, b""):
+        case backend.Store(active=label):
+            raise SigningError(
+                f"the file already carries the manifest {label}",
+                hint="sign the picture before any other tool does, or decode its pixels and sign those as new",
+            )
+        case backend.NoStore(remote=True):
+            raise SigningError(
+                "the file already names a manifest at a remote address", hint="remove that reference knowingly first"
+            )
+        case backend.Unreadable(reason=reason):
+            raise SigningError(
+                f"it cannot be told whether the file carries a manifest already: {reason}",
+                hint="encode the picture again from its pixels",
+            )

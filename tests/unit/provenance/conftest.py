@@ -1,0 +1,120 @@
+"""One set of development keys, small pictures, and manifests for them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from guardrails.domain.findings import Action, Component, Finding
+from guardrails.domain.identity import ImageId
+from guardrails.domain.images import GenerationFacts, MarkEmbedding, Match, MatchState, Rights
+from guardrails.domain.requests import PolicyRef
+from guardrails.imaging import Pixels
+from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, create_dev_chain, image_code
+
+PROMPT = "a heron above seventeen quiet lanterns"
+
+
+def make_pixels(seed: int = 0, side: int = 64) -> Pixels:
+    """A smooth random picture, so that JPEG and WebP treat it as they treat photographs."""
+    small = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def encode(pixels: Pixels, format: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format)
+    return buffer.getvalue()
+
+
+def make_spec(seed: int = 0, image_id: ImageId | None = None) -> ManifestSpec:
+    image_id = image_id or ImageId.new()
+    return ManifestSpec.generated(
+        image_id=image_id,
+        facts=GenerationFacts(
+            model="pocket-diffusion",
+            revision="1.0",
+            weights_sha256="ab" * 32,
+            pipeline="StableDiffusionPipeline",
+            sampler="DDIMScheduler",
+            steps=20,
+            guidance_scale=5.5,
+            seed=42,
+            width=64,
+            height=64,
+            device="cpu",
+            dtype="float32",
+        ),
+        policy=PolicyRef(id="default", version="3", digest="cd" * 32),
+        decision=Action.FLAG,
+        findings=(
+            Finding(
+                rule="SCREEN-02",
+                category="violence",
+                action=Action.FLAG,
+                message=f"the prompt {PROMPT!r} was flagged",
+                detector=Component(name="concepts", version="1"),
+                score=0.625,
+                threshold=0.5,
+                error_rate="1 % (n=300)",
+                evidence={"view": PROMPT},
+            ),
+        ),
+        mark=MarkEmbedding(
+            scheme="pixel-1", mark_id=image_id.mark_id, epoch=3, psnr=41.0, robust=True, strength_db=0.0, p_value=1e-9
+        ),
+        fingerprint=image_code(make_pixels(seed)),
+        prompt_digest="ef" * 32,
+        similar=(
+            Match(
+                entry="work-7",
+                title="Blue boats",
+                rights=Rights(licence="CC-BY-4.0", licence_url="", creator="N. N.", source="museum"),
+                state=MatchState.CANDIDATE,
+                distances={"phash64": 4, "pdq256": 18},
+                sha256="12" * 32,
+            ),
+        ),
+        version="0.1.0",
+        created_at=datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC),
+    )
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    create_dev_chain(folder, now=datetime.now(UTC))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def foreign_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("foreign")
+    create_dev_chain(folder, now=datetime.now(UTC))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def signer(keys: Path) -> Signer:
+    return Signer.dev(keys)
+
+
+@pytest.fixture(scope="session")
+def verifier(keys: Path) -> Verifier:
+    return Verifier(TrustStore.dev(keys))
+
+
+@pytest.fixture(scope="session")
+def sign(signer: Signer) -> Callable[..., bytes]:
+    """A fresh signed PNG."""
+
+    def make(seed: int = 0) -> bytes:
+        return signer.sign(encode(make_pixels(seed)), "image/png", make_spec(seed)).data
+
+    return make
