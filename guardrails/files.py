@@ -51,6 +51,15 @@ def publish(temporary: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def check_writable(folder: Path) -> None:
+    """Create `folder` if need be and prove that a file can be made in it.
+
+    Raises:
+        StorageError: it cannot.
+    """
+    stage(folder, b"").unlink()
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from guardrails.domain.findings import Action, Check, CheckStatus, Finding
 from guardrails.domain.images import Match, MatchState
 from guardrails.policy.model import SimilarityRule
-from guardrails.similarity.radii import ERROR_RATE_COMPARED, ERROR_RATE_CANDIDATE, ERROR_RATE_HASHES
+from guardrails.similarity.radii import ERROR_RATE_CANDIDATE, ERROR_RATE_COMPARED, ERROR_RATE_HASHES
 
 _ANY = "any"
 

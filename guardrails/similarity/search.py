@@ -168,9 +168,7 @@ class SimilarityIndex:
         references = {c.entry: self._pictures.picture(self._entries[c.entry].id) for c in candidates}
         return {entry: compare(pixels, picture) for entry, picture in references.items() if picture is not None}
 
-    def _match(
-        self, candidate: _Measured, candidates: list[_Measured], agreements: dict[int, Agreement]
-    ) -> Match:
+    def _match(self, candidate: _Measured, candidates: list[_Measured], agreements: dict[int, Agreement]) -> Match:
         agreement = agreements.get(candidate.entry)
         if agreement is None:
             confirmed = candidate.near and not self._hashes_contested(candidate, candidates)
@@ -198,7 +196,9 @@ class SimilarityIndex:
     def _pixels_contested(self, entry: int, agreements: dict[int, Agreement]) -> bool:
         """True when a work of another creator agrees nearly as well."""
         return any(
-            other.confirms and other.share > agreements[entry].share - CONTESTED_SHARE and self._of_others(entry, number)
+            other.confirms
+            and other.share > agreements[entry].share - CONTESTED_SHARE
+            and self._of_others(entry, number)
             for number, other in agreements.items()
         )
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from guardrails.domain.images import GenerationFacts, MarkEmbedding, Match, Matc
 from guardrails.domain.requests import PolicyRef
 from guardrails.imaging import Pixels
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, create_dev_chain, image_code
+from guardrails.provenance.certificates import load_dev_key
 
 PROMPT = "a heron above seventeen quiet lanterns"
 
@@ -27,9 +30,9 @@ def make_pixels(seed: int = 0, side: int = 64) -> Pixels:
     return np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def encode(pixels: Pixels, format: str = "PNG") -> bytes:
+def make_file(seed: int = 0, format: str = "PNG", side: int = 64) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format)
+    Image.fromarray(make_pixels(seed, side)).save(buffer, format)
     return buffer.getvalue()
 
 
@@ -111,10 +114,29 @@ def verifier(keys: Path) -> Verifier:
 
 
 @pytest.fixture(scope="session")
+def make() -> SimpleNamespace:
+    """Makers of the parts: `pixels(seed, side)`, `file(seed, format, side)`, `spec(seed, image_id)`, `prompt`."""
+    return SimpleNamespace(pixels=make_pixels, file=make_file, spec=make_spec, prompt=PROMPT)
+
+
+@pytest.fixture(scope="session")
 def sign(signer: Signer) -> Callable[..., bytes]:
     """A fresh signed PNG."""
 
-    def make(seed: int = 0) -> bytes:
-        return signer.sign(encode(make_pixels(seed)), "image/png", make_spec(seed)).data
+    def signed(seed: int = 0) -> bytes:
+        return signer.sign(make_file(seed), "image/png", make_spec(seed)).data
 
-    return make
+    return signed
+
+
+@pytest.fixture(scope="session")
+def expiring(tmp_path_factory: pytest.TempPathFactory, signer: Signer) -> SimpleNamespace:
+    """A file signed in the last seconds of its certificate; returned after those have passed."""
+    signer.sign(make_file(), "image/png", make_spec())  # so that loading the SDK does not eat those seconds
+    folder = tmp_path_factory.mktemp("expiring")
+    create_dev_chain(folder, now=datetime.now(UTC) - timedelta(days=365) + timedelta(seconds=3))
+    late = Signer.dev(folder)
+    signed = late.sign(make_file(), "image/png", make_spec()).data
+    end = load_dev_key(folder).leaf.not_valid_after_utc
+    time.sleep(max((end - datetime.now(UTC)).total_seconds(), 0) + 1)
+    return SimpleNamespace(folder=folder, signer=late, signed=signed)

@@ -1,0 +1,26 @@
+"""Where one installation keeps its keys, its ledger and what it downloads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def home() -> Path:
+    """`$GUARDRAILS_HOME`, or `~/.guardrails`."""
+    return Path(os.environ.get("GUARDRAILS_HOME") or Path.home() / ".guardrails")
+
+
+def keys_folder(root: Path) -> Path:
+    """Signing certificates and the watermark master key."""
+    return root / "keys"
+
+
+def ledger_folder(root: Path) -> Path:
+    """The append-only log."""
+    return root / "ledger"
+
+
+def pictures_folder(root: Path) -> Path:
+    """Reference pictures of the similarity index, where they have been rebuilt."""
+    return root / "pocket"

@@ -1,0 +1,44 @@
+"""What a record may say in public: scores, rules and facts, never the words of a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from guardrails.domain.canonical import Json, to_plain
+from guardrails.domain.findings import Action, Check, Finding
+from guardrails.domain.images import GenerationFacts, MarkEmbedding
+
+
+def public_facts(
+    *,
+    findings: Iterable[Finding],
+    checks: Iterable[Check],
+    action: Action,
+    generation: GenerationFacts | None = None,
+    embedding: MarkEmbedding | None = None,
+    fingerprint: str = "",
+) -> dict[str, Json]:
+    """The `facts` of a record. Findings lose message, span and evidence: those quote the prompt."""
+    facts: dict[str, Json] = {
+        "action": to_plain(action),
+        "findings": [
+            {
+                "rule": finding.rule,
+                "category": finding.category,
+                "action": to_plain(finding.action),
+                "detector": to_plain(finding.detector),
+                "score": finding.score,
+                "threshold": finding.threshold,
+                "error_rate": finding.error_rate,
+            }
+            for finding in findings
+        ],
+        "checks": [to_plain(check) for check in checks],
+    }
+    if generation is not None:
+        facts["generation"] = to_plain(generation)
+    if embedding is not None:
+        facts["watermark"] = to_plain(embedding)
+    if fingerprint:
+        facts["fingerprint"] = fingerprint
+    return facts

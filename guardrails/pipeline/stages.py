@@ -1,0 +1,99 @@
+"""The stages of one image. Each step takes only the type before it, so that none can be skipped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from guardrails.domain.findings import Action, Check, Finding, strongest
+from guardrails.domain.identity import ImageId
+from guardrails.domain.images import GenerationFacts, ManifestVerdict, MarkEmbedding, Match
+from guardrails.domain.records import Receipt
+from guardrails.domain.requests import PromptDecision, PromptRequest
+from guardrails.imaging import Pixels
+from guardrails.imaging.encoding import ImageFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleared:
+    """A request whose prompt the policy releases."""
+
+    request: PromptRequest
+    decision: PromptDecision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Draft:
+    """Pixels as the model made them, and the identity chosen for them."""
+
+    cleared: Cleared
+    id: ImageId
+    pixels: Pixels
+    facts: GenerationFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Screened:
+    """A draft that every check was run over and that the policy releases."""
+
+    draft: Draft
+    checks: tuple[Check, ...]
+    findings: tuple[Finding, ...]
+    matches: tuple[Match, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Marked:
+    """Pixels that carry the watermark, proven by reading it back."""
+
+    screened: Screened
+    pixels: Pixels
+    embedding: MarkEmbedding
+    findings: tuple[Finding, ...]
+
+    @property
+    def all_findings(self) -> tuple[Finding, ...]:
+        """Every rule that spoke, from the prompt to the mark."""
+        screened = self.screened
+        return (*screened.draft.cleared.decision.findings, *screened.findings, *self.findings)
+
+    @property
+    def action(self) -> Action:
+        return strongest(self.all_findings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Signed:
+    """Final bytes, signed last and verified back."""
+
+    marked: Marked
+    data: bytes
+    format: ImageFormat
+    sha256: str
+    prompt_commitment: tuple[str, str]
+    manifest: ManifestVerdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sealed:
+    """A released image: bytes that may leave, and the receipt of their record.
+
+    Attributes:
+        data: the final file; what `path` holds when a folder was given.
+        pixels: marked pixels, RGB uint8, as encoded.
+    """
+
+    id: ImageId
+    data: bytes
+    format: ImageFormat
+    sha256: str
+    path: Path | None
+    pixels: Pixels
+    facts: GenerationFacts
+    decision: PromptDecision
+    findings: tuple[Finding, ...]
+    checks: tuple[Check, ...]
+    matches: tuple[Match, ...]
+    embedding: MarkEmbedding
+    manifest: ManifestVerdict
+    receipt: Receipt

@@ -1,0 +1,135 @@
+"""Edited pictures: the state of what they were made from must reach the verdict, where the SDK says "trusted"."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from guardrails.domain.images import ManifestStatus
+from guardrails.provenance import Signer, TrustStore, Verifier, backend
+from guardrails.provenance.ancestry import unreferenced, walk
+from guardrails.provenance.backend import Ingredient
+from guardrails.provenance.certificates import load_dev_key
+
+
+@pytest.fixture
+def edit(keys: Path, make: SimpleNamespace) -> Callable[[bytes], bytes]:
+    """Sign a new picture that declares `parent` as what it was made from."""
+
+    def edited(parent: bytes) -> bytes:
+        actions = [
+            {"action": "c2pa.opened", "parameters": {"ingredientIds": ["parent"]}},
+            {"action": "c2pa.edited", "digitalSourceType": "http://cv.iptc.org/newscodes/digitalsourcetype/humanEdits"},
+        ]
+        definition = {
+            "claim_version": 2,
+            "label": f"urn:c2pa:{uuid.uuid4()}",
+            "title": "image",
+            "claim_generator_info": [{"name": "guardrails", "version": "0"}],
+            "assertions": [
+                {
+                    "label": "c2pa.actions.v2",
+                    "created": True,
+                    "data": {"allActionsIncluded": True, "actions": actions},
+                }
+            ],
+        }
+        ingredient = Ingredient(id="parent", relationship="parentOf", data=parent, mime="image/png")
+        return backend.sign(make.file(9), "image/png", definition, load_dev_key(keys), [ingredient])[0]
+
+    return edited
+
+
+def _tamper(png: bytes) -> bytes:
+    changed = bytearray(png)
+    changed[-40] ^= 1
+    return bytes(changed)
+
+
+def test_intact_parents_do_not_disturb(sign, edit, verifier: Verifier) -> None:
+    parent = sign()
+    verdict = verifier.verify(edit(edit(parent)))
+    assert verdict.status is ManifestStatus.TRUSTED
+    assert len(verdict.ancestry) == 2
+    assert all(line.endswith("(parentOf): no objection") for line in verdict.ancestry)
+    assert verdict.ancestry[1].startswith(verifier.verify(parent).manifest_id)
+    # The child was edited by hand, but its grandparent came out of a model.
+    assert verdict.ai_generated
+
+
+def test_a_parent_without_manifest_is_of_unknown_origin_and_not_bad(edit, verifier: Verifier, make) -> None:
+    verdict = verifier.verify(edit(make.file()))
+    assert verdict.status is ManifestStatus.TRUSTED
+    assert verdict.ancestry == ("a picture without a manifest (parentOf): its origin is unknown",)
+
+
+@pytest.mark.parametrize("generations", [1, 2, 3])
+def test_a_tampered_ancestor_is_reported_at_any_depth(generations: int, sign, edit, verifier: Verifier) -> None:
+    picture = _tamper(sign())
+    assert verifier.verify(picture).status is ManifestStatus.TAMPERED
+    for _ in range(generations):
+        picture = edit(picture)
+    verdict = verifier.verify(picture)
+    assert verdict.status is ManifestStatus.BAD_ANCESTOR
+    assert verdict.codes[0] == "assertion.dataHash.mismatch"
+    assert verdict.ancestry[-1].endswith("assertion.dataHash.mismatch")
+    assert "is on the trust list" in verdict.explanation
+
+
+def test_the_same_ancestor_is_bad_for_readers_who_trust_nobody(sign, edit) -> None:
+    verdict = Verifier(TrustStore()).verify(edit(_tamper(sign())))
+    assert verdict.status is ManifestStatus.BAD_ANCESTOR
+    assert "is not on the trust list" in verdict.explanation
+
+
+@pytest.mark.parametrize("generations", [1, 2])
+def test_an_untrusted_ancestor_counts_only_against_a_trusted_child(
+    generations: int, edit, foreign_keys: Path, keys: Path, make: SimpleNamespace
+) -> None:
+    picture = Signer.dev(foreign_keys).sign(make.file(), "image/png", make.spec()).data
+    for _ in range(generations):
+        picture = edit(picture)
+    ours = Verifier(TrustStore.dev(keys)).verify(picture)
+    assert ours.status is ManifestStatus.BAD_ANCESTOR
+    assert "signingCredential.untrusted" in ours.codes
+    both = Verifier(TrustStore.dev(keys) + TrustStore.dev(foreign_keys)).verify(picture)
+    assert both.status is ManifestStatus.TRUSTED
+    assert Verifier(TrustStore()).verify(picture).status is ManifestStatus.VALID_UNTRUSTED
+
+
+def test_an_ancestor_changed_inside_the_signed_file_is_tampering(sign, edit, verifier: Verifier) -> None:
+    child = edit(sign())
+    assert child.count(b"DDIMScheduler") == 1
+    verdict = verifier.verify(child.replace(b"DDIMScheduler", b"DPMSScheduler"))
+    assert verdict.status is ManifestStatus.TAMPERED
+    assert verdict.ancestry[0].endswith("not checked")
+
+
+def test_an_ancestor_that_expired_after_use_is_not_held_against_the_child(
+    expiring: SimpleNamespace, keys: Path, edit
+) -> None:
+    """Signed by the child's signer while good: only the record of a doubt at that time would count."""
+    child = edit(expiring.signed)
+    store = backend.read(child, (TrustStore.dev(keys) + TrustStore.dev(expiring.folder)).anchors)
+    assert isinstance(store, backend.Store)
+    # This parent had expired before it was used, and the child's signer recorded that: it is held against it.
+    assert "signingCredential.expired" in walk(store.active, store.manifests)[0].doubts
+    trust = TrustStore.dev(keys) + TrustStore.dev(expiring.folder)
+    assert Verifier(trust).verify(child).status is ManifestStatus.BAD_ANCESTOR
+
+
+def test_walk_survives_cycles_and_odd_shapes() -> None:
+    manifests = {
+        "a": {"ingredients": [{"active_manifest": "b", "relationship": "parentOf"}, "text", {"active_manifest": 7}]},
+        "b": {"ingredients": [{"active_manifest": "a", "validation_status": [{"code": "claimSignature.mismatch"}]}]},
+        "c": {"ingredients": "none"},
+        "d": [],
+    }
+    found = walk("a", manifests)
+    assert [ancestor.label for ancestor in found] == ["b", "", "", "a"]
+    assert found[-1].broken == ("claimSignature.mismatch",)
+    assert unreferenced("a", manifests) == ("c", "d")
