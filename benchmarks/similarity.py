@@ -33,7 +33,7 @@ from guardrails.similarity.verification import PictureSource
 Attack = Callable[[NDArray[np.uint8], np.random.Generator], Pixels]
 SIDE = 256
 WORKS, WORKS_COMPARED = 150, 50
-STRIDE, STRIDE_COMPARED = 3, 20
+STRIDE, STRIDE_COMPARED = 3, 15
 
 
 def place(rgba: NDArray[np.uint8], rng: np.random.Generator, low: float, coloured: bool) -> Pixels:

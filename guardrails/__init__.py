@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from guardrails.version import __version__
 
 if TYPE_CHECKING:
-    from guardrails.audit import FileReport, verify_bytes
+    from guardrails.audit import Auditor, FileReport, verify_bytes
     from guardrails.domain.records import Refusal
     from guardrails.domain.requests import PromptRequest
     from guardrails.pipeline import Guard, Sealed
     from guardrails.policy import Policy, load_policy
 
 __all__ = [
+    "Auditor",
     "FileReport",
     "Guard",
     "Policy",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Auditor": "guardrails.audit",
     "FileReport": "guardrails.audit",
     "Guard": "guardrails.pipeline",
     "Policy": "guardrails.policy",

@@ -101,9 +101,18 @@ Reading: TypeAlias = Store | NoStore | Unreadable
 
 
 def sign(
-    data: bytes, mime: str, definition: Mapping[str, Json], key: SigningKey, ingredients: Sequence[Ingredient] = ()
+    data: bytes,
+    mime: str,
+    definition: Mapping[str, Json],
+    key: SigningKey,
+    *,
+    anchors: bytes = b"",
+    ingredients: Sequence[Ingredient] = (),
 ) -> tuple[bytes, bytes]:
     """Embed a signed manifest; the SDK verifies the result before it is returned.
+
+    Args:
+        anchors: whom to trust when the state of the ingredients is recorded (PEM).
 
     Returns:
         The signed file and the manifest store alone.
@@ -114,7 +123,7 @@ def sign(
     c2pa = _sdk()
     target = io.BytesIO()
     try:
-        builder = c2pa.Builder(dict(definition), _context(os.getpid(), b""))
+        builder = c2pa.Builder(dict(definition), _context(os.getpid(), anchors))
         for ingredient in ingredients:
             entry = {"title": ingredient.id, "relationship": ingredient.relationship, "label": ingredient.id}
             builder.add_ingredient(entry, ingredient.mime, io.BytesIO(ingredient.data))

@@ -89,10 +89,12 @@ def create_dev_chain(folder: Path, *, now: datetime) -> None:
         now: the leaf is valid from five minutes before it for 365 days.
 
     Raises:
+        KeyMaterialError: `folder`/c2pa is there, but a file in it is missing.
         StorageError: the folder cannot be written.
     """
     target = folder / KEY_FOLDER
     if target.exists():
+        _refuse_incomplete(target)
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,6 +164,15 @@ def read_anchors(path: Path) -> bytes:
     data = _read(path)
     _parse_certificates(data, path)
     return data
+
+
+def _refuse_incomplete(folder: Path) -> None:
+    missing = [name for name in (ROOT_FILE, INTERMEDIATE_FILE, SIGNING_FILE) if not (folder / name).exists()]
+    if missing:
+        raise KeyMaterialError(
+            f"{folder} lacks {' and '.join(missing)}",
+            hint="restore it from a backup, or move the folder away and run `guardrails keys init`",
+        )
 
 
 def _write_dev_chain(folder: Path, now: datetime) -> None:

@@ -18,6 +18,7 @@ from guardrails.provenance.certificates import (
 )
 from guardrails.provenance.diagnosis import doctor
 from guardrails.provenance.manifest import ManifestSpec
+from guardrails.provenance.trust import TrustStore
 
 _log = logging.getLogger(__name__)
 
@@ -42,15 +43,16 @@ class Signer:
 
     Args:
         key: loaded key material.
+        trust: the signer's own view, by which the result is verified.
 
     Raises:
         KeyMaterialError: the certificates break a rule that makes signatures invalid, or have expired.
     """
 
-    def __init__(self, key: SigningKey) -> None:
+    def __init__(self, key: SigningKey, trust: TrustStore) -> None:
         _refuse_unfit(key)
         leaf = key.leaf
-        self._key = key
+        self._key, self._anchors = key, trust.anchors
         self._valid_from, self._valid_until = leaf.not_valid_before_utc, leaf.not_valid_after_utc
 
     @classmethod
@@ -63,10 +65,11 @@ class Signer:
             KeyMaterialError: the keys are damaged, open to other accounts, or expired.
             StorageError: they cannot be written.
         """
-        if not (folder / KEY_FOLDER).exists():
-            create_dev_chain(folder, now=datetime.now(UTC))
+        is_new = not (folder / KEY_FOLDER).exists()
+        create_dev_chain(folder, now=datetime.now(UTC))
+        if is_new:
             _log.warning("made development signing keys in %s: not for production", folder / KEY_FOLDER)
-        return cls(load_dev_key(folder))
+        return cls(load_dev_key(folder), TrustStore.dev(folder))
 
     @classmethod
     def from_pem(cls, chain: Path, key: Path, password: bytes | None = None) -> Signer:
@@ -79,7 +82,7 @@ class Signer:
         Raises:
             KeyMaterialError: names the file, what is wrong and what to do.
         """
-        return cls(load_key_files(chain, key, password))
+        return cls(load_key_files(chain, key, password), TrustStore())
 
     def sign(self, data: bytes, mime: str, spec: ManifestSpec) -> Signed:
         """Embed the manifest. Pixels are untouched; any byte written to the file afterwards breaks the signature.
@@ -96,7 +99,7 @@ class Signer:
         if not self._valid_from <= datetime.now(UTC) < self._valid_until:
             _refuse_unfit(self._key)
         _refuse_laundering(data)
-        signed, manifest = backend.sign(data, mime, spec.definition, self._key)
+        signed, manifest = backend.sign(data, mime, spec.definition, self._key, anchors=self._anchors)
         return Signed(data=signed, manifest_id=spec.manifest_id, manifest=manifest)
 
 

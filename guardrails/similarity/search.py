@@ -19,6 +19,7 @@ from guardrails.similarity.radii import (
     COMPARED_CANDIDATES,
     CONTESTED_MARGIN,
     CONTESTED_SHARE,
+    MAX_LOOKALIKES,
     joint_distance,
     jointly_near,
 )
@@ -170,11 +171,11 @@ class SimilarityIndex:
 
     def _match(self, candidate: _Measured, candidates: list[_Measured], agreements: dict[int, Agreement]) -> Match:
         agreement = agreements.get(candidate.entry)
-        if agreement is None:
-            confirmed = candidate.near and not self._hashes_contested(candidate, candidates)
-        else:
-            # Where pixels can be compared they decide, in both directions.
-            confirmed = agreement.confirms and not self._pixels_contested(candidate.entry, agreements)
+        confirmed = candidate.near and not self._hashes_contested(candidate, candidates)
+        if agreement is not None:
+            # Pixels that are at hand must agree; many that agree confirm by themselves.
+            alone = agreement.confirms and not self._pixels_contested(candidate.entry, agreements)
+            confirmed = agreement.agrees and (confirmed or alone)
         entry = self._entries[candidate.entry]
         return Match(
             entry=entry.id,
@@ -194,13 +195,10 @@ class SimilarityIndex:
         )
 
     def _pixels_contested(self, entry: int, agreements: dict[int, Agreement]) -> bool:
-        """True when a work of another creator agrees nearly as well."""
-        return any(
-            other.confirms
-            and other.share > agreements[entry].share - CONTESTED_SHARE
-            and self._of_others(entry, number)
-            for number, other in agreements.items()
-        )
+        """True when a work of another creator, or a whole family of look-alikes, agrees nearly as well."""
+        share = agreements[entry].share
+        rivals = [n for n, other in agreements.items() if other.confirms and other.share > share - CONTESTED_SHARE]
+        return len(rivals) > MAX_LOOKALIKES or any(self._of_others(entry, rival) for rival in rivals)
 
     def _of_others(self, entry: int, other: int) -> bool:
         return self._entries[entry].rights.creator != self._entries[other].rights.creator

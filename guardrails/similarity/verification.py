@@ -7,7 +7,8 @@ With the reference picture at hand, `compare` decides:
 3. The square is cut into 10 x 10 tiles. A tile counts when the reference has texture there.
 4. A counted tile agrees when its structure is found in the picture within a few pixels, and its mean colour is the
    reference's after one bounded shift of all colours. Structure alone would let every square match every square.
-5. The way with the most agreeing tiles wins; share and number of agreeing tiles confirm or not.
+5. The way with the most agreeing tiles wins. It confirms by itself when enough tiles agree, by number and by share,
+   both over the whole drawing and over its inside: clock faces, hearts and buttons of all sets share their outline.
 
 Without the reference picture hashes alone must do, see `radii`.
 """
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from guardrails.imaging import Pixels
 from guardrails.similarity.hashes import ORIENTATIONS, oriented
-from guardrails.similarity.views import Drawing, Kind, full_frame, isolate
+from guardrails.similarity.views import Drawing, Kind, full_frame, isolate, reachable_from_edges
 
 SIDE = 160
 TILES = 10
@@ -38,8 +39,9 @@ _MAX_COLOUR_SHIFT = 24.0
 _MAX_COLOUR_DISTANCE = 32.0
 
 CONFIRMED_SHARE = 0.6
-# The outline of a plain square fills 36 tiles.
-CONFIRMED_TILES = 40
+CONFIRMED_TILES = 30
+CONFIRMED_INNER_TILES = 8
+_WHITE = 255
 
 
 class PictureSource(Protocol):
@@ -56,7 +58,8 @@ class Agreement:
 
     Attributes:
         picture, reference: the two views that were compared, uint8 (160, 160, 3), the picture already turned.
-        counted, agreeing: bool (10, 10); tiles with texture in the reference, and those that agree.
+        counted, inner, agreeing: bool (10, 10); tiles with texture in the reference, those of them inside its outline,
+            and those that agree.
     """
 
     kind: Kind
@@ -64,17 +67,29 @@ class Agreement:
     picture: Pixels
     reference: Pixels
     counted: NDArray[np.bool_]
+    inner: NDArray[np.bool_]
     agreeing: NDArray[np.bool_]
 
     @property
     def share(self) -> float:
         """Of the counted tiles, 0..1; 0 where none counts."""
-        return float(self.agreeing.sum() / max(1, self.counted.sum()))
+        return _share(self.agreeing, self.counted)
+
+    @property
+    def agrees(self) -> bool:
+        """True when the pixels bear out what the hashes say."""
+        return self.share >= CONFIRMED_SHARE
 
     @property
     def confirms(self) -> bool:
-        """Too little texture never confirms: flat shapes of different works agree."""
-        return self.share >= CONFIRMED_SHARE and int(self.agreeing.sum()) >= CONFIRMED_TILES
+        """True when the pixels suffice by themselves: never with little texture, where other works agree as well."""
+        inside = self.agreeing & self.inner
+        return (
+            self.agrees
+            and _share(inside, self.inner) >= CONFIRMED_SHARE
+            and int(self.agreeing.sum()) >= CONFIRMED_TILES
+            and int(inside.sum()) >= CONFIRMED_INNER_TILES
+        )
 
 
 def compare(picture: Pixels, reference: Pixels) -> Agreement:
@@ -131,8 +146,17 @@ def _compare_tiles(kind: Kind, orientation: int, seen: Pixels, wanted: Pixels) -
             if counted[row, column]:
                 patch = padded[top : top + _TILE + 2 * _SLACK, left : left + _TILE + 2 * _SLACK]
                 found[row, column] = _structure_found(tile, patch)
+    inner = counted & ~_outline_tiles(wanted)
     agreeing = found & (_colour_distances(seen, wanted, counted) <= _MAX_COLOUR_DISTANCE)
-    return Agreement(kind, orientation, seen, wanted, counted, agreeing)
+    return Agreement(kind, orientation, seen, wanted, counted, inner, agreeing)
+
+
+def _outline_tiles(wanted: Pixels) -> NDArray[np.bool_]:
+    """Tiles that hold some of the white surround or lie at the edge, where it begins; bool (10, 10)."""
+    surround = reachable_from_edges((wanted == _WHITE).all(axis=2))
+    outline = np.asarray(surround.reshape(TILES, _TILE, TILES, _TILE).any(axis=(1, 3)), dtype=np.bool_)
+    outline[[0, -1]] = outline[:, [0, -1]] = True
+    return outline
 
 
 def _smooth_grey(pixels: Pixels) -> NDArray[np.float32]:
@@ -161,3 +185,7 @@ def _colour_distances(seen: Pixels, wanted: Pixels, counted: NDArray[np.bool_]) 
 def _tile_means(pixels: Pixels) -> NDArray[np.float32]:
     values = pixels.astype(np.float32)
     return np.asarray(cv2.resize(values, (TILES, TILES), interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
+    return float(part.sum() / max(1, whole.sum()))

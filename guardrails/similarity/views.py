@@ -85,7 +85,7 @@ def isolate(pixels: Pixels) -> Drawing | None:
         return None
     distance = np.abs(smooth - colour).max(axis=2)
     plain = distance <= BACKGROUND_DISTANCE
-    silhouette = ~_reachable_from_edges(plain)
+    silhouette = ~reachable_from_edges(plain)
     if silhouette.sum() < _MIN_DRAWING_PIXELS:
         return None
     # Holes are painted white, too, though they count as part of the silhouette: in the reference, which stands on
@@ -101,7 +101,8 @@ def _border(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([side.reshape(-1, 3) for side in sides])
 
 
-def _reachable_from_edges(plain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def reachable_from_edges(plain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The part of a mask, bool height x width, that is connected to the picture's edges."""
     _, labels = cv2.connectedComponents(plain.astype(np.uint8), connectivity=4)
     edges = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     return np.isin(labels, edges[edges > 0])

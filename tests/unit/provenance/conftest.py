@@ -18,7 +18,7 @@ from guardrails.domain.identity import ImageId
 from guardrails.domain.images import GenerationFacts, MarkEmbedding, Match, MatchState, Rights
 from guardrails.domain.requests import PolicyRef
 from guardrails.imaging import Pixels
-from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, create_dev_chain, image_code
+from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, backend, create_dev_chain, image_code
 from guardrails.provenance.certificates import load_dev_key
 
 PROMPT = "a heron above seventeen quiet lanterns"
@@ -130,13 +130,47 @@ def sign(signer: Signer) -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
-def expiring(tmp_path_factory: pytest.TempPathFactory, signer: Signer) -> SimpleNamespace:
-    """A file signed in the last seconds of its certificate; returned after those have passed."""
-    signer.sign(make_file(), "image/png", make_spec())  # so that loading the SDK does not eat those seconds
+def edit(keys: Path) -> Callable[..., bytes]:
+    """Sign a new picture that declares another one as what it was made from."""
+
+    def edited(parent: bytes, trust: TrustStore | None = None) -> bytes:
+        actions = [
+            {"action": "c2pa.opened", "parameters": {"ingredientIds": ["parent"]}},
+            {"action": "c2pa.edited", "digitalSourceType": "http://cv.iptc.org/newscodes/digitalsourcetype/humanEdits"},
+        ]
+        data = {"allActionsIncluded": True, "actions": actions}
+        definition = {
+            "claim_version": 2,
+            "label": ImageId.new().urn,
+            "title": "image",
+            "claim_generator_info": [{"name": "guardrails", "version": "0"}],
+            "assertions": [{"label": "c2pa.actions.v2", "created": True, "data": data}],
+        }
+        ingredient = backend.Ingredient(id="parent", relationship="parentOf", data=parent, mime="image/png")
+        signed, _ = backend.sign(
+            make_file(9),
+            "image/png",
+            definition,
+            load_dev_key(keys),
+            anchors=(trust or TrustStore.dev(keys)).anchors,
+            ingredients=[ingredient],
+        )
+        return signed
+
+    return edited
+
+
+@pytest.fixture(scope="session")
+def expiring(
+    tmp_path_factory: pytest.TempPathFactory, keys: Path, edit: Callable[..., bytes], sign: Callable[..., bytes]
+) -> SimpleNamespace:
+    """A file signed in the last seconds of its certificate, and one made from it then; those seconds have passed."""
+    edit(sign())  # so that loading the SDK does not eat those seconds
     folder = tmp_path_factory.mktemp("expiring")
     create_dev_chain(folder, now=datetime.now(UTC) - timedelta(days=365) + timedelta(seconds=3))
     late = Signer.dev(folder)
     signed = late.sign(make_file(), "image/png", make_spec()).data
+    child = edit(signed, TrustStore.dev(keys) + TrustStore.dev(folder))
     end = load_dev_key(folder).leaf.not_valid_after_utc
     time.sleep(max((end - datetime.now(UTC)).total_seconds(), 0) + 1)
-    return SimpleNamespace(folder=folder, signer=late, signed=signed)
+    return SimpleNamespace(folder=folder, signer=late, signed=signed, child=child)

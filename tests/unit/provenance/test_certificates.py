@@ -121,8 +121,10 @@ def test_broken_and_missing_files_are_named_with_the_next_step(tmp_path: Path, k
 def test_lost_signing_key_is_not_replaced_silently(tmp_path: Path) -> None:
     create_dev_chain(tmp_path, now=NOW)
     (tmp_path / "c2pa/signing.pem").unlink()
-    with pytest.raises(KeyMaterialError, match=r"signing\.pem does not exist"):
+    with pytest.raises(KeyMaterialError, match=r"c2pa lacks signing\.pem"):
         Signer.dev(tmp_path)
+    rotate_dev_leaf(tmp_path, now=NOW)
+    Signer.dev(tmp_path)
 
 
 def test_a_trust_store_needs_certificates(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_file_that_carries_a_manifest_is_not_signed_again(signer: Signer, sign
     # Damage does not open a way around the guard.
     damaged = bytearray(signed)
     damaged[signed.index(b"c2pa.signature") + 200] ^= 1
-    with pytest.raises(SigningError, match=r"already carries|cannot be told|it cannot"):
+    with pytest.raises(SigningError, match=r"already carries|cannot be told"):
         signer.sign(bytes(damaged), "image/png", make.spec())
 
 

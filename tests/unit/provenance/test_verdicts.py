@@ -79,7 +79,11 @@ def test_appended_bytes_are_tampering(sign, verifier: Verifier) -> None:
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [(b"trainedAlgorithmicMedia", b"digitalCapture\0\0\0\0\0\0\0\0\0"), (b'"flag"', b'"pass"'), (b"DDIMS", b"DPMSo")],
+    [
+        (b"trainedAlgorithmicMedia", b"digitalCapture\0\0\0\0\0\0\0\0\0"),
+        (b'"decision":"flag"', b'"decision":"pass"'),
+        (b"DDIMS", b"DPMSo"),
+    ],
 )
 def test_an_edited_assertion_is_tampering(before: bytes, after: bytes, sign, verifier: Verifier) -> None:
     signed = sign()

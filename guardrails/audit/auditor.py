@@ -1,0 +1,157 @@
+"""Any file from anywhere: collect the evidence of every layer, then judge.
+
+1. Read the manifest (integrity, signature, trust, ancestry).
+2. Decode the pixels and look for the watermark.
+3. Find the record: by image digest, then by the manifest's id, then by the watermark's.
+4. Verify the record's inclusion in the signed log.
+5. Compare the ids that the layers name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from guardrails import home as homes
+from guardrails.audit.report import FileReport, LedgerEvidence, LedgerStatus, judge
+from guardrails.domain.identity import ImageId
+from guardrails.domain.images import ManifestStatus, ManifestVerdict, MarkReading, MarkVerdict
+from guardrails.errors import ImageError, LedgerCorrupt, LedgerError, WatermarkError
+from guardrails.imaging.decoding import decode, read_image_bytes
+from guardrails.ledger import Ledger, LoggedRecord
+from guardrails.provenance import TrustStore, Verifier
+from guardrails.provenance.certificates import KEY_FOLDER
+from guardrails.watermark.keys import KEY_FILE, Keyring
+from guardrails.watermark.protocol import Scheme
+from guardrails.watermark.scheme import PixelMark
+
+
+class Auditor:
+    """Verifies files against one installation's keys and ledger; writes nothing.
+
+    Args:
+        mark: None when this installation has no watermark key.
+        ledger: None when it has no ledger yet.
+    """
+
+    def __init__(self, verifier: Verifier, mark: Scheme | None, ledger: Ledger | None) -> None:
+        self._verifier = verifier
+        self._mark = mark
+        self._ledger = ledger
+
+    @classmethod
+    def open(cls, home: Path | None = None, *, trust: TrustStore | None = None) -> Auditor:
+        """The auditor of an installation; what is missing there is reported as unavailable, not created."""
+        root = home or homes.home()
+        keys, ledger = homes.keys_folder(root), homes.ledger_folder(root)
+        anchors = trust or TrustStore()
+        if (keys / KEY_FOLDER).exists():
+            anchors = anchors + TrustStore.dev(keys)
+        return cls(
+            Verifier(anchors),
+            PixelMark(Keyring.load_or_create(keys)) if (keys / KEY_FILE).exists() else None,
+            Ledger.open(ledger, create=False) if ledger.exists() else None,
+        )
+
+    def verify_file(self, path: Path, *, mode: str = "standard") -> FileReport:
+        """Verify one file.
+
+        Raises:
+            ImageError: the file cannot be read at all (missing, a folder, too large).
+        """
+        return self.verify(read_image_bytes(path), source=str(path), mode=mode)
+
+    def verify(self, data: bytes, *, source: str = "", mode: str = "standard") -> FileReport:
+        """Verify the bytes of one file.
+
+        Args:
+            mode: how hard the watermark is looked for: "fast", "standard" or "deep".
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        manifest = self._verifier.verify(data)
+        mark, problem = self._look_for_mark(data, mode)
+        ledger = self._find_record(sha256, manifest, mark)
+        ids = _ids(manifest, mark, ledger)
+        verdict, explanation = judge(manifest, mark, ledger, ids)
+        return FileReport(
+            source=source,
+            sha256=sha256,
+            verdict=verdict,
+            explanation=explanation,
+            manifest=manifest,
+            mark=mark,
+            ledger=ledger,
+            ids=ids,
+            exact=ledger.image_sha256 == sha256,
+            problem=problem,
+        )
+
+    def _look_for_mark(self, data: bytes, mode: str) -> tuple[MarkReading | None, str]:
+        try:
+            pixels = decode(data).pixels
+        except ImageError as error:
+            return None, error.message
+        if self._mark is None:
+            return _unread("no watermark key in this installation")
+        try:
+            return self._mark.detect(pixels, mode), ""
+        except WatermarkError as error:
+            return _unread(error.message)
+
+    def _find_record(self, sha256: str, manifest: ManifestVerdict, mark: MarkReading | None) -> LedgerEvidence:
+        if self._ledger is None:
+            return LedgerEvidence(status=LedgerStatus.UNAVAILABLE, reason="this installation has no ledger")
+        # A mark is looked up first: pixels can be traced even where a foreign manifest was put around them.
+        by_mark = self._ledger.find_by_mark(mark.mark_id) if mark is not None and mark.mark_id else None
+        by_image = self._ledger.find_by_image(sha256)
+        by_manifest = self._ledger.find_by_manifest(manifest.manifest_id) if manifest.manifest_id else None
+        for found_by, logged in (("image", by_image), ("watermark", by_mark), ("manifest", by_manifest)):
+            if logged is not None:
+                return self._evidence(self._ledger, logged, found_by)
+        return LedgerEvidence(status=LedgerStatus.NO_RECORD, reason="no record of this image")
+
+    def _evidence(self, ledger: Ledger, logged: LoggedRecord, found_by: str) -> LedgerEvidence:
+        record = logged.record
+        try:
+            proof, status, reason = ledger.verify_record(logged), LedgerStatus.VERIFIED, ""
+        except (LedgerCorrupt, LedgerError) as error:
+            proof, status, reason = None, LedgerStatus.CORRUPT, error.message
+        facts = record.facts
+        return LedgerEvidence(
+            status=status,
+            found_by=found_by,
+            record_id=record.id,
+            mark_id=record.mark_id,
+            created_at=record.created_at,
+            model=facts.get("generation", {}).get("model", ""),
+            policy=f"{record.policy.id} {record.policy.version} ({record.policy.digest[:12]})",
+            action=facts.get("action", ""),
+            rules=tuple(finding["rule"] for finding in facts.get("findings", ())),
+            image_sha256=record.image_sha256,
+            proof=proof,
+            reason=reason,
+        )
+
+
+def verify_bytes(data: bytes, *, home: Path | None = None, mode: str = "standard") -> FileReport:
+    """Verify one file's bytes against the installation in `home`."""
+    return Auditor.open(home).verify(data, mode=mode)
+
+
+def _unread(reason: str) -> tuple[MarkReading, str]:
+    reading = MarkReading(verdict=MarkVerdict.ERROR, scheme="", p_value=1.0, z=0.0, tests=0, stage="")
+    return reading, reason
+
+
+def _ids(manifest: ManifestVerdict, mark: MarkReading | None, ledger: LedgerEvidence) -> dict[str, str]:
+    ids = {}
+    if manifest.status not in (ManifestStatus.NO_MANIFEST, ManifestStatus.UNREADABLE) and manifest.manifest_id:
+        try:
+            ids["manifest"] = ImageId.parse(manifest.manifest_id).mark_id
+        except ValueError:
+            ids["manifest"] = manifest.manifest_id
+    if mark is not None and mark.mark_id:
+        ids["watermark"] = mark.mark_id
+    if ledger.status is LedgerStatus.VERIFIED:
+        ids["ledger"] = ledger.mark_id
+    return ids

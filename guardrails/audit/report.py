@@ -1,0 +1,115 @@
+"""What the evidence in one file adds up to."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from guardrails.domain.canonical import Json
+from guardrails.domain.images import ManifestStatus, ManifestVerdict, MarkReading, MarkVerdict
+from guardrails.domain.records import InclusionProof
+
+
+class FileVerdict(enum.Enum):
+    """The answer for one file. NOT_FOUND never means "not AI"."""
+
+    CONFIRMED = "confirmed"
+    RECOVERED = "recovered"
+    SIGNED = "signed"
+    SUSPECTED = "suspected"
+    CONFLICT = "conflict"
+    TAMPERED = "tampered"
+    NOT_FOUND = "not_found"
+    UNREADABLE = "unreadable"
+
+
+class LedgerStatus(enum.Enum):
+    """What the ledger knows of a file."""
+
+    VERIFIED = "verified"
+    NO_RECORD = "no_record"
+    CORRUPT = "corrupt"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEvidence:
+    """The record of a file, found by image digest, manifest id or watermark id.
+
+    Attributes:
+        found_by: "image", "manifest" or "watermark".
+        proof: inclusion in the signed tree, verified; None unless `status` is VERIFIED.
+        reason: why there is no verified record.
+    """
+
+    status: LedgerStatus
+    found_by: str = ""
+    record_id: str = ""
+    mark_id: str = ""
+    created_at: str = ""
+    model: str = ""
+    policy: str = ""
+    action: str = ""
+    rules: tuple[str, ...] = ()
+    image_sha256: str = ""
+    proof: InclusionProof | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileReport:
+    """Everything that was found in one file, and the verdict.
+
+    Attributes:
+        ids: the image id that each layer names, as 16 hexadecimal digits: {"manifest": ..., "watermark": ...,
+            "ledger": ...}; layers that name none are left out.
+        exact: the file is byte for byte the one that was released.
+    """
+
+    source: str
+    sha256: str
+    verdict: FileVerdict
+    explanation: str
+    manifest: ManifestVerdict
+    mark: MarkReading | None
+    ledger: LedgerEvidence
+    ids: Mapping[str, Json] = field(default_factory=dict)
+    exact: bool = False
+    problem: str = ""
+
+
+def judge(
+    manifest: ManifestVerdict, mark: MarkReading | None, ledger: LedgerEvidence, ids: Mapping[str, str]
+) -> tuple[FileVerdict, str]:
+    """Weigh the layers; the first rule that matches wins.
+
+    1. Pixels that cannot be decoded: unreadable.
+    2. A manifest that was tampered with: tampered.
+    3. Layers that name different images: conflict.
+    4. A damaged ledger: conflict.
+    5. Trusted manifest, mark and ledger agree: confirmed.
+    6. No valid manifest, but mark and ledger agree: recovered.
+    7. A valid manifest alone: signed.
+    8. A mark without a record, or a pilot without a payload: suspected.
+    9. Nothing: not found.
+    """
+    marked = mark is not None and mark.verdict is MarkVerdict.PRESENT
+    recorded = ledger.status is LedgerStatus.VERIFIED
+    if mark is None:
+        return FileVerdict.UNREADABLE, "The pixels cannot be decoded, so nothing could be checked in them."
+    if manifest.status is ManifestStatus.TAMPERED:
+        return FileVerdict.TAMPERED, "The file or its manifest was changed after signing."
+    if len(set(ids.values())) > 1:
+        return FileVerdict.CONFLICT, "Manifest, watermark and ledger name different images: probably a transplant."
+    if ledger.status is LedgerStatus.CORRUPT:
+        return FileVerdict.CONFLICT, "The ledger does not verify, so its record proves nothing."
+    if manifest.status is ManifestStatus.TRUSTED and marked and recorded:
+        return FileVerdict.CONFIRMED, "Made here: manifest, watermark and ledger name the same image."
+    if marked and recorded:
+        return FileVerdict.RECOVERED, "Made here: no valid manifest, but the watermark leads to the ledger's record."
+    if manifest.status in (ManifestStatus.TRUSTED, ManifestStatus.VALID_UNTRUSTED, ManifestStatus.BAD_ANCESTOR):
+        return FileVerdict.SIGNED, "Signed; no matching watermark and ledger record of this installation."
+    if marked or mark.verdict is MarkVerdict.SUSPECTED:
+        return FileVerdict.SUSPECTED, "A trace of this installation's watermark, but no record to confirm it."
+    return FileVerdict.NOT_FOUND, "No evidence of this installation found. That does not mean the image is not AI-made."
