@@ -36,7 +36,8 @@ def stage(folder: Path, data: bytes, *, mode: int = 0o644) -> Path:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         raise StorageError(
-            f"cannot write in {folder}: {error.strerror or error}", hint="check that the folder is writable and has room"
+            f"cannot write in {folder}: {error.strerror or error}",
+            hint="check that the folder is writable and has room",
         ) from error
     sync_folder(folder)
     return Path(temporary)

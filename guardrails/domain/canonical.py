@@ -70,7 +70,9 @@ def _write(value: Any) -> str:
             return "[" + ",".join(_write(item) for item in value) + "]"
         case _:
             members = sorted(value.items(), key=lambda member: member[0].encode("utf-16-be"))
-            return "{" + ",".join(f"{json.dumps(key, ensure_ascii=False)}:{_write(item)}" for key, item in members) + "}"
+            return (
+                "{" + ",".join(f"{json.dumps(key, ensure_ascii=False)}:{_write(item)}" for key, item in members) + "}"
+            )
 
 
 def _write_float(value: float) -> str:

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from guardrails import home as homes
 from guardrails.domain.canonical import to_plain
-from guardrails.domain.findings import Action, Check, CheckStatus, Component, Finding, strongest
+from guardrails.domain.findings import Action, Check, Component, Finding, strongest
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import ManifestStatus, MarkVerdict, Match
 from guardrails.domain.records import Record, RecordKind, Refusal, Stage
@@ -376,7 +376,9 @@ def shipped_index(home: Path) -> SimilarityIndex:
 
 def _draft(cleared: Cleared, picture: Drawn) -> Draft:
     if picture.own_checker_fired:
-        raise GenerationError("the model's own safety checker replaced the picture", hint="change the prompt or the seed")
+        raise GenerationError(
+            "the model's own safety checker replaced the picture", hint="change the prompt or the seed"
+        )
     return Draft(cleared=cleared, id=ImageId.new(), pixels=picture.pixels, facts=picture.facts)
 
 

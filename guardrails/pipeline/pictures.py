@@ -36,4 +36,5 @@ class RebuiltPictures:
             return None
         rgba = self._store[row].astype(np.uint16)
         alpha = rgba[..., 3:]
-        return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        on_white: Pixels = ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        return on_white

@@ -75,7 +75,9 @@ def train_autoencoder(library: Library, work: Path, *, steps: int, decoder_only:
         model.load_state_dict(average.shadow[0])
         model.encoder.requires_grad_(False)
         model.quant_conv.requires_grad_(False)
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], betas=(0.9, 0.95), weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad], betas=(0.9, 0.95), weight_decay=1e-4
+    )
     for step in range(start, steps):
         for group in optimiser.param_groups:
             group["lr"] = LEARNING_RATE * cosine(step, steps, 50) * (0.5 if decoder_only else 1.0)
@@ -142,7 +144,9 @@ def crops(library: Library, rng: np.random.Generator, count: int) -> torch.Tenso
     return to_tensor([s[y : y + CROP, x : x + CROP] for s, (y, x) in zip(scenes, corners, strict=True)])
 
 
-def random_scene(library: Library, rng: np.random.Generator, *, pair_share: float = 0.12, plain_share: float = 0.1) -> Scene:
+def random_scene(
+    library: Library, rng: np.random.Generator, *, pair_share: float = 0.12, plain_share: float = 0.1
+) -> Scene:
     """Draw one scene: mostly one object, sometimes two, sometimes the catalogue picture."""
     kind = rng.random()
     chosen = rng.integers(0, len(library.pictures), 2 if kind < pair_share else 1)

@@ -138,7 +138,9 @@ def shift(latent: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[
     return padded[:, down : down + latent.shape[1], across : across + latent.shape[2]]
 
 
-def denoising_loss(unet: Any, text: Any, latents: torch.Tensor, ids: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
+def denoising_loss(
+    unet: Any, text: Any, latents: torch.Tensor, ids: torch.Tensor, alphas: torch.Tensor
+) -> torch.Tensor:
     """Mean squared error of the predicted velocity v = sqrt(a) noise - sqrt(1 - a) x."""
     import torch
 

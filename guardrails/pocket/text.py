@@ -13,6 +13,7 @@ from guardrails.pocket.scenes import COLOURS
 VOCABULARY = 3000
 PROMPT_TOKENS = 24
 WIDTH = 192
+START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def corpus(pictures: Iterable[Picture]) -> list[str]:
@@ -28,9 +29,7 @@ def train_tokenizer(pictures: Iterable[Picture], folder: Path) -> Any:
     import tokenizers
     from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-    bpe = tokenizers.Tokenizer(
-        models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>", continuing_subword_prefix="")
-    )
+    bpe = tokenizers.Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>", continuing_subword_prefix=""))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -42,7 +41,7 @@ def train_tokenizer(pictures: Iterable[Picture], folder: Path) -> Any:
         vocab_size=VOCABULARY,
         end_of_word_suffix="</w>",
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        special_tokens=["<|startoftext|>", "<|endoftext|>"],
+        special_tokens=[START, END],
         show_progress=False,
     )
     bpe.train_from_iterator(corpus(pictures), trainer)
@@ -59,7 +58,10 @@ def open_tokenizer(folder: Path) -> Any:
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=PROMPT_TOKENS, pad_token="<|endoftext|>"
+        str(folder / "vocab.json"),
+        str(folder / "merges.txt"),
+        model_max_length=PROMPT_TOKENS,
+        pad_token=END,
     )
 
 
