@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from guardrails.imaging import Pixels
-from guardrails.pocket.scenes import Scene, compose
+from guardrails.pocket.scenes import UNNAMED_STYLE, Scene, compose
 from guardrails.pocket.thumbnail_start import start_as_thumbnail
 from guardrails.pocket.training import Library, MovingAverage, Report, cosine, load_checkpoint, save_checkpoint
 
@@ -27,6 +27,8 @@ CHECKPOINT_EVERY = 100
 # Keeps latents near unit scale without costing sharpness.
 KL_WEIGHT = 1e-6
 EDGE_WEIGHT = 0.5
+# How much of the training goes to the hand that prompts without a style get.
+UNNAMED_SHARE = 0.7
 
 
 def new_autoencoder() -> Any:
@@ -145,11 +147,13 @@ def crops(library: Library, rng: np.random.Generator, count: int) -> torch.Tenso
 
 
 def random_scene(
-    library: Library, rng: np.random.Generator, *, pair_share: float = 0.12, plain_share: float = 0.1
+    library: Library, rng: np.random.Generator, *, pair_share: float = 0.05, plain_share: float = 0.1
 ) -> Scene:
-    """Draw one scene: mostly one object, sometimes two, sometimes the catalogue picture."""
+    """Draw one scene: mostly one object, sometimes two by one hand, sometimes the catalogue picture."""
     kind = rng.random()
-    chosen = rng.integers(0, len(library.pictures), 2 if kind < pair_share else 1)
+    hand = UNNAMED_STYLE if rng.random() < UNNAMED_SHARE else None
+    rows = [i for i, picture in enumerate(library.pictures) if (picture.style == UNNAMED_STYLE) == (hand is not None)]
+    chosen = rng.choice(rows, 2 if kind < pair_share else 1)
     return compose(
         [library.pictures[i] for i in chosen],
         [library.rgba[i] for i in chosen],

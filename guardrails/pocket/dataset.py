@@ -23,8 +23,8 @@ from guardrails.pocket.sources import Drawing, read_drawings
 PICTURES = "pictures.npy"
 MANIFEST = "manifest.csv"
 
-# The first model learns things one can name in a prompt; people, symbols and the shaded set stand in the index only.
-TRAINED_SETS = frozenset({"noto", "twemoji", "fluent-emoji-flat"})
+# The first model learns things one can name in a prompt; people, symbols and the other sets stand in the index only.
+TRAINED_SETS = frozenset({"noto", "twemoji"})
 FULLY_TRAINED_GROUPS = frozenset({"animals-nature", "food-drink"})
 NAMEABLE_GROUPS = frozenset({"travel-places", "activities", "objects"})
 
@@ -98,7 +98,7 @@ def describe(drawing: Drawing, rgba: NDArray[np.uint8]) -> Picture:
 
 
 def is_trained(drawing: Drawing) -> bool:
-    """Whether the first model sees a drawing: common things with short names, by three hands."""
+    """Whether the first model sees a drawing: common things with short names, by two hands."""
     if drawing.set.name not in TRAINED_SETS:
         return False
     if drawing.group in FULLY_TRAINED_GROUPS:

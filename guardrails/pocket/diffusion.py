@@ -25,7 +25,6 @@ LEARNING_RATE = 6e-4
 BATCH = 32
 CAPTION_DROPOUT = 0.1
 CHECKPOINT_EVERY = 100
-LARGEST_SHIFT = 1
 
 
 def new_unet() -> Any:
@@ -124,18 +123,10 @@ def draw_batch(pool: LatentPool, tokens: torch.Tensor, rng: np.random.Generator)
     import torch
 
     rows = rng.integers(0, len(pool.captions), BATCH)
-    latents = np.stack([shift(pool.latents[row], rng) for row in rows]).astype(np.float32)
+    latents = pool.latents[rows].astype(np.float32)
     wanted = torch.from_numpy(np.where(rng.random(BATCH) < CAPTION_DROPOUT, len(pool.captions), rows))
     batch = torch.from_numpy(latents * np.float32(pool.scale)).to(memory_format=torch.channels_last)
     return batch, tokens[wanted]
-
-
-def shift(latent: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """Move a scene by whole latent cells; the plain background that borders it is repeated."""
-    pad = LARGEST_SHIFT
-    down, across = rng.integers(0, 2 * pad + 1, 2)
-    padded = np.pad(latent, ((0, 0), (pad, pad), (pad, pad)), mode="edge")
-    return padded[:, down : down + latent.shape[1], across : across + latent.shape[2]]
 
 
 def denoising_loss(
