@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
+from collections.abc import Collection
 from pathlib import Path
 
 from guardrails.errors import StorageError
+
+_STAGED_PREFIX = ".staged-"
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -25,7 +29,7 @@ def stage(folder: Path, data: bytes, *, mode: int = 0o644) -> Path:
     temporary: str | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".staged-")
+        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=_STAGED_PREFIX)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
@@ -50,6 +54,20 @@ def publish(temporary: Path, path: Path) -> None:
     except OSError as error:
         raise StorageError(f"cannot create {path}: {error.strerror or error}", hint="choose another file") from error
     sync_folder(path.parent)
+
+
+def clear_abandoned(folder: Path, older_than: float, *, keep: Collection[Path] = ()) -> None:
+    """Remove staged files that a dead process left in `folder`.
+
+    Args:
+        older_than: age in seconds; a younger file may belong to a process that is still at work.
+        keep: absolute paths of staged files that somebody still answers for.
+    """
+    latest = time.time() - older_than
+    for path in folder.glob(f"{_STAGED_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if path.absolute() not in keep and path.stat().st_mtime < latest:
+                path.unlink()
 
 
 def check_writable(folder: Path) -> None:

@@ -21,6 +21,11 @@ def ledger_folder(root: Path) -> Path:
     return root / "ledger"
 
 
+def evidence_folder(root: Path) -> Path:
+    """Side-by-side pictures of refused images, for reviewers; readable by the owner only."""
+    return root / "evidence"
+
+
 def pictures_folder(root: Path) -> Path:
     """Reference pictures of the similarity index, where they have been rebuilt."""
     return root / "pocket"

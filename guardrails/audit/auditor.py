@@ -2,7 +2,7 @@
 
 1. Read the manifest (integrity, signature, trust, ancestry).
 2. Decode the pixels and look for the watermark.
-3. Find the record: by image digest, then by the manifest's id, then by the watermark's.
+3. Find the record: by image digest, then by the watermark's id, then by the manifest's.
 4. Verify the record's inclusion in the signed log.
 5. Compare the ids that the layers name.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from guardrails import home as homes
 from guardrails.audit.report import FileReport, LedgerEvidence, LedgerStatus, judge
 from guardrails.domain.identity import ImageId
-from guardrails.domain.images import ManifestStatus, ManifestVerdict, MarkReading, MarkVerdict
+from guardrails.domain.images import ManifestVerdict, MarkReading, MarkVerdict
 from guardrails.errors import ImageError, LedgerCorrupt, LedgerError, WatermarkError
 from guardrails.imaging.decoding import decode, read_image_bytes
 from guardrails.ledger import Ledger, LoggedRecord
@@ -101,20 +101,25 @@ class Auditor:
     def _find_record(self, sha256: str, manifest: ManifestVerdict, mark: MarkReading | None) -> LedgerEvidence:
         if self._ledger is None:
             return LedgerEvidence(status=LedgerStatus.UNAVAILABLE, reason="this installation has no ledger")
-        # A mark is looked up first: pixels can be traced even where a foreign manifest was put around them.
-        by_mark = self._ledger.find_by_mark(mark.mark_id) if mark is not None and mark.mark_id else None
-        by_image = self._ledger.find_by_image(sha256)
-        by_manifest = self._ledger.find_by_manifest(manifest.manifest_id) if manifest.manifest_id else None
-        for found_by, logged in (("image", by_image), ("watermark", by_mark), ("manifest", by_manifest)):
-            if logged is not None:
-                return self._evidence(self._ledger, logged, found_by)
+        # The mark before the manifest: pixels can be traced even where a foreign manifest was put around them.
+        try:
+            for found_by, logged in (
+                ("image", self._ledger.find_by_image(sha256)),
+                ("watermark", self._ledger.find_by_mark(mark.mark_id) if mark is not None else None),
+                ("manifest", self._ledger.find_by_manifest(manifest.manifest_id)),
+            ):
+                if logged is not None:
+                    return self._evidence(self._ledger, logged, found_by)
+        except LedgerCorrupt as error:
+            # An entry so damaged that it cannot even be read.
+            return LedgerEvidence(status=LedgerStatus.CORRUPT, reason=error.message)
         return LedgerEvidence(status=LedgerStatus.NO_RECORD, reason="no record of this image")
 
     def _evidence(self, ledger: Ledger, logged: LoggedRecord, found_by: str) -> LedgerEvidence:
         record = logged.record
         try:
             proof, status, reason = ledger.verify_record(logged), LedgerStatus.VERIFIED, ""
-        except (LedgerCorrupt, LedgerError) as error:
+        except LedgerError as error:
             proof, status, reason = None, LedgerStatus.CORRUPT, error.message
         facts = record.facts
         return LedgerEvidence(
@@ -145,7 +150,7 @@ def _unread(reason: str) -> tuple[MarkReading, str]:
 
 def _ids(manifest: ManifestVerdict, mark: MarkReading | None, ledger: LedgerEvidence) -> dict[str, str]:
     ids = {}
-    if manifest.status not in (ManifestStatus.NO_MANIFEST, ManifestStatus.UNREADABLE) and manifest.manifest_id:
+    if manifest.manifest_id and not _is_derived(manifest, ledger):
         try:
             ids["manifest"] = ImageId.parse(manifest.manifest_id).mark_id
         except ValueError:
@@ -155,3 +160,9 @@ def _ids(manifest: ManifestVerdict, mark: MarkReading | None, ledger: LedgerEvid
     if ledger.status is LedgerStatus.VERIFIED:
         ids["ledger"] = ledger.mark_id
     return ids
+
+
+def _is_derived(manifest: ManifestVerdict, ledger: LedgerEvidence) -> bool:
+    """Whether the manifest is of a picture that was made from the recorded one."""
+    origin = f"urn:c2pa:{ledger.record_id} "
+    return bool(ledger.record_id) and any(line.startswith(origin) for line in manifest.ancestry)

@@ -63,7 +63,8 @@ class FileReport:
 
     Attributes:
         ids: the image id that each layer names, as 16 hexadecimal digits: {"manifest": ..., "watermark": ...,
-            "ledger": ...}; layers that name none are left out.
+            "ledger": ...}; layers that name none are left out, and so is a manifest that names the recorded image as
+            what it was made from: an edit is no transplant.
         exact: the file is byte for byte the one that was released.
     """
 
@@ -79,6 +80,10 @@ class FileReport:
     problem: str = ""
 
 
+# Intact, but not by the word of anyone on the trust list.
+_UNVOUCHED = (ManifestStatus.VALID_UNTRUSTED, ManifestStatus.BAD_ANCESTOR, ManifestStatus.EXPIRED)
+
+
 def judge(
     manifest: ManifestVerdict, mark: MarkReading | None, ledger: LedgerEvidence, ids: Mapping[str, str]
 ) -> tuple[FileVerdict, str]:
@@ -89,27 +94,37 @@ def judge(
     3. Layers that name different images: conflict.
     4. A damaged ledger: conflict.
     5. Trusted manifest, mark and ledger agree: confirmed.
-    6. No valid manifest, but mark and ledger agree: recovered.
-    7. A valid manifest alone: signed.
-    8. A mark without a record, or a pilot without a payload: suspected.
+    6. Mark and ledger agree without a trusted manifest of this very image: recovered.
+    7. A trusted manifest alone: signed.
+    8. A mark without a record, a pilot without a payload, or a manifest that nobody here vouches for (anyone can sign
+       with a key of his own): suspected.
     9. Nothing: not found.
     """
     marked = mark is not None and mark.verdict is MarkVerdict.PRESENT
     recorded = ledger.status is LedgerStatus.VERIFIED
-    if mark is None:
+    if mark is None:  # 1
         return FileVerdict.UNREADABLE, "The pixels cannot be decoded, so nothing could be checked in them."
-    if manifest.status is ManifestStatus.TAMPERED:
+    if manifest.status is ManifestStatus.TAMPERED:  # 2
         return FileVerdict.TAMPERED, "The file or its manifest was changed after signing."
-    if len(set(ids.values())) > 1:
+    if len(set(ids.values())) > 1:  # 3
         return FileVerdict.CONFLICT, "Manifest, watermark and ledger name different images: probably a transplant."
-    if ledger.status is LedgerStatus.CORRUPT:
+    if ledger.status is LedgerStatus.CORRUPT:  # 4
         return FileVerdict.CONFLICT, "The ledger does not verify, so its record proves nothing."
-    if manifest.status is ManifestStatus.TRUSTED and marked and recorded:
+    if manifest.status is ManifestStatus.TRUSTED and "manifest" in ids and marked and recorded:  # 5
         return FileVerdict.CONFIRMED, "Made here: manifest, watermark and ledger name the same image."
-    if marked and recorded:
-        return FileVerdict.RECOVERED, "Made here: no valid manifest, but the watermark leads to the ledger's record."
-    if manifest.status in (ManifestStatus.TRUSTED, ManifestStatus.VALID_UNTRUSTED, ManifestStatus.BAD_ANCESTOR):
-        return FileVerdict.SIGNED, "Signed; no matching watermark and ledger record of this installation."
-    if marked or mark.verdict is MarkVerdict.SUSPECTED:
+    if marked and recorded:  # 6
+        return (
+            FileVerdict.RECOVERED,
+            "Made here, stripped or changed since: the watermark leads to the ledger's record.",
+        )
+    if manifest.status is ManifestStatus.TRUSTED:  # 7
+        return FileVerdict.SIGNED, "Signed by a trusted signer; no matching watermark and ledger record here."
+    if marked or mark.verdict is MarkVerdict.SUSPECTED:  # 8
         return FileVerdict.SUSPECTED, "A trace of this installation's watermark, but no record to confirm it."
-    return FileVerdict.NOT_FOUND, "No evidence of this installation found. That does not mean the image is not AI-made."
+    if manifest.status in _UNVOUCHED:
+        return FileVerdict.SUSPECTED, "A manifest that nobody trusted here vouches for: a claim, not a proof."
+    unlooked = " Its watermark could not be looked for." if mark.verdict is MarkVerdict.ERROR else ""  # 9
+    return (
+        FileVerdict.NOT_FOUND,
+        f"No evidence of this installation found.{unlooked} That does not mean the image is not AI-made.",
+    )

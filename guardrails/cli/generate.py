@@ -7,59 +7,89 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from guardrails.cli.output import Steps, console, home_option, json_option, print_json
+from guardrails.cli.output import (
+    SectionedCommand,
+    Steps,
+    home_option,
+    json_option,
+    option,
+    print_facts,
+    print_heading,
+    print_json,
+)
+from guardrails.cli.status import REFUSED, UNEXPECTED
 
 if TYPE_CHECKING:
+    from guardrails.domain.images import Match
     from guardrails.domain.records import Refusal
     from guardrails.domain.requests import PromptRequest
-    from guardrails.pipeline import Guard, Outcome, Sealed
+    from guardrails.generation.protocol import Drawn, Generator, Progress
+    from guardrails.pipeline import Outcome, Sealed
 
-REFUSED = 3
+POCKET = "pocket"
+# As a shell likes them; `guardrails.generation.samplers` has the same names with a space.
+SAMPLERS = {"ddim": "ddim", "dpm++2m": "dpm++ 2m", "euler": "euler"}
+
+WHAT = "What to draw"
+HOW = "How to draw it"
+WHERE = "Rules and files"
+
+EPILOG = """\b
+Examples
+  guardrails generate "a red apple on a blue background"
+  guardrails generate "a fox in the snow" --count 4 --seed 7 --out foxes --json
+  guardrails generate "a fox" --model stabilityai/stable-diffusion-xl-base-1.0 --device cuda
+"""
 
 
-@click.command(name="generate")
+@click.command(name="generate", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("prompt")
-@click.option("--negative-prompt", default="", help="What the picture should not show.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("out"), show_default=True, help="Folder.")
-@click.option("--format", "file_format", type=click.Choice(["png", "jpeg", "webp"]), default="png", show_default=True)
-@click.option("--count", default=1, show_default=True, help="Number of pictures; the i-th has seed + i.")
-@click.option("--seed", type=int, help="Drawn and recorded when omitted.")
-@click.option("--steps", type=int, help="Denoising steps.")
-@click.option("--guidance-scale", type=float, help="How closely the picture follows the prompt.")
-@click.option("--width", type=int)
-@click.option("--height", type=int)
-@click.option("--sampler", help="ddim, dpm++ 2m or euler.")
-@click.option("--model", default="pocket", show_default=True, help="pocket, a diffusers folder, or a hub id.")
-@click.option("--device", help="cpu, cuda, cuda:1 ...  [default: cuda when there is one]")
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]))
-@click.option("--batch-size", default=1, show_default=True)
-@click.option("--compile", "compiled", is_flag=True, help="Compile the denoiser: slow start, faster steps.")
-@click.option("--policy", default="default", show_default=True, help="Name of a pack, or a YAML file.")
+@option("--negative-prompt", section=WHAT, default="", help="What the picture should not show.")
+@option("--count", section=WHAT, type=click.IntRange(min=1), default=1, show_default=True, help="Number of pictures.")
+@option("--seed", section=WHAT, type=click.IntRange(min=0), help="Of the first picture; the next has seed + 1.")
+@option("--width", section=WHAT, type=click.IntRange(min=1), help="Pixels; together with --height.")
+@option("--height", section=WHAT, type=click.IntRange(min=1), help="Pixels; together with --width.")
+@option("--model", section=HOW, default=POCKET, show_default=True, help="pocket, a diffusers folder, or a hub id.")
+@option("--steps", section=HOW, type=click.IntRange(min=1), help="Denoising steps.")
+@option("--guidance-scale", section=HOW, type=float, help="How closely the picture follows the prompt.")
+@option("--sampler", section=HOW, type=click.Choice(list(SAMPLERS)), help="Instead of the model's own.")
+@option("--device", section=HOW, help="cpu, cuda, cuda:1 ...  [default: cuda when there is one]")
+@option("--dtype", section=HOW, type=click.Choice(["float32", "bfloat16", "float16"]), help="Of the arithmetic.")
+@option("--batch-size", section=HOW, type=click.IntRange(min=1), default=1, show_default=True, help="Drawn at once.")
+@option("--compile", "compiled", section=HOW, is_flag=True, help="Compile the denoiser: slow start, faster steps.")
+@option("--policy", section=WHERE, default="default", show_default=True, help="Name of a pack, or a YAML file.")
+@option("--out", section=WHERE, type=click.Path(path_type=Path), default=Path("out"), show_default=True, help="Folder.")
+@option("--format", "file_format", section=WHERE, type=click.Choice(["png", "jpeg", "webp"]), default="png")
 @home_option
 @json_option
 def command(
     prompt: str,
     negative_prompt: str,
-    out: Path,
-    file_format: str,
     count: int,
     seed: int | None,
-    steps: int | None,
-    guidance_scale: float | None,
     width: int | None,
     height: int | None,
-    sampler: str | None,
     model: str,
+    steps: int | None,
+    guidance_scale: float | None,
+    sampler: str | None,
     device: str | None,
     dtype: str | None,
     batch_size: int,
     compiled: bool,
     policy: str,
+    out: Path,
+    file_format: str,
     home: Path | None,
     as_json: bool,
 ) -> int:
-    """Make pictures of PROMPT; release only what every guard passes."""
+    """Make pictures of PROMPT; release only what every guard passes.
+
+    Released files carry an invisible watermark and a signed manifest; released or refused, each run is recorded in
+    the ledger.
+    """
     from guardrails.domain.requests import PromptRequest
+    from guardrails.files import check_writable
     from guardrails.policy import load_policy
     from guardrails.prompts import PromptGuard
 
@@ -74,13 +104,18 @@ def command(
         height=height,
     )
     rules = load_policy(policy)
-    # A prompt that cannot be used, and a folder that cannot be written, are told before a model is loaded.
-    PromptGuard(rules).decide(request)
-    from guardrails.files import check_writable
-
+    # What cannot be used is told before a model is loaded, and what is refused needs none.
+    cleared = PromptGuard(rules).decide(request).action.releases
     check_writable(out)
+    generator: Generator = _NeverAsked()
     with Steps("loading the model", quiet=as_json):
-        guard = _guard(model, device, dtype, batch_size, compiled, sampler, rules, home)
+        if cleared:
+            generator = load(
+                model, device=device, dtype=dtype, batch_size=batch_size, compiled=compiled, sampler=sampler
+            )
+        from guardrails.pipeline import Guard
+
+        guard = Guard(generator, policy=rules, home=home)
     with Steps("drawing and guarding", quiet=as_json) as progress:
         outcomes = guard.generate_all(request, format=file_format, out=out, progress=progress)
     if as_json:
@@ -88,52 +123,73 @@ def command(
     else:
         for outcome in outcomes:
             show(outcome, request)
-    return REFUSED if any(is_refusal(outcome) for outcome in outcomes) else 0
+    return next((status for status in map(exit_status, outcomes) if status), 0)
 
 
-def _guard(
-    model: str,
-    device: str | None,
-    dtype: str | None,
-    batch_size: int,
-    compiled: bool,
-    sampler: str | None,
-    rules: Any,
-    home: Path | None,
-) -> Guard:
+class _NeverAsked:
+    """Stands for the model of a prompt that the policy refuses: the guard records the refusal and draws nothing."""
+
+    def draw(self, request: PromptRequest, prompt: str, *, progress: Progress | None = None) -> list[Drawn]:
+        raise AssertionError("a refused prompt reached the model")
+
+
+def load(
+    model: str, *, device: str | None, dtype: str | None, batch_size: int, compiled: bool, sampler: str | None
+) -> Generator:
+    """The embedded model ("pocket"), a folder or a hub id as a generator.
+
+    Raises:
+        UnavailableError: there is no such model.
+        OptionError: an option makes no sense for this model or on this machine.
+    """
+    from guardrails.generation.defaults import WithDefaults
     from guardrails.generation.loading import load_generator
     from guardrails.generation.samplers import use_sampler
-    from guardrails.pipeline import Guard
-    from guardrails.pipeline.guard import pocket_model
+    from guardrails.pipeline.guard import POCKET_GUIDANCE, POCKET_STEPS, pocket_model
 
-    _quiet_libraries()
-    source = str(pocket_model()) if model == "pocket" else model
+    quiet_libraries()
+    source = str(pocket_model()) if model == POCKET else model
     generator = load_generator(source, device=device, dtype=dtype, batch_size=batch_size, compile=compiled)
-    if sampler:
-        use_sampler(generator.pipeline, sampler)
-    return Guard(generator, policy=rules, home=home)
+    if sampler is not None:
+        use_sampler(generator.pipeline, SAMPLERS[sampler])
+    if model != POCKET:
+        return generator
+    return WithDefaults(generator=generator, steps=POCKET_STEPS, guidance_scale=POCKET_GUIDANCE)
 
 
-def _quiet_libraries() -> None:
-    """Our own progress is shown; theirs would be printed between the lines."""
-    import logging
+def quiet_libraries() -> None:
+    """Our own progress is shown; theirs would be printed between the lines. Call before they are imported."""
     import os
 
     os.environ.setdefault("TQDM_DISABLE", "1")
-    import diffusers
-    import transformers
-
-    diffusers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    logging.getLogger("torch").setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 def is_refusal(outcome: Outcome) -> bool:
     from guardrails.domain.records import Refusal
 
     return isinstance(outcome, Refusal)
+
+
+def exit_status(outcome: Any) -> int:
+    """0 for a picture, `REFUSED` for a rule that spoke, and for a fault in a guard what its error stands for."""
+    if not is_refusal(outcome):
+        return 0
+    if not outcome.fault:
+        return REFUSED
+    code = outcome.fault.partition(":")[0]
+    return next((kind.exit_status for kind in _error_classes() if kind.code == code), UNEXPECTED)
+
+
+def _error_classes() -> list[Any]:
+    from guardrails.errors import GuardrailsError
+
+    found = [GuardrailsError]
+    for kind in found:
+        found += kind.__subclasses__()
+    return found
 
 
 def describe(outcome: Any) -> dict[str, Any]:
@@ -144,6 +200,7 @@ def describe(outcome: Any) -> dict[str, Any]:
         "outcome": "released",
         "id": str(outcome.id),
         "path": str(outcome.path) if outcome.path else None,
+        "format": outcome.format.value,
         "sha256": outcome.sha256,
         "facts": outcome.facts,
         "decision": outcome.decision,
@@ -161,45 +218,68 @@ def show(outcome: Any, request: PromptRequest) -> None:
     if is_refusal(outcome):
         show_refusal(outcome, request)
     else:
-        show_sealed(outcome)
+        show_sealed(outcome, request)
 
 
-def show_sealed(sealed: Sealed) -> None:
+def show_sealed(sealed: Sealed, request: PromptRequest) -> None:
     """A released picture: where it is, what was checked, what it carries."""
-    from rich.table import Table
+    from guardrails.cli.findings import print_findings
 
-    table = Table(box=None, show_header=False, padding=(0, 1))
-    table.add_row("file", f"[bold]{sealed.path}[/bold]")
-    table.add_row("id", str(sealed.id))
-    facts = sealed.facts
-    table.add_row("model", f"{facts.model}, {facts.sampler}, {facts.steps} steps, seed {facts.seed}")
-    for check in sealed.checks:
-        scores = ", ".join(f"{name} {score:.3g}" for name, score in check.scores.items())
-        table.add_row("check", f"{check.component.name}: {check.status.value} {scores or check.reason}")
-    for finding in sealed.findings:
-        table.add_row("rule", f"{finding.rule} ({finding.action.name.lower()}): {finding.message}")
-    for match in sealed.matches[:3]:
-        rights = match.rights
-        table.add_row("similar", f"{match.title} by {rights.creator}, {rights.licence} ({match.state.value})")
-    mark = sealed.embedding
-    table.add_row("watermark", f"p = {mark.p_value:.1e}, {mark.psnr:.1f} dB, {'robust' if mark.robust else 'NOT robust'}")
-    table.add_row("manifest", f"{sealed.manifest.status.value}: {sealed.manifest.explanation}")
-    table.add_row("ledger", f"record {sealed.receipt.index}")
-    console().print(table)
+    print_heading("RELEASED", str(sealed.path or sealed.id), style="green")
+    facts, mark = sealed.facts, sealed.embedding
+    print_facts(
+        [
+            ("id", str(sealed.id)),
+            ("model", f"{facts.model}, {facts.width} x {facts.height}, {facts.sampler}, {facts.steps} steps"),
+            ("seed", f"{facts.seed}, guidance scale {facts.guidance_scale:g}, {facts.dtype} on {facts.device}"),
+            *(("drawn from", decision.prompt) for decision in (sealed.decision,) if decision.rewritten),
+            *_checks(sealed),
+            *(("similar", _work(match)) for match in sealed.matches),
+            ("watermark", f"{mark.psnr:.1f} dB PSNR, {'robust' if mark.robust else 'NOT robust'}, id {mark.mark_id}"),
+            ("manifest", f"{sealed.manifest.status.value}: {sealed.manifest.explanation}"),
+            ("ledger", f"record {sealed.receipt.index}"),
+        ]
+    )
+    print_findings(sealed.findings, _texts(request))
 
 
 def show_refusal(refusal: Refusal, request: PromptRequest) -> None:
-    """A refusal: where, by which rules, on which words."""
-    out = console()
-    out.print(f"[bold red]refused[/bold red] at {refusal.stage.value}")
-    for finding in refusal.findings:
-        out.print(f"  rule {finding.rule} ({finding.category}): {finding.message}", markup=False)
-        if finding.span is not None:
-            text = request.prompt if finding.span.field == "prompt" else request.negative_prompt
-            out.print(f"    {text}", markup=False)
-            out.print(f"    {' ' * finding.span.start}{'^' * (finding.span.end - finding.span.start)}", markup=False)
-    if refusal.fault:
-        out.print(f"  fault: {refusal.fault}", markup=False)
-    out.print(f"  policy {refusal.policy.id} {refusal.policy.version}, digest {refusal.policy.digest}")
-    if refusal.receipt is not None:
-        out.print(f"  ledger record {refusal.receipt.index}")
+    """A refusal: where, by which rules, on which words, under which policy."""
+    from guardrails.cli.findings import print_findings
+
+    print_heading("REFUSED", f"at {refusal.stage.value}", style="red")
+    print_findings(refusal.findings, _texts(request))
+    policy = refusal.policy
+    print_facts(
+        [
+            *(("fault", fault) for fault in (refusal.fault,) if fault),
+            *(("side by side", file) for file in (refusal.evidence_file,) if file),
+            *_checks(refusal),
+            ("policy", f"{policy.id} {policy.version}"),
+            ("digest", policy.digest),
+            *(("ledger", f"record {receipt.index}") for receipt in (refusal.receipt,) if receipt is not None),
+        ]
+    )
+
+
+def _checks(outcome: Sealed | Refusal) -> list[tuple[str, str]]:
+    return [
+        (
+            "check",
+            f"{check.component.name}: {check.status.value} "
+            + (check.reason or ", ".join(f"{concept} {score:.3g}" for concept, score in check.scores.items())),
+        )
+        for check in outcome.checks
+    ]
+
+
+def _work(match: Match) -> str:
+    rights = match.rights
+    distances = ", ".join(f"{name} {distance}" for name, distance in match.distances.items())
+    reserved = f", {rights.reservation}" if rights.reservation else ""
+    whose = f"{match.title} by {rights.creator}, {rights.licence}{reserved}"
+    return f"{whose} ({match.state.value}; Hamming distance {distances})"
+
+
+def _texts(request: PromptRequest) -> dict[str, str]:
+    return {"prompt": request.prompt, "negative_prompt": request.negative_prompt}

@@ -1,31 +1,41 @@
-"""`guardrails`: the group of commands, loaded one by one."""
+"""`guardrails`: the group of commands, loaded one by one, and what becomes of every error."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 
 import click
 
+from guardrails.cli.installation import missing_extra, refuse_name_clash
 from guardrails.cli.output import print_error
-from guardrails.errors import GuardrailsError
+from guardrails.cli.status import INTERRUPTED, INVALID
+from guardrails.errors import GuardrailsError, OptionError
 from guardrails.version import __version__
 
-COMMANDS = {
-    "generate": "make pictures; release only what every guard passes",
-    "verify": "say what a file proves: manifest, watermark, ledger",
-    "demo": "the main job from prompt to proof, with a page to look at",
-    "policy": "check a policy pack, explain a decision",
-    "keys": "make, examine and rotate the keys of this installation",
-    "ledger": "read and check the record of everything made and refused",
-    "pocket": "rebuild, train, index and evaluate the embedded model",
+SECTIONS = {
+    "Make and verify": {
+        "generate": "make pictures; release only what every guard passes",
+        "verify": "say what a file proves: manifest, watermark, ledger",
+        "demo": "the main job from prompt to proof, with a page to look at",
+    },
+    "Rules, keys and records": {
+        "policy": "check a policy pack, explain a decision",
+        "keys": "make, examine and rotate the keys of this installation",
+        "ledger": "read, check and prove the record of everything made and refused",
+    },
+    "The embedded model": {
+        "pocket": "rebuild, train, index and evaluate it",
+    },
 }
+COMMANDS = {name: text for commands in SECTIONS.values() for name, text in commands.items()}
 EPILOG = """\b
 Exit status
   0  done; verify: every file is confirmed, recovered or signed
   1  unexpected failure
   2  the input cannot be used
-  3  refused by the policy or by a guard
+  3  refused by the policy
   4  verify: something is not confirmed
   5  a model, screen or data set is not available
   6  a key, a signature, the watermark or the model failed
@@ -34,8 +44,8 @@ Exit status
 \b
 Examples
   guardrails generate "a red apple on a blue background" --seed 7
-  guardrails verify out/*.png
-  guardrails policy explain "a portrait by a famous painter"
+  guardrails verify out
+  guardrails policy explain "a castle in the style of greg rutkowski"
 """
 
 
@@ -52,32 +62,58 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        width = max(map(len, COMMANDS))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), text) for name, text in commands.items()])
 
 
-@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="guardrails")
 def guardrails() -> None:
     """No image leaves without an allowed prompt, screened pixels, a watermark, a manifest and a record."""
 
 
-def main() -> None:
-    """Entry point of the `guardrails` script."""
-    as_json = "--json" in sys.argv
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the `guardrails` script.
+
+    Args:
+        arguments: `sys.argv[1:]` when omitted.
+
+    Returns:
+        The exit status. An exception that leaves is a bug; Python then prints it and exits with 1.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    as_json = "--json" in words
     try:
-        sys.exit(guardrails.main(standalone_mode=False) or 0)
+        refuse_name_clash()
+        return int(guardrails.main(words, prog_name="guardrails", standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return INVALID
+    except click.UsageError as error:
+        return _report(_as_option_error(error), as_json)
     except GuardrailsError as error:
-        print_error(error, as_json=as_json)
-        sys.exit(error.exit_status)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.ClickException as error:
-        if as_json:
-            print_error(GuardrailsError(error.format_message(), hint="see --help"), as_json=True)
-        else:
-            error.show()
-        sys.exit(2)
+        return _report(error, as_json)
+    except ModuleNotFoundError as error:
+        absent = missing_extra(error)
+        if absent is None:
+            raise
+        return _report(absent, as_json)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped; nothing unfinished was released", err=True)
-        sys.exit(130)
+        return INTERRUPTED
+
+
+def _report(error: GuardrailsError, as_json: bool) -> int:
+    print_error(error, as_json=as_json)
+    return error.exit_status
+
+
+def _as_option_error(error: click.UsageError) -> OptionError:
+    path = error.ctx.command_path if error.ctx is not None else "guardrails"
+    return OptionError(error.format_message().rstrip("."), hint=f"see `{path} --help`")

@@ -1,10 +1,10 @@
-"""What commands print: tables for people, one JSON document with --json, one-line errors."""
+"""What commands print: aligned facts and tables for people, one JSON document with --json, one-line errors."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,26 +17,99 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _Item = TypeVar("_Item")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+# Off a terminal lines are read by programs and mail clients: long enough that a path stays in one piece.
+_WIDTH_OFF_TERMINAL = 200
 
 home_option = click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
     envvar="GUARDRAILS_HOME",
-    help="Keys and ledger of this installation  [default: ~/.guardrails]",
+    help="Keys and ledger of this installation.  [default: $GUARDRAILS_HOME or ~/.guardrails]",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+
+
+def option(*names: str, section: str, **settings: Any) -> Callable[[_Function], _Function]:
+    """A `click.option` that `SectionedCommand` shows under its own heading."""
+    return click.option(*names, cls=_SectionedOption, section=section, **settings)
+
+
+class _SectionedOption(click.Option):
+    def __init__(self, *args: Any, section: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.section = section
+
+
+class SectionedCommand(click.Command):
+    """A command whose help groups its options by `section`; those without one come last."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
 
 
 def console(*, error: bool = False) -> Console:
     """A rich console on standard output, or on standard error."""
     from rich.console import Console
 
-    return Console(stderr=error, highlight=False, soft_wrap=True)
+    stream = sys.stderr if error else sys.stdout
+    return Console(stderr=error, highlight=False, width=None if stream.isatty() else _WIDTH_OFF_TERMINAL)
+
+
+def clean(text: str) -> str:
+    """Foreign text on one line, with the characters that could steer a terminal made visible.
+
+    One character becomes one character, so that positions in the text stay right.
+    """
+    return "".join(" " if c in "\t\r\n" else c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def print_heading(word: str, subject: str, *, style: str) -> None:
+    """One line: a word in colour, and what it is about."""
+    from rich.text import Text
+
+    console().print(Text.assemble((clean(word), f"bold {style}"), "  ", (clean(subject), "bold")))
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Pairs of name and value below each other."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in facts:
+        grid.add_row(name, Text(clean(value)))
+    console().print(Padding(grid, (0, 0, 0, 2)))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Rows under headings."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(clean(cell)) for cell in row))
+    console().print(table)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    click.echo(json.dumps(to_plain(value), indent=2, ensure_ascii=False))
+    """One JSON document on standard output; ASCII, because file names may hold bytes that are no text."""
+    click.echo(json.dumps(to_plain(value), indent=2))
 
 
 def print_error(error: GuardrailsError, *, as_json: bool) -> None:
@@ -44,9 +117,9 @@ def print_error(error: GuardrailsError, *, as_json: bool) -> None:
     if as_json:
         print_json(error.to_json())
         return
-    click.echo(f"error[{error.code}]: {error.message}", err=True)
+    click.echo(f"error[{error.code}]: {clean(error.message)}", err=True)
     if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        click.echo(f"hint: {clean(error.hint)}", err=True)
 
 
 class Steps:

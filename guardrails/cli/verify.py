@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from guardrails.cli.output import Steps, console, home_option, json_option, print_json
+from guardrails.cli.output import Steps, home_option, json_option, print_error, print_facts, print_heading, print_json
+from guardrails.cli.status import NOT_CONFIRMED
+from guardrails.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
-    from guardrails.audit import FileReport
+    from guardrails.audit import Auditor, FileReport
 
-NOT_CONFIRMED = 4
+# What counts as an image in a folder; a file that is named itself is read whatever its name.
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".gif", ".bmp"})
+PROVEN = frozenset({"confirmed", "recovered", "signed"})
+WRONG = frozenset({"conflict", "tampered", "unreadable"})
+
+EPILOG = """\b
+Verdicts
+  confirmed   manifest, watermark and ledger name the same image
+  recovered   stripped or changed since, but the watermark leads to the ledger's record
+  signed      a manifest of a trusted signer alone
+  suspected   a trace of the watermark, or a manifest of an unknown signer; no proof
+  not_found   no evidence; that does not mean the image is not AI-made
+  conflict, tampered, unreadable
+
+\b
+Examples
+  guardrails verify picture.png
+  guardrails verify out downloads/*.jpg --mode deep --json
+"""
 
 
-@click.command(name="verify")
+@click.command(name="verify", epilog=EPILOG)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--mode",
@@ -29,75 +49,101 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff"
 @home_option
 @json_option
 def command(files: tuple[Path, ...], mode: str, trust: tuple[Path, ...], home: Path | None, as_json: bool) -> int:
-    """Say what FILES (or folders of images) prove: manifest, watermark, ledger, and whether they agree."""
-    from guardrails.audit import Auditor, FileVerdict
-    from guardrails.errors import ImageError
+    """Say what FILES prove: manifest, watermark, ledger, and whether they agree.
+
+    Folders stand for the images in them. Exits with 0 only when every file is confirmed, recovered or signed.
+    """
+    paths = [path for file in files for path in _images(file)]
+    from guardrails.audit import Auditor
     from guardrails.provenance import TrustStore
 
     auditor = Auditor.open(home, trust=TrustStore.pem(*trust) if trust else None)
-    reports: list[FileReport | dict[str, Any]] = []
-    good = True
-    paths = [path for file in files for path in _images(file)]
-    with Steps("verifying", quiet=as_json or len(paths) < 3) as progress:
-        for path in progress.each(paths, len(paths)):
-            try:
-                report = auditor.verify_file(path, mode=mode)
-            except ImageError as error:
-                reports.append({"source": str(path), **error.to_json()})
-                good = False
-                continue
-            reports.append(report)
-            good = good and report.verdict in (FileVerdict.CONFIRMED, FileVerdict.RECOVERED, FileVerdict.SIGNED)
+    results: list[FileReport | dict[str, Any]] = []
+    for path in paths:
+        with Steps(f"verifying {path.name}", quiet=as_json):
+            result = _verify(auditor, path, mode)
+        results.append(result)
+        if not as_json:
+            show(result)
     if as_json:
-        print_json(reports)
-    else:
-        for report in reports:
-            show(report)
-    return 0 if good else NOT_CONFIRMED
+        print_json(results)
+    elif len(results) > 1:
+        _show_total(results)
+    return 0 if all(_verdict(result) in PROVEN for result in results) else NOT_CONFIRMED
 
 
 def _images(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    if not found:
+        raise OptionError(f"there is no image in the folder {path}", hint="name image files, or another folder")
+    return found
 
 
-def show(report: Any) -> None:
-    """One file's report as a table."""
-    from rich.table import Table
+def _verify(auditor: Auditor, path: Path, mode: str) -> FileReport | dict[str, Any]:
+    """The report on a file, or the error of one that cannot be read: it must not keep the others from their turn."""
+    try:
+        return auditor.verify_file(path, mode=mode)
+    except ImageError as error:
+        return {"source": str(path), "verdict": "unreadable", **error.to_json()}
 
-    out = console()
-    if isinstance(report, dict):
-        error = report["error"]
-        out.print(f"[bold]{report['source']}[/bold]\n  error[{error['code']}]: {error['message']}")
+
+def _verdict(result: Any) -> str:
+    return str(result["verdict"] if isinstance(result, dict) else result.verdict.value)
+
+
+def _show_total(results: list[Any]) -> None:
+    counts = Counter(_verdict(result) for result in results)
+    detail = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in counts.most_common())
+    click.echo(f"{len(results)} files: {detail}")
+
+
+def show(result: Any) -> None:
+    """One file's report for people."""
+    if isinstance(result, dict):
+        print_heading("UNREADABLE", result["source"], style="red")
+        print_error(ImageError(result["error"]["message"], hint=result["error"]["hint"]), as_json=False)
         return
-    table = Table(title=report.source, title_justify="left", title_style="bold", box=None, show_header=False)
-    table.add_row("verdict", f"[bold]{report.verdict.value}[/bold]  {report.explanation}")
-    table.add_row("manifest", f"{report.manifest.status.value}  {report.manifest.explanation}")
-    if report.mark is not None:
-        mark = report.mark
-        detail = report.problem or f"p = {mark.p_value:.1e}, {mark.tests} tests, {mark.stage}"
-        table.add_row("watermark", f"{mark.verdict.value}  {detail}")
-    else:
-        table.add_row("pixels", report.problem)
-    table.add_row("ledger", _ledger_line(report))
-    if report.ledger.record_id:
-        ledger = report.ledger
+    verdict = _verdict(result)
+    style = "green" if verdict in PROVEN else "red" if verdict in WRONG else "yellow"
+    print_heading(verdict.replace("_", " ").upper(), result.source, style=style)
+    print_facts([("", result.explanation), *_facts(result)])
+
+
+def _facts(report: FileReport) -> list[tuple[str, str]]:
+    manifest, ledger = report.manifest, report.ledger
+    facts = [("manifest", f"{manifest.status.value}: {manifest.explanation}")]
+    if manifest.issuer:
+        facts.append(("signed", f"{manifest.signed_at} by {manifest.issuer}".strip()))
+    facts.append(("watermark", _mark(report)))
+    facts.append(("ledger", _ledger(report)))
+    if ledger.record_id:
         rules = ", ".join(ledger.rules) or "no rule spoke"
-        table.add_row("made", f"{ledger.created_at} by {ledger.model}")
-        table.add_row("decision", f"{ledger.action} under {ledger.policy}; {rules}")
-    table.add_row("ids", "  ".join(f"{layer} {name}" for layer, name in report.ids.items()) or "none")
-    out.print(table)
-    out.print()
+        facts += [
+            ("made", f"{ledger.created_at} by {ledger.model}"),
+            ("decision", f"{ledger.action} under policy {ledger.policy}; {rules}"),
+        ]
+    if report.ids:
+        facts.append(("ids", ", ".join(f"{layer} {identifier}" for layer, identifier in report.ids.items())))
+    return facts
 
 
-def _ledger_line(report: FileReport) -> str:
-    ledger = report.ledger
-    if ledger.proof is None:
-        return f"{ledger.status.value}  {ledger.reason}"
-    proof = ledger.proof
-    exact = "the very bytes that were released" if report.exact else "not the released bytes"
+def _mark(report: FileReport) -> str:
+    mark = report.mark
+    if mark is None:
+        return f"not looked for: {report.problem}"
+    if report.problem:
+        return f"{mark.verdict.value}: {report.problem}"
+    return f"{mark.verdict.value.replace('_', ' ')}: p = {mark.p_value:.1e} over {mark.tests} tests ({mark.stage})"
+
+
+def _ledger(report: FileReport) -> str:
+    ledger, proof = report.ledger, report.ledger.proof
+    if proof is None:
+        return f"{ledger.status.value.replace('_', ' ')}: {ledger.reason}"
+    exact = "the very bytes that were released" if report.exact else "not the very bytes that were released"
     return (
-        f"{ledger.status.value}  record {proof.index} of {proof.size}, inclusion proof verified, "
-        f"root {proof.root.hex()[:16]}, found by {ledger.found_by}; {exact}"
+        f"record {proof.index} of {proof.size}, found by {ledger.found_by}, inclusion proof verified to root "
+        f"{proof.root.hex()[:16]}; {exact}"
     )

@@ -86,6 +86,7 @@ class Refusal:
 
     Attributes:
         fault: "" for a decision by rule; the error code and message when a guard itself failed.
+        evidence_file: a picture for reviewers inside the installation's own folder, or "".
     """
 
     id: str
@@ -94,4 +95,5 @@ class Refusal:
     findings: tuple[Finding, ...]
     checks: tuple[Check, ...] = ()
     fault: str = ""
+    evidence_file: str = ""
     receipt: Receipt | None = None

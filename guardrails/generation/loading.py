@@ -41,7 +41,6 @@ def load_generator(
         ModelUnavailable: no such folder or hub id, the hub cannot be reached, or what is there cannot be loaded.
         OptionError: an option makes no sense, or the model is not text-to-image.
     """
-    placement = choose_placement(device, dtype)
     folder = Path(model)
     # Not Path.exists, which raises for names that are too long for the file system.
     if os.path.exists(folder):
@@ -54,6 +53,8 @@ def load_generator(
         raise ModelUnavailable(
             f"{model!r} is neither a folder nor a hub id", hint='give a folder that exists, or a hub id "owner/name"'
         )
+    # After the search for the folder: torch takes seconds to import, a misspelt name is answered without it.
+    placement = choose_placement(device, dtype)
     pipeline = _load_folder(folder, placement.weights_dtype)
     return DiffusersGenerator(
         pipeline,

@@ -7,6 +7,7 @@
       entries.py    Record <-> the canonical JSON bytes that are hashed as a leaf
       notes.py      signed notes and checkpoints (C2SP), the log's Ed25519 key
       merkle.py     RFC 6962 hashes, roots and proofs; RFC 9162 verification
+      proofs.py     an inclusion proof with its checkpoint as one text (C2SP tlog-proof)
     commitments.py  salted digests that stand for private values in a record
 
 A ledger is a folder::

@@ -19,6 +19,7 @@ from guardrails.files import publish, stage, write_atomically
 from guardrails.ledger.entries import decode_entry, encode_entry
 from guardrails.ledger.merkle import Frontier, inclusion_path, leaf_hash, verify_inclusion
 from guardrails.ledger.notes import VKEY_FILE, Checkpoint, LogKey, NoteVerifier
+from guardrails.ledger.proofs import format_tlog_proof
 from guardrails.ledger.store import DATABASE_FILE, Leaf, PendingRelease, Store
 
 DEFAULT_ORIGIN = "guardrails.local/log"
@@ -186,9 +187,17 @@ class Ledger:
                     recoveries.append(self._recover(pending))
         return recoveries
 
+    def staged_files(self) -> frozenset[Path]:
+        """Absolute paths of recorded images that still wait for their final name."""
+        return frozenset(pending.staged for pending in self._store.releases())
+
     def find_by_id(self, record_id: str) -> LoggedRecord | None:
         """The record with this id, or None."""
         return self._logged(self._store.leaf_by_record(record_id))
+
+    def find_by_index(self, index: int) -> LoggedRecord | None:
+        """The record at this place of the log, or None."""
+        return self._logged(self._store.leaf_by_index(index)) if 0 <= index < len(self) else None
 
     def find_by_mark(self, mark_id: str) -> LoggedRecord | None:
         """The first record of an image that carries this watermark payload id (16 hexadecimal digits), or None."""
@@ -218,6 +227,15 @@ class Ledger:
             root=checkpoint.root,
             path=inclusion_path(index, checkpoint.size, self._store.node),
         )
+
+    def tlog_proof(self, index: int) -> str:
+        """That the leaf at `index` is in the tree of the latest checkpoint, as a text that is checked without the log.
+
+        Raises:
+            LedgerError: there is no such leaf.
+        """
+        with self._store.snapshot():
+            return format_tlog_proof(self.prove(index), self.checkpoint())
 
     def verify_record(self, logged: LoggedRecord) -> InclusionProof:
         """Check one record against the signed checkpoint, trusting nothing stored with it.

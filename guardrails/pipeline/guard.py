@@ -9,7 +9,8 @@
 7. The file gets its name.
 
 A rule that does not release, or a fault in any guard, ends in a recorded Refusal. Only a mistake of the caller (an
-`InputError`) and a ledger that cannot be written leave as exceptions: then nothing was released either.
+`InputError` before anything is drawn) and a ledger that cannot be written leave as exceptions: then nothing was
+released either.
 """
 
 from __future__ import annotations
@@ -23,14 +24,24 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from guardrails import home as homes
-from guardrails.domain.canonical import to_plain
+from guardrails.domain.canonical import canonical_json, to_plain
 from guardrails.domain.findings import Action, Check, Component, Finding, strongest
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import ManifestStatus, MarkVerdict, Match
-from guardrails.domain.records import Record, RecordKind, Refusal, Stage
-from guardrails.domain.requests import PromptDecision, PromptRequest
-from guardrails.errors import GenerationError, GuardrailsError, InputError, SigningError, WatermarkError
-from guardrails.files import check_writable, stage
+from guardrails.domain.records import Receipt, Record, RecordKind, Refusal, Stage
+from guardrails.domain.requests import PromptRequest
+from guardrails.errors import (
+    GenerationError,
+    GuardrailsError,
+    InputError,
+    LedgerError,
+    OptionError,
+    SigningError,
+    StorageError,
+    WatermarkError,
+)
+from guardrails.files import check_writable, clear_abandoned, stage, write_atomically
+from guardrails.generation.defaults import WithDefaults
 from guardrails.generation.diffusers_pipeline import DiffusersGenerator
 from guardrails.generation.loading import load_generator
 from guardrails.generation.protocol import Drawn, Generator, Progress
@@ -40,13 +51,14 @@ from guardrails.imaging.metadata import ai_generated_xmp
 from guardrails.ledger import Ledger, commit
 from guardrails.pipeline.evidence import public_facts
 from guardrails.pipeline.pictures import RebuiltPictures
-from guardrails.pipeline.stages import Cleared, Draft, Marked, Screened, Sealed, Signed
+from guardrails.pipeline.stages import Asked, Cleared, Draft, Marked, Screened, Sealed, Signed
 from guardrails.policy import Policy, default_policy
 from guardrails.prompts import PromptGuard
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, image_code
 from guardrails.resources import datasets_path
 from guardrails.screens import Screen, default_screens, run_screens
 from guardrails.screens import judge as judge_screens
+from guardrails.similarity.evidence import side_by_side
 from guardrails.similarity.judge import judge as judge_similarity
 from guardrails.similarity.search import SimilarityIndex
 from guardrails.version import __version__
@@ -57,7 +69,14 @@ from guardrails.watermark.scheme import PixelMark
 Outcome: TypeAlias = Sealed | Refusal
 _Result = TypeVar("_Result")
 
+POCKET_STEPS = 25
+POCKET_GUIDANCE = 3.0
 GENERATOR = f"latent-guardrails {__version__}"
+
+# Up to here an input error is a mistake of the caller; behind the model it is a fault of a guard.
+_CALLERS_STAGES = (Stage.PROMPT, Stage.GENERATION)
+# Between staging a file and recording it lie milliseconds; what is older was left by a process that died there.
+_ABANDONED_SECONDS = 3600.0
 
 
 class Guard:
@@ -91,12 +110,13 @@ class Guard:
         self.policy = policy or default_policy()
         self.ledger = Ledger.open(homes.ledger_folder(home)) if ledger is None else ledger
         self.ledger.recover()
+        self._evidence = homes.evidence_folder(home)
         self._prompts = PromptGuard(self.policy)
         self._generator: Generator = (
             pipeline if hasattr(pipeline, "draw") else DiffusersGenerator(pipeline, name=type(pipeline).__name__)
         )
         self._screens = default_screens() if screens is None else tuple(screens)
-        self._index = index or shipped_index(home)
+        self._index = shipped_index(home) if index is None else index
         self._signer = signer or Signer.dev(keys)
         self._verifier = verifier or Verifier(TrustStore.dev(keys))
         self._mark = mark or PixelMark(Keyring.load_or_create(keys))
@@ -104,7 +124,7 @@ class Guard:
     @classmethod
     def default(cls, *, home: Path | None = None, policy: Policy | None = None) -> Guard:
         """The embedded default: the pocket pipeline under the default policy."""
-        return cls(load_generator(str(pocket_model())), home=home, policy=policy)
+        return cls(default_generator(), home=home, policy=policy)
 
     def generate(
         self,
@@ -155,36 +175,46 @@ class Guard:
             LedgerError, StorageError: no record could be written; nothing was released.
         """
         file_format = ImageFormat.parse(format) if isinstance(format, str) else format
+        _check_recordable(request, file_format)
         if out is not None:
             check_writable(out)
+            clear_abandoned(out, _ABANDONED_SECONDS, keep=self.ledger.staged_files())
         cleared = self._clear(request)
         if isinstance(cleared, Refusal):
             return [cleared]
-        drawn = self._guarded(Stage.GENERATION, cleared, (), lambda: self._draw(cleared, progress))
+        drawn = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, progress))
         if isinstance(drawn, Refusal):
             return [drawn]
-        return [self._finish(draft, file_format, out) for draft in drawn]
+        return [self._finish(cleared, picture, file_format, out) for picture in drawn]
 
     def _clear(self, request: PromptRequest) -> Cleared | Refusal:
-        decision = self._prompts.decide(request)
-        cleared = Cleared(request=request, decision=decision)
-        if decision.action.releases:
-            return cleared
-        return self._refuse(Stage.PROMPT, cleared, decision.findings)
+        decision = self._guarded(Stage.PROMPT, Asked(request=request), lambda: self._prompts.decide(request))
+        if isinstance(decision, Refusal):
+            return decision
+        if not decision.action.releases:
+            return self._refuse(Stage.PROMPT, Asked(request=request, decision=decision), decision.findings)
+        return Cleared(request=request, decision=decision)
 
-    def _draw(self, cleared: Cleared, progress: Progress | None) -> list[Draft]:
+    def _draw(self, cleared: Cleared, progress: Progress | None) -> list[Drawn]:
         drawn = self._generator.draw(cleared.request, cleared.decision.prompt, progress=progress)
-        return [_draft(cleared, picture) for picture in drawn]
+        if len(drawn) != cleared.request.count:
+            raise GenerationError(
+                f"the model gave {len(drawn)} pictures where {cleared.request.count} were asked for",
+                hint="the generator must return one picture for each seed",
+            )
+        return drawn
 
-    def _finish(self, draft: Draft, file_format: ImageFormat, out: Path | None) -> Outcome:
-        cleared = draft.cleared
-        screened = self._guarded(Stage.SCREENING, cleared, (), lambda: self._screen(draft))
+    def _finish(self, cleared: Cleared, picture: Drawn, file_format: ImageFormat, out: Path | None) -> Outcome:
+        draft = self._guarded(Stage.GENERATION, cleared, lambda: _draft(cleared, picture))
+        if isinstance(draft, Refusal):
+            return draft
+        screened = self._guarded(Stage.SCREENING, cleared, lambda: self._screen(draft))
         if isinstance(screened, Refusal):
             return screened
-        marked = self._guarded(Stage.WATERMARK, cleared, screened.checks, lambda: self._embed(screened))
+        marked = self._guarded(Stage.WATERMARK, cleared, lambda: self._embed(screened), screened.checks)
         if isinstance(marked, Refusal):
             return marked
-        signed = self._guarded(Stage.PROVENANCE, cleared, screened.checks, lambda: self._sign(marked, file_format))
+        signed = self._guarded(Stage.PROVENANCE, cleared, lambda: self._sign(marked, file_format), screened.checks)
         if isinstance(signed, Refusal):
             return signed
         return self._release(signed, out)
@@ -193,18 +223,34 @@ class Guard:
         checks = run_screens(self._screens, draft.pixels)
         findings = judge_screens(checks, self.policy.screen_rules)
         if not strongest(findings).releases:
-            return self._refuse(Stage.SCREENING, draft.cleared, findings, checks)
-        similarity, matches = self._search(draft)
+            return self._refuse(Stage.SCREENING, draft.cleared, findings, checks, draft)
+        searched = self._guarded(Stage.SIMILARITY, draft.cleared, lambda: self._search(draft), checks)
+        if isinstance(searched, Refusal):
+            return searched
+        similarity, matches = searched
         similar = judge_similarity(similarity, matches, self.policy.similarity_rules)
-        checks = (*checks, similarity)
+        checks, findings = (*checks, similarity), (*findings, *similar)
         if not strongest(similar).releases:
-            return self._refuse(Stage.SIMILARITY, draft.cleared, (*findings, *similar), checks, draft)
-        return Screened(draft=draft, checks=checks, findings=(*findings, *similar), matches=matches)
+            evidence = self._show_side_by_side(draft, matches) if matches else ""
+            return self._refuse(Stage.SIMILARITY, draft.cleared, findings, checks, draft, evidence_file=evidence)
+        return Screened(draft=draft, checks=checks, findings=findings, matches=matches)
 
     def _search(self, draft: Draft) -> tuple[Check, tuple[Match, ...]]:
         start = time.perf_counter()
         result = self._index.find(draft.pixels)
         return result.check(self._index.component, (time.perf_counter() - start) * 1e3), result.matches
+
+    def _show_side_by_side(self, draft: Draft, matches: tuple[Match, ...]) -> str:
+        """Keep what a reviewer needs to see, inside the installation: the draft beside the work that it repeats."""
+        match = next((match for match in matches if match.rights.reservation), matches[0])
+        picture = side_by_side(draft.pixels, self._index.picture(match.entry), match)
+        path = self._evidence / f"{draft.id}.png"
+        try:
+            write_atomically(path, encode(picture, ImageFormat.PNG), mode=0o600)
+        except StorageError:
+            # The rule has spoken; the refusal stands without its picture.
+            return ""
+        return str(path)
 
     def _embed(self, screened: Screened) -> Marked | Refusal:
         embedded = self._mark.embed(screened.draft.pixels, screened.draft.id.mark_id)
@@ -222,12 +268,13 @@ class Guard:
                 ),
             )
         if not strongest(findings).releases:
-            return self._refuse(Stage.WATERMARK, screened.draft.cleared, findings, screened.checks)
+            return self._refuse(Stage.WATERMARK, screened.draft.cleared, findings, screened.checks, screened.draft)
         return Marked(screened=screened, pixels=embedded.pixels, embedding=embedded.embedding, findings=findings)
 
     def _sign(self, marked: Marked, file_format: ImageFormat) -> Signed:
         draft = marked.screened.draft
         commitment = commit("prompt", draft.cleared.request.prompt)
+        fingerprint = image_code(marked.pixels)
         xmp = ai_generated_xmp(draft.id.urn, GENERATOR, draft.facts.model)
         encoded = encode(marked.pixels, file_format, xmp=xmp)
         spec = ManifestSpec.generated(
@@ -237,7 +284,7 @@ class Guard:
             decision=marked.action,
             findings=marked.all_findings,
             mark=marked.embedding,
-            fingerprint=image_code(marked.pixels),
+            fingerprint=fingerprint,
             prompt_digest=commitment[0],
             similar=marked.screened.matches,
             version=__version__,
@@ -258,6 +305,7 @@ class Guard:
             data=data,
             format=file_format,
             sha256=hashlib.sha256(data).hexdigest(),
+            fingerprint=fingerprint,
             prompt_commitment=commitment,
             manifest=verdict,
         )
@@ -281,17 +329,12 @@ class Guard:
                 action=marked.action,
                 generation=draft.facts,
                 embedding=marked.embedding,
-                fingerprint=image_code(marked.pixels),
+                fingerprint=signed.fingerprint,
             ),
         )
-        payload = _payload(draft.cleared.decision, draft.cleared.request, salt)
+        payload = _private(draft.cleared, salt)
         path = None if out is None else out / f"{draft.id}{signed.format.suffix}"
-        release = None
-        if path is not None:
-            release = (stage(path.parent, signed.data), path)
-        receipt = self.ledger.append(record, payload, release=release)
-        if release is not None:
-            self.ledger.finish_release(record.id)
+        receipt = self._record(record, payload, signed.data, path)
         return Sealed(
             id=draft.id,
             data=signed.data,
@@ -309,40 +352,57 @@ class Guard:
             receipt=receipt,
         )
 
+    def _record(self, record: Record, payload: dict[str, Any], data: bytes, path: Path | None) -> Receipt:
+        """Make the record durable, then give the file its name; without a record no file stays behind."""
+        if path is None:
+            return self.ledger.append(record, payload)
+        staged = stage(path.parent, data)
+        try:
+            receipt = self.ledger.append(record, payload, release=(staged, path))
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+        self.ledger.finish_release(record.id)
+        return receipt
+
     def _guarded(
-        self, stage_: Stage, cleared: Cleared, checks: tuple[Check, ...], step: Callable[[], _Result]
+        self, stage_: Stage, asked: Asked | Cleared, step: Callable[[], _Result], checks: tuple[Check, ...] = ()
     ) -> _Result | Refusal:
         """Run a step; whatever goes wrong inside becomes a recorded Refusal, never a release."""
         try:
             return step()
-        except InputError:
+        except (LedgerError, StorageError):
+            # A refusal that cannot be recorded.
             raise
         except GuardrailsError as error:
-            return self._refuse(stage_, cleared, (), checks, fault=f"{error.code}: {error.message}")
+            if isinstance(error, InputError) and stage_ in _CALLERS_STAGES:
+                raise
+            return self._refuse(stage_, asked, (), checks, fault=(error.code, error.message))
         except Exception as error:
-            return self._refuse(stage_, cleared, (), checks, fault=f"{type(error).__name__}: {error}")
+            return self._refuse(stage_, asked, (), checks, fault=(type(error).__name__, str(error)))
 
     def _refuse(
         self,
         stage_: Stage,
-        cleared: Cleared,
+        asked: Asked | Cleared,
         findings: tuple[Finding, ...],
         checks: tuple[Check, ...] = (),
         draft: Draft | None = None,
         *,
-        fault: str = "",
+        fault: tuple[str, str] = ("", ""),
+        evidence_file: str = "",
     ) -> Refusal:
-        identifier = str(uuid.uuid4())
-        digest, salt = commit("prompt", cleared.request.prompt)
+        code, message = fault
+        digest, salt = commit("prompt", asked.request.prompt)
         record = Record(
-            id=identifier,
+            id=str(uuid.uuid4()),
             kind=RecordKind.REFUSAL,
             created_at=_now(),
             policy=self.policy.ref,
             commitments={"prompt": digest},
             facts={
                 "stage": stage_.value,
-                "fault": fault,
+                "fault": code,
                 **public_facts(
                     findings=findings,
                     checks=checks,
@@ -351,14 +411,17 @@ class Guard:
                 ),
             },
         )
-        receipt = self.ledger.append(record, _payload(cleared.decision, cleared.request, salt))
+        # The message of a fault may quote the prompt.
+        payload = {**_private(asked, salt), "fault": message, "evidence_file": evidence_file}
+        receipt = self.ledger.append(record, payload)
         return Refusal(
-            id=identifier,
+            id=record.id,
             stage=stage_,
             policy=self.policy.ref,
             findings=findings,
             checks=checks,
-            fault=fault,
+            fault=f"{code}: {message}" if code else "",
+            evidence_file=evidence_file,
             receipt=receipt,
         )
 
@@ -368,10 +431,28 @@ def pocket_model() -> Path:
     return datasets_path("pocket", "model")
 
 
+def default_generator() -> Generator:
+    """The embedded pocket model with the settings it was evaluated at."""
+    generator = load_generator(str(pocket_model()))
+    return WithDefaults(generator=generator, steps=POCKET_STEPS, guidance_scale=POCKET_GUIDANCE)
+
+
 def shipped_index(home: Path) -> SimilarityIndex:
     """The index of the pocket collection, with its pictures where they have been rebuilt."""
     pictures = RebuiltPictures.open(homes.pictures_folder(home))
     return SimilarityIndex.open(datasets_path("pocket", "index"), pictures)
+
+
+def _check_recordable(request: PromptRequest, file_format: ImageFormat) -> None:
+    if not file_format.writable:
+        raise OptionError(f"{file_format.value} can be read but not written", hint="choose png, jpeg or webp")
+    if request.count < 1:
+        raise OptionError(f"{request.count} pictures cannot be drawn", hint="ask for at least one")
+    numbers = (request.seed, request.count, request.steps, request.guidance_scale, request.width, request.height)
+    try:
+        canonical_json(numbers)
+    except ValueError as error:
+        raise OptionError(f"the request cannot be recorded: {error}", hint="use finite numbers below 2**53") from error
 
 
 def _draft(cleared: Cleared, picture: Drawn) -> Draft:
@@ -379,12 +460,14 @@ def _draft(cleared: Cleared, picture: Drawn) -> Draft:
         raise GenerationError(
             "the model's own safety checker replaced the picture", hint="change the prompt or the seed"
         )
+    # Raises for facts that no record can hold, such as NaN, while there is still time to refuse.
+    canonical_json(picture.facts)
     return Draft(cleared=cleared, id=ImageId.new(), pixels=picture.pixels, facts=picture.facts)
 
 
-def _payload(decision: PromptDecision, request: PromptRequest, salt: str) -> dict[str, Any]:
+def _private(asked: Asked | Cleared, salt: str) -> dict[str, Any]:
     """What is private and erasable: the words, and the salt that ties them to the record."""
-    return {"request": to_plain(request), "decision": to_plain(decision), "salts": {"prompt": salt}}
+    return {"request": to_plain(asked.request), "decision": to_plain(asked.decision), "salts": {"prompt": salt}}
 
 
 def _now() -> str:

@@ -15,6 +15,14 @@ from guardrails.imaging.encoding import ImageFormat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request that the policy has not released; `decision` is None when there was no decision either."""
+
+    request: PromptRequest
+    decision: PromptDecision | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cleared:
     """A request whose prompt the policy releases."""
 
@@ -70,6 +78,7 @@ class Signed:
     data: bytes
     format: ImageFormat
     sha256: str
+    fingerprint: str
     prompt_commitment: tuple[str, str]
     manifest: ManifestVerdict
 

@@ -169,19 +169,24 @@ def read_drawings(folder: Path) -> Iterator[Drawing]:
             row = known.get(slug)
             if row is None or any(word in slug for word in EXCLUDED_WORDS) or row["group"] in EXCLUDED_GROUPS:
                 continue
-            icon = icons["icons"][slug]
-            width, height = (icon.get(k, icons.get(k, 16)) for k in ("width", "height"))
             yield Drawing(
                 id=f"{emoji_set.name}:{slug}",
                 name=row["label"],
                 set=emoji_set,
                 group=row["group"],
                 keywords=tuple(row["tags"]),
-                svg=(
-                    f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-                    f'viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
-                ),
+                svg=svg_of(icons, slug),
             )
+
+
+def svg_of(icons: dict[str, Any], slug: str) -> str:
+    """A complete SVG document for one icon of an iconify set."""
+    icon = icons["icons"][slug]
+    width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
+    )
 
 
 @cache

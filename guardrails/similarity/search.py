@@ -118,6 +118,10 @@ class SimilarityIndex:
     def component(self) -> Component:
         return Component(name=NAME, version=VERSION, digest=self._index.digest)
 
+    def picture(self, entry_id: str) -> Pixels | None:
+        """The reference picture of a work, where it is at hand."""
+        return None if self._pictures is None else self._pictures.picture(entry_id)
+
     def __len__(self) -> int:
         """Number of works."""
         return len(self._entries)
