@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from guardrails.cli.output import Steps, console
+from guardrails.cli.output import Steps, console, json_option
 
 if TYPE_CHECKING:
     from guardrails.audit import FileReport
@@ -18,19 +17,34 @@ if TYPE_CHECKING:
     from guardrails.pipeline import Guard, Sealed
 
 PROMPT = "a red apple on a blue background"
-BLOCKED_PROMPT = "a photo of a beheading in the desert"
+BLOCKED_PROMPT = "a photo of a pipe bomb on a kitchen table"
 SEED = 7
 COUNT = 3
 JPEG_QUALITY = 60
-TRIES = 6
+# A diffusion model repeats a work now and then, not always.
+TRIES = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A released picture and its address relative to the page."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Story:
+    """What happened in one run of the demo.
 
-    sealed: Sealed
-    file: str
+    Attributes:
+        released, reports: pictures and what their files prove, in the same order.
+        resaved, recovered: the first picture saved again without metadata, and what is still known of it.
+        blocked: the refusal of BLOCKED_PROMPT.
+        repeat_prompt, tries, repeated: the prompt of the last step, how many pictures were drawn, and the refusal; None
+            when no picture repeated a reserved work.
+    """
+
+    released: list[Sealed]
+    reports: list[FileReport]
+    resaved: Path
+    recovered: FileReport
+    blocked: Refusal
+    repeat_prompt: str
+    tries: int
+    repeated: Refusal | None
 
 
 @click.command(name="demo")
@@ -41,70 +55,37 @@ class Shown:
     show_default=True,
     help="Folder for pictures, keys, ledger and page.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def command(out: Path, as_json: bool) -> int:
     """The main job from prompt to proof: generate, verify, strip and recover, refuse, catch a repetition."""
-    from guardrails.audit import Auditor
-    from guardrails.cli.generate import describe, quiet_libraries, show
+    from guardrails.cli.demo_page import write_page
+    from guardrails.cli.generate import describe, quiet_libraries
     from guardrails.cli.output import print_json
-    from guardrails.cli.verify import show as show_report
-    from guardrails.domain.requests import PromptRequest
 
-    say = (lambda *_: None) if as_json else console().print
     quiet_libraries()
     home = out / "home"
     with Steps("loading the model and the guards", quiet=as_json):
         guard = _guard(home)
-    say(f'\n[bold]1. generate "{PROMPT}"[/bold]')
-    request = PromptRequest(prompt=PROMPT, seed=SEED, count=COUNT)
-    with Steps("drawing and guarding", quiet=as_json) as progress:
-        outcomes = guard.generate_all(request, out=out / "out", progress=progress)
-    released = [outcome for outcome in outcomes if hasattr(outcome, "path")]
-    if not as_json:
-        for outcome in outcomes:
-            show(outcome, request)
-
-    say("\n[bold]2. verify[/bold]")
-    auditor = Auditor.open(home)
-    reports = [auditor.verify_file(sealed.path) for sealed in released]
-    stripped = out / "out" / f"{released[0].id}-resaved.jpg"
-    _save_stripped(released[0], stripped)
-    recovered = auditor.verify_file(stripped)
-    if not as_json:
-        for report in reports:
-            show_report(report)
-    say(f"[bold]3. the first picture saved again as JPEG quality {JPEG_QUALITY}, metadata stripped[/bold]")
-    if not as_json:
-        show_report(recovered)
-
-    say(f'[bold]4. generate "{BLOCKED_PROMPT}"[/bold]')
-    blocked = guard.generate(BLOCKED_PROMPT, seed=SEED, out=out / "out")
-    if not as_json:
-        show(blocked, PromptRequest(prompt=BLOCKED_PROMPT))
-
-    repeat_prompt, seeds = _repeat_prompt()
-    say(f'\n[bold]5. generate "{repeat_prompt}"[/bold]')
-    with Steps("drawing until a picture repeats a reserved work", quiet=as_json):
-        repeated = _repeat(guard, repeat_prompt, seeds, out)
-    if not as_json and repeated is not None:
-        show(repeated, PromptRequest(prompt=repeat_prompt))
-        say(f"  side by side: {repeated.evidence_file}")
-    if repeated is None:
-        say(f"none of {len(seeds)} pictures repeated a reserved work")
-
-    page = _write_page(out, guard, released, reports, recovered, stripped, blocked, repeat_prompt, repeated, seeds)
+    story = _tell(guard, out, home, quiet=as_json)
+    records = guard.ledger.fsck()
+    page = write_page(story, out, records)
     if as_json:
         print_json(
             {
-                "released": [describe(sealed) for sealed in released],
-                "verified": reports,
-                "recovered": recovered,
-                "blocked": blocked,
-                "repeated": repeated,
+                "released": [describe(sealed) for sealed in story.released],
+                "verified": story.reports,
+                "recovered": story.recovered,
+                "blocked": story.blocked,
+                "repeated": story.repeated,
+                "ledger": {"folder": str((home / "ledger").resolve()), "records": records},
                 "page": str(page.resolve()),
             }
         )
-    say(f"\npictures  {(out / 'out').resolve()}\nledger    {(home / 'ledger').resolve()}\npage      {page.resolve()}")
+    else:
+        say = console().print
+        say(f"\npictures  {(out / 'out').resolve()}")
+        say(f"ledger    {(home / 'ledger').resolve()}  ({records} records, checked from first to last)")
+        say(f"page      {page.resolve()}")
     return 0
 
 
@@ -122,6 +103,66 @@ def _guard(home: Path) -> Guard:
     return Guard(default_generator(), home=home, index=index)
 
 
+def _tell(guard: Guard, out: Path, home: Path, *, quiet: bool) -> Story:
+    """Run the five steps, printing each as it ends."""
+    from guardrails.audit import Auditor
+    from guardrails.cli.generate import show
+    from guardrails.cli.verify import show as show_report
+    from guardrails.domain.records import Refusal
+    from guardrails.domain.requests import PromptRequest
+
+    say = console().print if not quiet else lambda *_: None
+    pictures = out / "out"
+
+    say(f'\n[bold]1. generate "{PROMPT}"[/bold]')
+    request = PromptRequest(prompt=PROMPT, seed=SEED, count=COUNT)
+    with Steps("drawing and guarding", quiet=quiet) as progress:
+        outcomes = guard.generate_all(request, out=pictures, progress=progress)
+    for outcome in outcomes if not quiet else ():
+        show(outcome, request)
+    released = [outcome for outcome in outcomes if not isinstance(outcome, Refusal)]
+
+    say("\n[bold]2. verify[/bold]")
+    auditor = Auditor.open(home)
+    reports = [auditor.verify_file(sealed.path) for sealed in released if sealed.path]
+    for report in reports if not quiet else ():
+        show_report(report)
+
+    say(f"\n[bold]3. verify the first one, saved again as JPEG quality {JPEG_QUALITY} without metadata[/bold]")
+    resaved = pictures / f"{released[0].id}-resaved.jpg"
+    _save_stripped(released[0], resaved)
+    recovered = auditor.verify_file(resaved)
+    if not quiet:
+        show_report(recovered)
+
+    say(f'\n[bold]4. generate "{BLOCKED_PROMPT}"[/bold]')
+    blocked = guard.generate(BLOCKED_PROMPT, out=pictures)
+    if not quiet:
+        show(blocked, PromptRequest(prompt=BLOCKED_PROMPT))
+
+    prompt, seed = _repetition()
+    say(f'\n[bold]5. generate "{prompt}"[/bold]')
+    with Steps("drawing until a picture repeats a reserved work", quiet=quiet) as progress:
+        repeated, tries = _repeat(guard, prompt, seed, pictures, progress)
+    if repeated is None:
+        say(f"none of {tries} pictures repeated a reserved work this time")
+    elif not quiet:
+        show(repeated, PromptRequest(prompt=prompt))
+
+    if not isinstance(blocked, Refusal):
+        raise AssertionError("the default policy no longer blocks the demo's prompt")
+    return Story(
+        released=released,
+        reports=reports,
+        resaved=resaved,
+        recovered=recovered,
+        blocked=blocked,
+        repeat_prompt=prompt,
+        tries=tries,
+        repeated=repeated,
+    )
+
+
 def _save_stripped(sealed: Sealed, path: Path) -> None:
     from guardrails.files import write_atomically
     from guardrails.imaging.encoding import ImageFormat, encode
@@ -129,68 +170,20 @@ def _save_stripped(sealed: Sealed, path: Path) -> None:
     write_atomically(path, encode(sealed.pixels, ImageFormat.JPEG, quality=JPEG_QUALITY))
 
 
-def _repeat_prompt() -> tuple[str, list[int]]:
-    """A prompt whose pictures come close to a reserved work, and the seeds to try."""
+def _repetition() -> tuple[str, int]:
+    """A prompt whose pictures come close to a reserved work, and the first seed to try."""
     from guardrails.resources import datasets_path
 
-    example = json.loads(datasets_path("pocket", "repetition.json").read_text())
-    return example["prompt"], [example["seed"] + step for step in range(TRIES)]
+    example = json.loads(datasets_path("pocket", "repetition.json").read_text(encoding="utf-8"))
+    return example["prompt"], example["seed"]
 
 
-def _repeat(guard: Guard, prompt: str, seeds: list[int], out: Path) -> Refusal | None:
+def _repeat(guard: Guard, prompt: str, seed: int, out: Path, progress: Steps) -> tuple[Refusal | None, int]:
     from guardrails.domain.records import Refusal, Stage
 
-    for seed in seeds:
-        outcome = guard.generate(prompt, seed=seed, out=out / "out")
+    for number in range(TRIES):
+        outcome = guard.generate(prompt, seed=seed + number, out=out)
+        progress(number + 1, TRIES)
         if isinstance(outcome, Refusal) and outcome.stage is Stage.SIMILARITY:
-            return outcome
-    return None
-
-
-def _write_page(
-    out: Path,
-    guard: Guard,
-    released: list[Sealed],
-    reports: list[FileReport],
-    recovered: FileReport,
-    stripped: Path,
-    blocked: Any,
-    repeat_prompt: str,
-    repeated: Refusal | None,
-    seeds: list[int],
-) -> Path:
-    from jinja2 import Environment, PackageLoader
-
-    from guardrails.files import write_atomically
-
-    evidence = ""
-    if repeated is not None and repeated.evidence_file:
-        evidence = f"out/{Path(repeated.evidence_file).stem}-evidence.png"
-        shutil.copyfile(repeated.evidence_file, out / evidence)
-    environment = Environment(loader=PackageLoader("guardrails.cli"), autoescape=True)
-    guard.ledger.fsck()
-    html = environment.get_template("demo.html").render(
-        prompt=PROMPT,
-        released=[Shown(sealed=sealed, file=f"out/{sealed.path.name}") for sealed in released if sealed.path],
-        reports=reports,
-        stripped=f"out/{stripped.name}",
-        recovered=recovered,
-        blocked=blocked,
-        blocked_prompt=_split(blocked),
-        repeat_prompt=repeat_prompt,
-        repeat_tries=len(seeds),
-        repeated=repeated,
-        evidence=evidence,
-        ledger_size=len(guard.ledger),
-        ledger_folder=str((out / "home" / "ledger").resolve()),
-    )
-    page = out / "index.html"
-    write_atomically(page, html.encode())
-    return page
-
-
-def _split(refusal: Refusal) -> dict[str, str]:
-    """The blocked prompt, cut at the span that the rule matched."""
-    span = refusal.findings[0].span
-    start, end = (span.start, span.end) if span else (0, 0)
-    return {"before": BLOCKED_PROMPT[:start], "words": BLOCKED_PROMPT[start:end], "after": BLOCKED_PROMPT[end:]}
+            return outcome, number + 1
+    return None, TRIES

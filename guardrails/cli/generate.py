@@ -45,21 +45,47 @@ Examples
 @click.command(name="generate", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("prompt")
 @option("--negative-prompt", section=WHAT, default="", help="What the picture should not show.")
-@option("--count", section=WHAT, type=click.IntRange(min=1), default=1, show_default=True, help="Number of pictures.")
-@option("--seed", section=WHAT, type=click.IntRange(min=0), help="Of the first picture; the next has seed + 1.")
-@option("--width", section=WHAT, type=click.IntRange(min=1), help="Pixels; together with --height.")
-@option("--height", section=WHAT, type=click.IntRange(min=1), help="Pixels; together with --width.")
+@option(
+    "--count",
+    metavar="N",
+    section=WHAT,
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Number of pictures.",
+)
+@option(
+    "--seed", metavar="N", section=WHAT, type=click.IntRange(min=0), help="Of the first picture; the next has seed + 1."
+)
+@option("--width", metavar="N", section=WHAT, type=click.IntRange(min=1), help="Pixels; together with --height.")
+@option("--height", metavar="N", section=WHAT, type=click.IntRange(min=1), help="Pixels; together with --width.")
 @option("--model", section=HOW, default=POCKET, show_default=True, help="pocket, a diffusers folder, or a hub id.")
-@option("--steps", section=HOW, type=click.IntRange(min=1), help="Denoising steps.")
-@option("--guidance-scale", section=HOW, type=float, help="How closely the picture follows the prompt.")
+@option("--steps", metavar="N", section=HOW, type=click.IntRange(min=1), help="Denoising steps.")
+@option("--guidance-scale", metavar="X", section=HOW, type=float, help="How closely the picture follows the prompt.")
 @option("--sampler", section=HOW, type=click.Choice(list(SAMPLERS)), help="Instead of the model's own.")
 @option("--device", section=HOW, help="cpu, cuda, cuda:1 ...  [default: cuda when there is one]")
 @option("--dtype", section=HOW, type=click.Choice(["float32", "bfloat16", "float16"]), help="Of the arithmetic.")
-@option("--batch-size", section=HOW, type=click.IntRange(min=1), default=1, show_default=True, help="Drawn at once.")
+@option(
+    "--batch-size",
+    metavar="N",
+    section=HOW,
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Drawn at once.",
+)
 @option("--compile", "compiled", section=HOW, is_flag=True, help="Compile the denoiser: slow start, faster steps.")
 @option("--policy", section=WHERE, default="default", show_default=True, help="Name of a pack, or a YAML file.")
 @option("--out", section=WHERE, type=click.Path(path_type=Path), default=Path("out"), show_default=True, help="Folder.")
-@option("--format", "file_format", section=WHERE, type=click.Choice(["png", "jpeg", "webp"]), default="png")
+@option(
+    "--format",
+    "file_format",
+    section=WHERE,
+    type=click.Choice(["png", "jpeg", "webp"]),
+    default="png",
+    show_default=True,
+    help="Of the files.",
+)
 @home_option
 @json_option
 def command(
@@ -154,6 +180,7 @@ def load(
         use_sampler(generator.pipeline, SAMPLERS[sampler])
     if model != POCKET:
         return generator
+    generator.name = POCKET
     return WithDefaults(generator=generator, steps=POCKET_STEPS, guidance_scale=POCKET_GUIDANCE)
 
 

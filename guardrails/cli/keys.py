@@ -50,9 +50,9 @@ def init(home: Path | None, as_json: bool) -> int:
     if as_json:
         print_json({name: {"path": str(path), "state": states[name]} for name, path in parts.items()})
     else:
-        print_heading("KEYS", str(folder), style="green")
+        advice = "Back up the watermark key: without it the marks in released pictures cannot be read."
+        print_heading("KEYS", str(folder), style="green", explanation=advice)
         print_facts([(name, f"{states[name]}: {path}") for name, path in parts.items()])
-        print_facts([("", "Back up the watermark key: without it the marks in released pictures cannot be read.")])
     return 0
 
 

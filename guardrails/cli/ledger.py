@@ -14,6 +14,8 @@ from guardrails.errors import LedgerError
 if TYPE_CHECKING:
     from guardrails.ledger import Ledger, LoggedRecord
 
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
+
 EPILOG = """\b
 Examples
   guardrails ledger list --limit 5
@@ -68,14 +70,14 @@ def show(which: str, private: bool, home: Path | None, as_json: bool) -> int:
         "created at": record.created_at,
         "policy": f"{record.policy.id} {record.policy.version} ({record.policy.digest})",
         "manifest": record.manifest_id,
-        "watermark": record.mark_id,
+        "watermark id": record.mark_id,
         "image sha256": record.image_sha256,
         "private part": _private_state(logged, private),
-        **dict(record.facts),
+        **record.facts,
     }
-    print_facts([(name, _short(to_plain(value))) for name, value in facts.items() if value not in ("", [], {})])
     if private and logged.payload is not None:
-        print_facts([(name, _short(value)) for name, value in logged.payload.items()])
+        facts |= logged.payload
+    print_facts([(name, _readable(value)) for name, value in to_plain(facts).items() if value not in _EMPTY])
     return 0
 
 
@@ -149,7 +151,10 @@ def _private_state(logged: LoggedRecord, shown: bool) -> str:
     return "below" if shown else "kept (print it with --private)"
 
 
-def _short(value: Any) -> str:
-    import json
-
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _readable(value: Any) -> str:
+    """A fact on one line, without braces and empty fields."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_readable(item)}" for name, item in value.items() if item not in _EMPTY)
+    if isinstance(value, list):
+        return "; ".join(_readable(item) for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -46,11 +47,13 @@ class SectionedCommand(click.Command):
     """A command whose help groups its options by `section`; those without one come last."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
         sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+        for shown in sorted(options, key=lambda one: not isinstance(one, _SectionedOption)):
+            record = shown.get_help_record(ctx)
             if record is not None:
-                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+                title = shown.section if isinstance(shown, _SectionedOption) else "Options"
+                sections.setdefault(title, []).append(record)
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
@@ -72,25 +75,28 @@ def clean(text: str) -> str:
     return "".join(" " if c in "\t\r\n" else c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def print_heading(word: str, subject: str, *, style: str) -> None:
-    """One line: a word in colour, and what it is about."""
+def print_heading(word: str, subject: str, *, style: str, explanation: str = "") -> None:
+    """A word in colour and what it is about; below it, a sentence."""
     from rich.text import Text
 
-    console().print(Text.assemble((clean(word), f"bold {style}"), "  ", (clean(subject), "bold")))
+    out = console()
+    out.print(Text.assemble((clean(word), f"bold {style}"), "  ", (clean(subject), "bold")), soft_wrap=True)
+    if explanation:
+        out.print(Text(f"  {clean(explanation)}"))
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
-    """Pairs of name and value below each other."""
-    from rich.padding import Padding
-    from rich.table import Table
+    """Pairs of name and value below each other; wrapped on a terminal, one line each elsewhere."""
     from rich.text import Text
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in facts:
-        grid.add_row(name, Text(clean(value)))
-    console().print(Padding(grid, (0, 0, 0, 2)))
+    out = console()
+    pairs = list(facts)
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        text = clean(value)
+        lines = textwrap.wrap(text, max(out.width - width - 4, 20)) if out.is_terminal else [text]
+        for label, line in zip([name, *[""] * len(lines)], lines, strict=False):
+            out.print(Text.assemble("  ", (label.ljust(width), "dim"), "  ", line), soft_wrap=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -96,8 +96,8 @@ def show(pack: str, as_json: bool) -> int:
     if as_json:
         print_json(policy)
         return 0
-    print_heading(policy.id, policy.version, style="green")
-    print_facts([("", policy.description), ("digest", policy.digest)])
+    print_heading(policy.id, policy.version, style="green", explanation=policy.description)
+    print_facts([("digest", policy.digest)])
     rows = [
         (rule.id, rule.category, rule.action.name.lower(), f"{len(rule.terms)} terms, severity {rule.severity}")
         for rule in policy.prompt_rules

@@ -107,8 +107,8 @@ def show(result: Any) -> None:
         return
     verdict = _verdict(result)
     style = "green" if verdict in PROVEN else "red" if verdict in WRONG else "yellow"
-    print_heading(verdict.replace("_", " ").upper(), result.source, style=style)
-    print_facts([("", result.explanation), *_facts(result)])
+    print_heading(verdict.replace("_", " ").upper(), result.source, style=style, explanation=result.explanation)
+    print_facts(_facts(result))
 
 
 def _facts(report: FileReport) -> list[tuple[str, str]]:

@@ -60,6 +60,7 @@ from guardrails.screens import Screen, default_screens, run_screens
 from guardrails.screens import judge as judge_screens
 from guardrails.similarity.evidence import side_by_side
 from guardrails.similarity.judge import judge as judge_similarity
+from guardrails.similarity.protocol import WorksIndex
 from guardrails.similarity.search import SimilarityIndex
 from guardrails.version import __version__
 from guardrails.watermark.keys import Keyring
@@ -98,7 +99,7 @@ class Guard:
         *,
         policy: Policy | None = None,
         screens: Sequence[Screen] | None = None,
-        index: SimilarityIndex | None = None,
+        index: WorksIndex | None = None,
         home: Path | None = None,
         signer: Signer | None = None,
         verifier: Verifier | None = None,

@@ -10,6 +10,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,14 @@ from guardrails.errors import DatasetUnavailable
 from guardrails.files import write_atomically
 from guardrails.pocket.rendering import PICTURE_SIZE, render
 from guardrails.pocket.sources import Drawing, read_drawings
+from guardrails.resources import datasets_path
 
 PICTURES = "pictures.npy"
 MANIFEST = "manifest.csv"
 
-# The first model learns things one can name in a prompt; people, symbols and the other sets stand in the index only.
+# The model learns common things, listed by name, as two hands drew them; everything else stands in the index only.
 TRAINED_SETS = frozenset({"noto", "twemoji"})
-FULLY_TRAINED_GROUPS = frozenset({"animals-nature", "food-drink"})
-NAMEABLE_GROUPS = frozenset({"travel-places", "activities", "objects"})
+CONCEPTS = "concepts.txt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +99,13 @@ def describe(drawing: Drawing, rgba: NDArray[np.uint8]) -> Picture:
 
 
 def is_trained(drawing: Drawing) -> bool:
-    """Whether the first model sees a drawing: common things with short names, by two hands."""
-    if drawing.set.name not in TRAINED_SETS:
-        return False
-    if drawing.group in FULLY_TRAINED_GROUPS:
-        return len(drawing.name.split()) <= 3 and "face" not in drawing.name and "moon" not in drawing.name
-    return drawing.group in NAMEABLE_GROUPS and len(drawing.name.replace("-", " ").split()) == 1
+    """Whether the model sees a drawing."""
+    return drawing.set.name in TRAINED_SETS and drawing.name in _concepts()
+
+
+@cache
+def _concepts() -> frozenset[str]:
+    return frozenset(datasets_path("pocket", CONCEPTS).read_text().split("\n"))
 
 
 def write_manifest(path: Path, pictures: Iterable[Picture]) -> None:

@@ -135,7 +135,8 @@ def denoising_loss(
     """Mean squared error of the predicted velocity v = sqrt(a) noise - sqrt(1 - a) x."""
     import torch
 
-    times = torch.randint(0, len(alphas), (len(latents),))
+    # What a thing looks like is decided where noise is strong, so those steps are drawn more often.
+    times = (torch.rand(len(latents)).sqrt() * len(alphas)).long()
     signal = alphas[times].sqrt()[:, None, None, None]
     noise_level = (1 - alphas[times]).sqrt()[:, None, None, None]
     noise = torch.randn_like(latents)
