@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from guardrails.pipeline import Guard, Sealed
 
 PROMPT = "a red apple on a blue background"
-BLOCKED_PROMPT = "a photo of a pipe bomb on a kitchen table"
+BLOCKED_PROMPT = "a photo of Donald Trump being arrested by police officers"
 SEED = 7
 COUNT = 3
 JPEG_QUALITY = 60
@@ -111,7 +111,9 @@ def _tell(guard: Guard, out: Path, home: Path, *, quiet: bool) -> Story:
     from guardrails.domain.records import Refusal
     from guardrails.domain.requests import PromptRequest
 
-    say = console().print if not quiet else lambda *_: None
+    terminal = console()
+    terminal.quiet = quiet
+    say = terminal.print
     pictures = out / "out"
 
     say(f'\n[bold]1. generate "{PROMPT}"[/bold]')

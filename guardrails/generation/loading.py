@@ -92,8 +92,7 @@ def _load_folder(folder: Path, weights_dtype: Any) -> Any:
 
 def _fetch(model: str, revision: str | None) -> Path:
     """The folder of a hub model: downloaded, or from the cache when the hub cannot be reached."""
-    import diffusers
-    from huggingface_hub import HfApi, errors
+    from huggingface_hub import HfApi, errors, try_to_load_from_cache
 
     http_error = errors.HTTPError  # type: ignore[attr-defined]  # of whichever HTTP library the hub client is built on
     reachable = True
@@ -107,12 +106,20 @@ def _fetch(model: str, revision: str | None) -> Path:
         ) from error
     except (http_error, OSError):
         reachable = False
+    if not reachable and not isinstance(try_to_load_from_cache(model, "model_index.json", revision=revision), str):
+        raise ModelUnavailable(
+            f"model {_label(model, revision)} is not in the local cache, and the hub cannot be reached",
+            hint="check the network, download the model on another machine, or give a local folder",
+        )
+    # After the question whether there is such a model: it takes seconds to import.
+    import diffusers
+
     try:
         folder = diffusers.DiffusionPipeline.download(
             model, revision=revision, use_safetensors=True, trust_remote_code=False, local_files_only=not reachable
         )
     except (http_error, OSError, ValueError) as error:
-        where = "could not be downloaded" if reachable else "is not in the local cache, and the hub cannot be reached"
+        where = "could not be downloaded" if reachable else "is not complete in the local cache"
         raise ModelUnavailable(
             f"model {_label(model, revision)} {where}: {_first_line(error)}",
             hint="check the network, download the model on another machine, or give a local folder",

@@ -70,6 +70,7 @@ from guardrails.watermark.scheme import PixelMark
 Outcome: TypeAlias = Sealed | Refusal
 _Result = TypeVar("_Result")
 
+POCKET = "pocket"
 POCKET_STEPS = 25
 POCKET_GUIDANCE = 3.0
 GENERATOR = f"latent-guardrails {__version__}"
@@ -435,6 +436,7 @@ def pocket_model() -> Path:
 def default_generator() -> Generator:
     """The embedded pocket model with the settings it was evaluated at."""
     generator = load_generator(str(pocket_model()))
+    generator.name = POCKET
     return WithDefaults(generator=generator, steps=POCKET_STEPS, guidance_scale=POCKET_GUIDANCE)
 
 

@@ -18,6 +18,9 @@ CARRIED = COLOURS + 1 + DETAILS
 # SiLU is close to linear around this offset.
 OFFSET = 2.0
 OFFSET_SILU = 1.7616
+# What both normalisations take from contrast and brightness, measured on the start itself.
+GAIN = 4.0
+LEVEL = 1.2
 
 
 def start_as_thumbnail(model: Any) -> None:
@@ -87,8 +90,8 @@ def _start_decoder(decoder: Any) -> None:
     decoder.conv_out.weight *= 0.1
     for colour in range(COLOURS):
         _clear(decoder.conv_out, slice(colour, colour + 1))
-        decoder.conv_out.weight[colour, colour, 1, 1] = 2.2
-        decoder.conv_out.bias[colour] = -2.2 * OFFSET_SILU
+        decoder.conv_out.weight[colour, colour, 1, 1] = GAIN
+        decoder.conv_out.bias[colour] = LEVEL - GAIN * OFFSET_SILU
 
 
 def _pass_through(convolution: Any, channels: int) -> None:

@@ -21,12 +21,12 @@ def checkout() -> Path:
 
 @pytest.fixture(scope="session")
 def run_python(checkout: Path) -> RunPython:
-    """Run code in a fresh interpreter in the repository root and return what it printed."""
+    """Run code in a fresh interpreter, in the repository root unless told otherwise; returns what it printed."""
 
-    def run(code: str, *arguments: object, **environment: str) -> str:
+    def run(code: str, *arguments: object, folder: Path = checkout, **environment: str) -> str:
         done = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],
-            cwd=checkout,
+            cwd=folder,
             env={**os.environ, "PYTHONSAFEPATH": "1", **environment},
             capture_output=True,
             text=True,

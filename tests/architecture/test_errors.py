@@ -16,9 +16,7 @@ _BRANCH = re.compile(r"^ {4}((?:│   |    )*)[├└]── (\w+)", re.MULTILIN
 
 
 def _all_errors() -> list[type[GuardrailsError]]:
-    return [
-        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, GuardrailsError)
-    ]
+    return [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, GuardrailsError)]
 
 
 def _drawn_tree() -> dict[str, str]:

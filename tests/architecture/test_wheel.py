@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 _USE = """
-import json, os, sys
+import json, os
 import guardrails
 from guardrails import load_policy
 from guardrails.prompts import run_policy_tests
 from guardrails.resources import datasets_path, policies_path
 report = run_policy_tests(load_policy("default"))
-paths = [guardrails.__file__, policies_path("packs"), datasets_path("pocket", "model"), datasets_path("pocket", "index")]
-print(json.dumps([report.ok, report.checked, [os.fspath(path) for path in paths]]))
+data = [policies_path("packs"), datasets_path("pocket", "model"), datasets_path("pocket", "index")]
+print(json.dumps([report.ok, report.checked, [guardrails.__file__, *map(os.fspath, data)]]))
 """
 
 
@@ -72,7 +72,7 @@ def test_an_installed_wheel_works_away_from_the_checkout(
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/WHEEL"))
         assert b"Root-Is-Purelib: true" in archive.read(metadata)
         archive.extractall(target)
-    ok, checked, paths = json.loads(run_python(_USE, PYTHONPATH=str(target)))
+    ok, checked, paths = json.loads(run_python(_USE, folder=tmp_path, PYTHONPATH=str(target)))
     assert ok
     assert checked > 50
     assert all(Path(path).is_relative_to(target) for path in paths), paths
