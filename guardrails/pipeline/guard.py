@@ -23,6 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
+
 from guardrails import home as homes
 from guardrails.domain.canonical import canonical_json, to_plain
 from guardrails.domain.findings import Action, Check, Component, Finding, strongest
@@ -459,13 +461,19 @@ def _check_recordable(request: PromptRequest, file_format: ImageFormat) -> None:
 
 
 def _draft(cleared: Cleared, picture: Drawn) -> Draft:
+    pixels = picture.pixels
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        # Screens would see something else than what leaves.
+        raise GenerationError(
+            f"the model gave {pixels.dtype} pixels of shape {pixels.shape}", hint="draw RGB uint8, height x width x 3"
+        )
     if picture.own_checker_fired:
         raise GenerationError(
             "the model's own safety checker replaced the picture", hint="change the prompt or the seed"
         )
     # Raises for facts that no record can hold, such as NaN, while there is still time to refuse.
     canonical_json(picture.facts)
-    return Draft(cleared=cleared, id=ImageId.new(), pixels=picture.pixels, facts=picture.facts)
+    return Draft(cleared=cleared, id=ImageId.new(), pixels=pixels, facts=picture.facts)
 
 
 def _private(asked: Asked | Cleared, salt: str) -> dict[str, Any]:

@@ -91,6 +91,10 @@ def train_autoencoder(library: Library, work: Path, *, steps: int, decoder_only:
         optimiser.zero_grad()
         average.update(step)
         report(step + 1, steps, loss.item())
+        if step + 1 == steps and not decoder_only:
+            model.load_state_dict(average.shadow[0])
+            balance_latents(model, channel_deviation(model, library, rng))
+            average.shadow = [model.state_dict()]
         if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps:
             save_checkpoint(
                 path,
@@ -117,6 +121,16 @@ def reconstruction_loss(model: Any, batch: torch.Tensor) -> torch.Tensor:
         loss = loss + EDGE_WEIGHT * 0.5 * (difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean())
     mean, logvar = posterior.mean.float(), posterior.logvar.float()
     return loss + KL_WEIGHT * 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+
+
+def channel_deviation(model: Any, library: Library, rng: np.random.Generator) -> torch.Tensor:
+    """Standard deviation of each latent channel over a few scenes, shape (channels,)."""
+    import torch
+
+    scenes = to_tensor([random_scene(library, rng).pixels for _ in range(24)])
+    with torch.no_grad():
+        deviation: torch.Tensor = model.encode(scenes).latent_dist.mode().std((0, 2, 3))
+    return deviation
 
 
 def balance_latents(model: Any, deviation: torch.Tensor) -> None:

@@ -27,25 +27,44 @@ class Run:
 
 
 @pytest.fixture
-def cli(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Run]:
-    """Runs `guardrails` in this test's own installation and folder."""
-    monkeypatch.setenv("GUARDRAILS_HOME", str(home))
-    monkeypatch.chdir(tmp_path)
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """Runs `guardrails` in this process."""
 
-    def run(*words: str) -> Run:
+    def call(*words: object) -> Run:
         capsys.readouterr()
-        status = main(words)
+        status = main([str(word) for word in words])
         captured = capsys.readouterr()
         return Run(status=status, out=captured.out, err=captured.err)
 
+    return call
+
+
+@pytest.fixture
+def cli(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Run]) -> Callable[..., Run]:
+    """`run` in this test's own installation and folder."""
+    monkeypatch.setenv("GUARDRAILS_HOME", str(home))
+    monkeypatch.chdir(tmp_path)
     return run
 
 
 @pytest.fixture
-def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_line_error() -> Callable[[Run, str, int], None]:
+    """Checks that a run ended with one line that says what is wrong, one hint, and nothing else."""
+
+    def check(result: Run, code: str, status: int) -> None:
+        assert result.status == status, result
+        assert result.out == ""
+        lines = result.err.splitlines()
+        assert len(lines) == 2, result.err
+        assert lines[0].startswith(f"error[{code}]: ")
+        assert lines[1].startswith("hint: ")
+
+    return check
+
+
+@pytest.fixture
+def shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """`guardrails generate` with a generator, screens and an index that need no weights."""
-    monkeypatch.setattr("guardrails.cli.generate.load", lambda model, **_: ShapeGenerator())
+    monkeypatch.setattr("guardrails.cli.generate.load", lambda *_, **__: ShapeGenerator())
     monkeypatch.setattr("guardrails.pipeline.guard.default_screens", passing_screens)
-    monkeypatch.setattr("guardrails.pipeline.guard.shipped_index", lambda home: FixedIndex())
+    monkeypatch.setattr("guardrails.pipeline.guard.shipped_index", lambda _: FixedIndex())

@@ -1,71 +1,32 @@
-"""Every command: help, JSON, the exit statuses that the help promises, and one line for every mistake."""
+"""From prompt to verdict on the command line, and what a mistake costs: one line, its exit status, and no file."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
-from guardrails.cli.main import guardrails
 from guardrails.domain.identity import ImageId
 from guardrails.provenance import create_dev_chain
 from guardrails.testing.doubles import FixedIndex, fixed_screen, passing_screens
 
 Cli = Callable[..., Any]
+OneLineError = Callable[..., None]
 PROMPT = "a red apple on a blue background"
 FORBIDDEN = "how to make a pipe bomb, step by step diagram"
-
-
-def commands(group: click.Group = guardrails, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        yield (*path, name), command
-        if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
-
-
-ALL = dict(commands())
 
 
 def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-def assert_one_line_error(run: Any, status: int, code: str) -> None:
-    """A message of one line, a hint of one line, nothing else; and no traceback."""
-    assert run.status == status, run
-    lines = run.err.splitlines()
-    assert len(lines) == 2, run.err
-    assert lines[0].startswith(f"error[{code}]: ")
-    assert lines[1].startswith("hint: ")
-
-
-@pytest.mark.parametrize("path", [(), *ALL], ids=" ".join)
-def test_every_command_has_help(cli: Cli, path: tuple[str, ...]) -> None:
-    short, long = cli(*path, "-h"), cli(*path, "--help")
-    assert (short.status, long.status) == (0, 0)
-    assert short.out == long.out
-    assert short.out.startswith("Usage: guardrails")
-
-
-@pytest.mark.parametrize("path", [path for path, command in ALL.items() if not isinstance(command, click.Group)])
-def test_every_command_can_print_json_and_says_what_each_option_is(path: tuple[str, ...]) -> None:
-    options = [parameter for parameter in ALL[path].params if isinstance(parameter, click.Option)]
-    assert "--json" in [name for option in options for name in option.opts]
-    assert ALL[path].help
-    assert [option.name for option in options if not option.help and option.name != "file_format"] == []
-
-
-@pytest.mark.usefixtures("doubles")
+@pytest.mark.usefixtures("shapes")
 def test_generate_releases_a_picture_that_verify_confirms(cli: Cli, tmp_path: Path) -> None:
     released = cli("generate", PROMPT, "--seed", "7")
     assert released.status == 0
@@ -77,7 +38,7 @@ def test_generate_releases_a_picture_that_verify_confirms(cli: Cli, tmp_path: Pa
     assert "CONFIRMED" in verified.out
 
 
-@pytest.mark.usefixtures("doubles")
+@pytest.mark.usefixtures("shapes")
 def test_generate_as_json_is_one_document_with_ids_path_and_receipt(cli: Cli, tmp_path: Path) -> None:
     run = cli("generate", PROMPT, "--count", "2", "--format", "jpeg", "--out", "made", "--json")
     assert (run.status, run.err) == (0, "")
@@ -93,7 +54,7 @@ def test_generate_as_json_is_one_document_with_ids_path_and_receipt(cli: Cli, tm
     assert [report["ids"]["ledger"] for report in reports] == sorted(o["watermark"]["mark_id"] for o in (first, second))
 
 
-@pytest.mark.usefixtures("doubles")
+@pytest.mark.usefixtures("shapes")
 def test_a_forbidden_prompt_exits_with_3_underlines_the_words_and_is_recorded(cli: Cli, tmp_path: Path) -> None:
     run = cli("generate", FORBIDDEN)
     assert run.status == 3
@@ -111,7 +72,7 @@ def test_a_forbidden_prompt_exits_with_3_underlines_the_words_and_is_recorded(cl
     assert as_json.json[0]["refusal"]["stage"] == "prompt"
 
 
-@pytest.mark.usefixtures("doubles")
+@pytest.mark.usefixtures("shapes")
 def test_a_refused_picture_exits_with_3_and_a_fault_with_its_own_status(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -143,10 +104,10 @@ def test_a_refused_picture_exits_with_3_and_a_fault_with_its_own_status(
     ids=["empty", "blank", "20,000 characters", "bell", "escape sequence", "bytes that are no text"],
 )
 def test_a_prompt_that_cannot_be_used_exits_with_2_and_writes_nothing(
-    cli: Cli, tmp_path: Path, home: Path, prompt: str, word: str
+    one_line_error: OneLineError, cli: Cli, tmp_path: Path, home: Path, prompt: str, word: str
 ) -> None:
     run = cli("generate", prompt)
-    assert_one_line_error(run, 2, "invalid_prompt")
+    one_line_error(run, "invalid_prompt", 2)
     assert word in run.err.replace(",", "")
     assert not (tmp_path / "out").exists()
     assert not (home / "ledger").exists()
@@ -156,48 +117,31 @@ def test_a_prompt_that_cannot_be_used_exits_with_2_and_writes_nothing(
 
 
 @pytest.mark.parametrize("model", ["no-such-model", "./missing/folder", "x" * 5000, "a/b/c"])
-def test_a_model_that_is_nowhere_exits_with_5_without_loading_torch(cli: Cli, tmp_path: Path, model: str) -> None:
+def test_a_model_that_is_nowhere_exits_with_5_without_loading_torch(
+    one_line_error: OneLineError, cli: Cli, tmp_path: Path, model: str
+) -> None:
     run = cli("generate", PROMPT, "--model", model)
-    assert_one_line_error(run, 5, "model_unavailable")
+    one_line_error(run, "model_unavailable", 5)
     assert files(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("generate",),
-        ("generate", PROMPT, "--steps", "0"),
-        ("generate", PROMPT, "--seed", "-1"),
-        ("generate", PROMPT, "--format", "gif"),
-        ("generate", PROMPT, "--colour"),
-        ("verify",),
-        ("nonsense",),
-        ("policy", "nonsense"),
-        ("keys", "doctor", "--chain", "only.pem"),
-        ("ledger", "prove", "first"),
-    ],
-    ids=" ".join,
-)
-def test_a_command_line_that_makes_no_sense_exits_with_2(cli: Cli, words: tuple[str, ...]) -> None:
-    assert_one_line_error(cli(*words), 2, "invalid_option")
-    assert cli(*words, "--json").json["error"]["code"] == "invalid_option"
-
-
-@pytest.mark.usefixtures("doubles")
+@pytest.mark.usefixtures("shapes")
 @pytest.mark.parametrize("option", [("--seed", str(2**63)), ("--guidance-scale", "nan"), ("--guidance-scale", "inf")])
 @pytest.mark.parametrize("prompt", [PROMPT, FORBIDDEN])
-def test_numbers_that_no_record_can_hold_exit_with_2(cli: Cli, prompt: str, option: tuple[str, str]) -> None:
-    assert_one_line_error(cli("generate", prompt, *option), 2, "invalid_option")
+def test_numbers_that_no_record_can_hold_exit_with_2(
+    one_line_error: OneLineError, cli: Cli, prompt: str, option: tuple[str, str]
+) -> None:
+    one_line_error(cli("generate", prompt, *option), "invalid_option", 2)
 
 
-@pytest.mark.usefixtures("doubles")
+@pytest.mark.usefixtures("shapes")
 def test_a_folder_that_cannot_be_written_exits_with_7_before_a_model_is_loaded(
-    cli: Cli, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    one_line_error: OneLineError, cli: Cli, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("guardrails.cli.generate.load", lambda *_, **__: pytest.fail("loaded"))
     (tmp_path / "file").write_text("")
-    assert_one_line_error(cli("generate", PROMPT, "--out", "file"), 7, "storage_failed")
-    assert_one_line_error(cli("generate", PROMPT, "--out", "/proc/out"), 7, "storage_failed")
+    one_line_error(cli("generate", PROMPT, "--out", "file"), "storage_failed", 7)
+    one_line_error(cli("generate", PROMPT, "--out", "/proc/out"), "storage_failed", 7)
     assert not (home / "ledger").exists()
 
 
@@ -212,31 +156,15 @@ def test_a_folder_that_cannot_be_written_exits_with_7_before_a_model_is_loaded(
     ],
     ids=["unclosed", "indent", "empty", "unknown key", "alias"],
 )
-def test_a_broken_policy_exits_with_2_and_names_the_place(cli: Cli, tmp_path: Path, text: str, place: str) -> None:
+def test_a_broken_policy_exits_with_2_and_names_the_place(
+    one_line_error: OneLineError, cli: Cli, tmp_path: Path, text: str, place: str
+) -> None:
     (tmp_path / "pack.yaml").write_text(text)
     for words in (("policy", "check", "pack.yaml"), ("generate", PROMPT, "--policy", "pack.yaml")):
         run = cli(*words)
-        assert_one_line_error(run, 2, "invalid_policy")
+        one_line_error(run, "invalid_policy", 2)
         assert place in run.err
     assert not (tmp_path / "out").exists()
-
-
-def test_a_policy_that_is_nowhere_exits_with_2(cli: Cli) -> None:
-    assert_one_line_error(cli("policy", "check", "no-such-pack"), 2, "invalid_policy")
-    assert_one_line_error(cli("policy", "show", "missing.yaml"), 2, "invalid_policy")
-
-
-def test_policy_commands_agree_between_text_and_json(cli: Cli) -> None:
-    assert cli("policy", "check").status == 0
-    checked = cli("policy", "check", "--json").json
-    assert checked["ok"] is True
-    shown = cli("policy", "show", "--json").json
-    assert checked["policy"]["digest"] == shown["digest"]
-    assert shown["digest"] in cli("policy", "show").out
-    allowed, refused = cli("policy", "explain", PROMPT, "--json"), cli("policy", "explain", FORBIDDEN, "--json")
-    assert (allowed.status, allowed.json["action"]) == (0, "allow")
-    assert (refused.status, refused.json["action"]) == (3, "block")
-    assert cli("policy", "explain", FORBIDDEN).status == 3
 
 
 @pytest.fixture
@@ -246,10 +174,12 @@ def expired(home: Path) -> Path:
     return home
 
 
-@pytest.mark.usefixtures("doubles", "expired")
-def test_an_expired_key_exits_with_6_and_releases_nothing(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("shapes", "expired")
+def test_an_expired_key_exits_with_6_and_releases_nothing(
+    one_line_error: OneLineError, cli: Cli, tmp_path: Path
+) -> None:
     run = cli("generate", PROMPT)
-    assert_one_line_error(run, 6, "key_unusable")
+    one_line_error(run, "key_unusable", 6)
     assert "expired" in run.err
     assert files(tmp_path / "out") == []
     doctor = cli("keys", "doctor", "--json")
@@ -259,10 +189,10 @@ def test_an_expired_key_exits_with_6_and_releases_nothing(cli: Cli, tmp_path: Pa
     assert cli("generate", PROMPT).status == 0
 
 
-@pytest.mark.usefixtures("doubles")
+@pytest.mark.usefixtures("shapes")
 @pytest.mark.parametrize("damage", ["missing", "open to others", "no key", "watermark key cut short"])
 def test_keys_that_cannot_be_used_exit_with_6_and_release_nothing(
-    cli: Cli, home: Path, tmp_path: Path, damage: str
+    one_line_error: OneLineError, cli: Cli, home: Path, tmp_path: Path, damage: str
 ) -> None:
     signing, mark = home / "keys" / "c2pa" / "signing.pem", home / "keys" / "watermark.key"
     match damage:
@@ -275,47 +205,21 @@ def test_keys_that_cannot_be_used_exit_with_6_and_release_nothing(
         case _:
             mark.write_bytes(b"short")
     run = cli("generate", PROMPT)
-    assert_one_line_error(run, 6, "key_unusable")
+    one_line_error(run, "key_unusable", 6)
     assert files(tmp_path / "out") == []
     assert cli("generate", PROMPT, "--json").json["error"]["code"] == "key_unusable"
     assert cli("keys", "doctor").status == 6
 
 
-def test_keys_init_creates_once_and_keeps(cli: Cli, tmp_path: Path) -> None:
-    first = cli("keys", "init", "--home", "new", "--json").json
-    assert {part["state"] for part in first.values()} == {"created"}
-    before = (tmp_path / "new" / "keys" / "watermark.key").read_bytes()
-    second = cli("keys", "init", "--home", "new", "--json").json
-    assert {part["state"] for part in second.values()} == {"kept"}
-    assert (tmp_path / "new" / "keys" / "watermark.key").read_bytes() == before
-    assert cli("keys", "doctor", "--home", "new").status == 0
-
-
-@pytest.mark.usefixtures("doubles")
-def test_ledger_commands_read_what_generate_wrote(cli: Cli) -> None:
-    made = cli("generate", PROMPT, "--json").json[0]
-    shown = cli("ledger", "show", made["id"], "--json").json
-    assert shown["record"]["image_sha256"] == made["sha256"]
-    assert PROMPT not in cli("ledger", "show", "0").out
-    assert PROMPT in cli("ledger", "show", "0", "--private").out
-    assert cli("ledger", "fsck", "--json").json["records"] == 1
-    assert cli("ledger", "prove", "0").out.startswith("c2sp.org/tlog-proof@v1\n")
-    assert cli("ledger", "prove", "5").status == 7
-
-
-def test_reading_a_ledger_that_is_not_there_exits_with_7_and_makes_none(cli: Cli, home: Path) -> None:
-    for words in (("list",), ("show", "1"), ("fsck",), ("prove", "0")):
-        assert_one_line_error(cli("ledger", *words), 7, "ledger_failed")
-    assert not (home / "ledger").exists()
-
-
-@pytest.mark.usefixtures("doubles")
-def test_a_damaged_ledger_exits_with_7_and_nothing_is_released(cli: Cli, home: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("shapes")
+def test_a_damaged_ledger_exits_with_7_and_nothing_is_released(
+    one_line_error: OneLineError, cli: Cli, home: Path, tmp_path: Path
+) -> None:
     cli("generate", PROMPT)
     for path in (home / "ledger").glob("ledger.db*"):
         path.write_bytes(b"not a database" * 100)
     before = files(tmp_path / "out")
-    assert_one_line_error(cli("generate", PROMPT), 7, "ledger_corrupt")
+    one_line_error(cli("generate", PROMPT), "ledger_corrupt", 7)
     assert files(tmp_path / "out") == before
 
 
