@@ -4,7 +4,7 @@
 2. Decode the pixels and look for the watermark.
 3. Find the record: by image digest, then by the watermark's id, then by the manifest's.
 4. Verify the record's inclusion in the signed log.
-5. Compare the ids that the layers name.
+5. Compare the ids that the layers name, and the pixels' fingerprint with the recorded one.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from guardrails import home as homes
 from guardrails.audit.report import FileReport, LedgerEvidence, LedgerStatus, judge
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import ManifestVerdict, MarkReading, MarkVerdict
 from guardrails.errors import ImageError, LedgerCorrupt, LedgerError, WatermarkError
+from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode, read_image_bytes
 from guardrails.ledger import Ledger, LoggedRecord
-from guardrails.provenance import TrustStore, Verifier
+from guardrails.provenance import TrustStore, Verifier, code_distance, image_code
 from guardrails.provenance.certificates import KEY_FOLDER
 from guardrails.watermark.keys import KEY_FILE, Keyring
 from guardrails.watermark.protocol import Scheme
@@ -69,10 +72,14 @@ class Auditor:
         """
         sha256 = hashlib.sha256(data).hexdigest()
         manifest = self._verifier.verify(data)
-        mark, problem = self._look_for_mark(data, mode)
+        pixels, problem = _decode(data)
+        mark = None
+        if pixels is not None:
+            mark, problem = self._look_for_mark(pixels, mode)
         ledger = self._find_record(sha256, manifest, mark)
         ids = _ids(manifest, mark, ledger)
-        verdict, explanation = judge(manifest, mark, ledger, ids)
+        likeness = _likeness(pixels, mark, ledger.fingerprint)
+        verdict, explanation = judge(manifest, mark, ledger, ids, likeness)
         return FileReport(
             source=source,
             sha256=sha256,
@@ -83,14 +90,11 @@ class Auditor:
             ledger=ledger,
             ids=ids,
             exact=ledger.image_sha256 == sha256,
+            likeness=likeness,
             problem=problem,
         )
 
-    def _look_for_mark(self, data: bytes, mode: str) -> tuple[MarkReading | None, str]:
-        try:
-            pixels = decode(data).pixels
-        except ImageError as error:
-            return None, error.message
+    def _look_for_mark(self, pixels: Pixels, mode: str) -> tuple[MarkReading, str]:
         if self._mark is None:
             return _unread("no watermark key in this installation")
         try:
@@ -133,6 +137,7 @@ class Auditor:
             action=facts.get("action", ""),
             rules=tuple(finding["rule"] for finding in facts.get("findings", ())),
             image_sha256=record.image_sha256,
+            fingerprint=facts.get("fingerprint", ""),
             proof=proof,
             reason=reason,
         )
@@ -141,6 +146,27 @@ class Auditor:
 def verify_bytes(data: bytes, *, home: Path | None = None, mode: str = "standard") -> FileReport:
     """Verify one file's bytes against the installation in `home`."""
     return Auditor.open(home).verify(data, mode=mode)
+
+
+def _decode(data: bytes) -> tuple[Pixels | None, str]:
+    try:
+        return decode(data).pixels, ""
+    except ImageError as error:
+        return None, error.message
+
+
+def _likeness(pixels: Pixels | None, mark: MarkReading | None, fingerprint: str) -> int | None:
+    if pixels is None or not fingerprint:
+        return None
+    return code_distance(image_code(_upright(pixels, mark)), fingerprint)
+
+
+def _upright(pixels: Pixels, mark: MarkReading | None) -> Pixels:
+    """Undo the quarter turns and the mirroring that the watermark reveals."""
+    if mark is None or not mark.geometry:
+        return pixels
+    turned = np.rot90(pixels, -round(mark.geometry["rotation"] / 90))
+    return np.ascontiguousarray(turned[:, ::-1] if mark.geometry["mirror"] else turned)
 
 
 def _unread(reason: str) -> tuple[MarkReading, str]:

@@ -104,8 +104,9 @@ class Store:
             LedgerCorrupt: the file is no ledger database.
         """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # The payloads hold prompts: only the owner may read them.
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageError(
                 f"cannot write in {folder}: {error.strerror or error}", hint="choose a writable folder for the ledger"
@@ -113,7 +114,9 @@ class Store:
         connection: sqlite3.Connection | None = None
         try:
             with errors_of_sqlite(), _file_lock(descriptor):
-                connection = _connect(f"{(folder / DATABASE_FILE).absolute().as_uri()}?mode=rwc")
+                database = folder / DATABASE_FILE
+                database.touch(mode=0o600)
+                connection = _connect(f"{database.absolute().as_uri()}?mode=rw")
                 if _is_empty(connection):
                     connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
                 _check_format(connection)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from guardrails.provenance.certificates import create_dev_chain, rotate_dev_leaf
 from guardrails.provenance.diagnosis import Diagnosis, doctor
-from guardrails.provenance.iscc import image_code
+from guardrails.provenance.iscc import code_distance, image_code
 from guardrails.provenance.manifest import ManifestSpec
 from guardrails.provenance.signer import Signed, Signer
 from guardrails.provenance.trust import TrustStore
@@ -34,6 +34,7 @@ __all__ = [
     "Signer",
     "TrustStore",
     "Verifier",
+    "code_distance",
     "create_dev_chain",
     "doctor",
     "image_code",

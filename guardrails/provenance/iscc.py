@@ -40,6 +40,22 @@ def image_code(pixels: Pixels) -> str:
     return "ISCC:" + base64.b32encode(_HEADER + grey_code(np.asarray(grey))).decode("ascii")
 
 
+def code_distance(one: str, other: str) -> int:
+    """Number of differing bits, 0..64, of two Image-Codes as `image_code` writes them.
+
+    Raises:
+        ValueError: either is not such a code.
+    """
+    return (_bits(one) ^ _bits(other)).bit_count()
+
+
+def _bits(code: str) -> int:
+    data = base64.b32decode(code.removeprefix("ISCC:"))
+    if len(data) != len(_HEADER) + 8 or data[:2] != _HEADER:
+        raise ValueError(f"{code!r} is not a 64-bit ISCC Image-Code")
+    return int.from_bytes(data[len(_HEADER) :], "big")
+
+
 def grey_code(grey: NDArray[np.uint8]) -> bytes:
     """The 8 bytes of code of 32 x 32 grey values, without the header."""
     rows = _dct(grey.astype(np.float64))
