@@ -130,7 +130,7 @@ def judge(
         if likeness is None or likeness > SAME_PICTURE_BITS:
             return (
                 FileVerdict.SUSPECTED,
-                "The watermark is that of a recorded image, but these pixels look different: cut, changed or transplanted.",
+                "The watermark is that of a recorded image, but these pixels look different: cut or transplanted.",
             )
         return (
             FileVerdict.RECOVERED,

@@ -47,3 +47,14 @@ def test_code_survives_recompression_and_tells_pictures_apart() -> None:
     Image.fromarray(pixels).resize((120, 100)).save(buffer, "JPEG", quality=50)
     assert _distance(image_code(pixels), image_code(np.asarray(Image.open(buffer)))) <= 2
     assert _distance(image_code(pixels), image_code(np.ascontiguousarray(pixels[::-1]))) >= 16
+
+
+def test_code_distance_counts_differing_bits() -> None:
+    from guardrails.provenance.iscc import code_distance
+
+    picture = np.random.default_rng(1).integers(0, 255, (8, 8, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+    one, turned = image_code(picture), image_code(np.ascontiguousarray(np.rot90(picture)))
+    assert code_distance(one, one) == 0
+    assert 0 < code_distance(one, turned) == code_distance(turned, one) <= 64
+    with pytest.raises(ValueError, match="not a 64-bit ISCC"):
+        code_distance(one, "ISCC:AAAA")
