@@ -57,4 +57,4 @@ def test_code_distance_counts_differing_bits() -> None:
     assert code_distance(one, one) == 0
     assert 0 < code_distance(one, turned) == code_distance(turned, one) <= 64
     with pytest.raises(ValueError, match="not a 64-bit ISCC"):
-        code_distance(one, "ISCC:AAAA")
+        code_distance(one, "ISCC:AAAAAAAAAAAAAAAA")
