@@ -403,13 +403,22 @@ class TestReading:
             Ledger.open(tmp_path / "ledger", origin="other/log")
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
-    def test_another_user_can_verify_without_write_access(self) -> None:
+    def test_only_the_owner_can_read_what_holds_prompts(self, tmp_path: Path) -> None:
+        with Ledger.open(tmp_path / "ledger") as ledger:
+            ledger.append(record_of())
+            assert (tmp_path / "ledger").stat().st_mode & 0o077 == 0
+            assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "ledger").glob("ledger.db*"))
+
+    def test_a_user_who_was_given_read_access_can_verify(self) -> None:
         folder = Path(tempfile.mkdtemp())
         try:
             folder.chmod(0o755)
             record = record_of()
             with Ledger.open(folder / "ledger") as ledger:
                 ledger.append(record)
+            (folder / "ledger").chmod(0o755)
+            for path in (folder / "ledger").glob("*.db*"):
+                path.chmod(0o644)
 
             def verify_as_nobody() -> None:
                 os.setuid(65534)
