@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from guardrails.similarity.entries import EntryTable
 
 AUTOENCODER_STEPS = 2000
+LAYOUT_STEPS = 6000
 DIFFUSION_STEPS = 20_000
-SHARDS = 40
+SHARDS = 16
 
 EPILOG = """\b
 In this order
@@ -152,13 +153,23 @@ def index(out: Path | None, work: Path | None, home: Path | None, as_json: bool)
 def evaluate(model: Path | None, out: Path | None, work: Path | None, home: Path | None, as_json: bool) -> int:
     """Draw a sample sheet and measure the model."""
     from guardrails.cli.generate import quiet_libraries
+    from guardrails.encoders import load_encoder
     from guardrails.pipeline.guard import pocket_model
+    from guardrails.pocket.dataset import MANIFEST
     from guardrails.pocket.evaluation import evaluate as evaluate_model
+    from guardrails.pocket.evaluation import recognition
+    from guardrails.pocket.training import Library
+    from guardrails.resources import datasets_path
 
     quiet_libraries()
-    folder = out or _work_folder(work, home) / "evaluation"
-    with Steps("drawing", quiet=as_json) as progress:
+    pictures = _work_folder(work, home)
+    _require(pictures / "pictures.npy", "the pictures are not rendered yet", "run `guardrails pocket build`")
+    folder = out or pictures / "evaluation"
+    with Steps("drawing the sheet", quiet=as_json) as progress:
         measures = evaluate_model(model or pocket_model(), folder, progress)
+    library = Library.open(pictures, datasets_path("pocket", MANIFEST))
+    with Steps("drawing every thing once", quiet=as_json) as progress:
+        measures |= recognition(model or pocket_model(), library, load_encoder("offline-clip"), progress)
     if as_json:
         print_json({"out": str(folder), "measures": measures})
     else:
@@ -192,6 +203,7 @@ def _train_diffusion(library: Library, work: Path, steps: int, shards: int, quie
     from guardrails.pocket.diffusion import train_diffusion
     from guardrails.pocket.export import export
     from guardrails.pocket.latents import SHARD, encode_scenes
+    from guardrails.pocket.layout import train_layout
     from guardrails.pocket.text import train_tokenizer
 
     _require(work / "autoencoder.pt", "there is no autoencoder yet", "run `guardrails pocket train autoencoder`")
@@ -199,6 +211,8 @@ def _train_diffusion(library: Library, work: Path, steps: int, shards: int, quie
         train_tokenizer(library.pictures, work / "tokenizer")
     with Steps("encoding scenes", quiet=quiet) as progress:
         encode_scenes(library, work, range(shards), lambda done: progress(done, shards * SHARD))
+    with _Losses("training the text encoder", quiet=quiet) as losses:
+        train_layout(work, steps=LAYOUT_STEPS, report=losses.report)
     with _Losses("training the denoiser", quiet=quiet) as losses:
         train_diffusion(work, steps=steps, rank=0, processes=1, report=losses.report)
     export(work, work / "model")

@@ -12,7 +12,8 @@
       thumbnail_start.py   weights that already show a blurred picture
     text.py            tokenizer and text encoder
     latents.py         scenes encoded once
+    layout.py          the text encoder's first lesson: captions foretell latents
     diffusion.py       the denoiser
     export.py          everything as one diffusers folder
-    evaluation.py      sample sheet and background obedience
+    evaluation.py      sample sheet, background obedience, recognition
 """

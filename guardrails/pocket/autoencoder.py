@@ -28,7 +28,7 @@ CHECKPOINT_EVERY = 100
 KL_WEIGHT = 1e-6
 EDGE_WEIGHT = 0.5
 # How much of the training goes to the hand that prompts without a style get.
-UNNAMED_SHARE = 0.7
+UNNAMED_SHARE = 0.55
 
 
 def new_autoencoder() -> Any:

@@ -28,6 +28,8 @@ MANIFEST = "manifest.csv"
 # The model learns common things, listed by name, as two hands drew them; everything else stands in the index only.
 TRAINED_SETS = frozenset({"noto", "twemoji"})
 CONCEPTS = "concepts.txt"
+# Works that must not be reproduced, by id; marked after training, as an owner's objection would be.
+RESERVED = "reserved.txt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,18 +96,18 @@ def describe(drawing: Drawing, rgba: NDArray[np.uint8]) -> Picture:
         package=f"{drawing.set.package}@{drawing.set.version}",
         sha256=hashlib.sha256(rgba.tobytes()).hexdigest(),
         trained="yes" if is_trained(drawing) else "",
-        rights="",
+        rights="opt-out" if drawing.id in _lines(RESERVED) else "",
     )
 
 
 def is_trained(drawing: Drawing) -> bool:
     """Whether the model sees a drawing."""
-    return drawing.set.name in TRAINED_SETS and drawing.name in _concepts()
+    return drawing.set.name in TRAINED_SETS and drawing.name in _lines(CONCEPTS)
 
 
 @cache
-def _concepts() -> frozenset[str]:
-    return frozenset(datasets_path("pocket", CONCEPTS).read_text().split("\n"))
+def _lines(name: str) -> frozenset[str]:
+    return frozenset(datasets_path("pocket", name).read_text(encoding="utf-8").splitlines())
 
 
 def write_manifest(path: Path, pictures: Iterable[Picture]) -> None:

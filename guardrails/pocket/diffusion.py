@@ -1,5 +1,7 @@
 """The pocket denoiser: a small `UNet2DConditionModel` with cross-attention, trained jointly with its text encoder.
 
+The text encoder comes from its first lesson (see `layout`) and goes on learning at a lower rate.
+
 v-prediction (Salimans and Ho, "Progressive Distillation for Fast Sampling of Diffusion Models", 2022) on a schedule
 rescaled to zero terminal signal (Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed", 2023),
 because plain backgrounds are decided at the noisiest step. Captions are dropped now and then for classifier-free
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 LEARNING_RATE = 6e-4
+TEXT_LEARNING_RATE = 1e-4
 BATCH = 32
 CAPTION_DROPOUT = 0.1
 CHECKPOINT_EVERY = 100
@@ -63,7 +66,7 @@ def new_scheduler() -> Any:
 
 
 def train_diffusion(work: Path, *, steps: int, rank: int, processes: int, report: Report) -> None:
-    """Train denoiser and text encoder, resuming from `work/diffusion.pt`.
+    """Train denoiser and text encoder, resuming from `work/diffusion.pt` or starting from `work/layout.pt`.
 
     Args:
         rank, processes: with several processes, gradients are averaged over a gloo group that the caller set up.
@@ -76,9 +79,14 @@ def train_diffusion(work: Path, *, steps: int, rank: int, processes: int, report
     torch.manual_seed(0)
     unet = new_unet().to(memory_format=torch.channels_last)
     text = new_text_encoder(tokenizer)
+    text.load_state_dict(foretelling(work))
     parameters = [*unet.parameters(), *text.parameters()]
-    optimiser = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=1e-2, fused=True)
+    rates = {LEARNING_RATE: unet, TEXT_LEARNING_RATE: text}
+    groups = [{"params": [*module.parameters()], "rate": rate} for rate, module in rates.items()]
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=1e-2, fused=True)
     average = MovingAverage(unet, text, decay=0.999)
+    # Compiled once, a step takes two thirds of the time; the module itself stays as it is.
+    denoise = torch.compile(unet)
     start = 0
     state = load_checkpoint(work / "diffusion.pt")
     if state is not None:
@@ -92,9 +100,9 @@ def train_diffusion(work: Path, *, steps: int, rank: int, processes: int, report
     torch.manual_seed(start * processes + rank + 1)
     for step in range(start, steps):
         for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * cosine(step, steps, 100)
+            group["lr"] = group["rate"] * cosine(step, steps, 100)
         latents, ids = draw_batch(pool, tokens, rng)
-        loss = denoising_loss(unet, text, latents, ids, alphas)
+        loss = denoising_loss(denoise, text, latents, ids, alphas)
         loss.backward()
         if processes > 1:
             average_gradients(parameters, processes)
@@ -118,6 +126,15 @@ def train_diffusion(work: Path, *, steps: int, rank: int, processes: int, report
                 )
 
 
+def foretelling(work: Path) -> dict[str, torch.Tensor]:
+    """The weights of the text encoder after its first lesson."""
+    state = load_checkpoint(work / "layout.pt")
+    if state is None:
+        raise FileNotFoundError(work / "layout.pt")
+    weights: dict[str, torch.Tensor] = state["average"]
+    return weights
+
+
 def draw_batch(pool: LatentPool, tokens: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Scaled latents (batch, channels, 16, 16) and token ids (batch, tokens), some of them of the empty caption."""
     import torch
@@ -134,6 +151,7 @@ def denoising_loss(
 ) -> torch.Tensor:
     """Mean squared error of the predicted velocity v = sqrt(a) noise - sqrt(1 - a) x."""
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     # What a thing looks like is decided where noise is strong, so those steps are drawn more often.
     times = (torch.rand(len(latents)).sqrt() * len(alphas)).long()
@@ -141,7 +159,8 @@ def denoising_loss(
     noise_level = (1 - alphas[times]).sqrt()[:, None, None, None]
     noise = torch.randn_like(latents)
     noisy = signal * latents + noise_level * noise
-    with torch.autocast("cpu", torch.bfloat16):
+    # The fused attention of the CPU is slow backwards on sequences this short.
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         states = text(ids).last_hidden_state
         velocity = unet(noisy, times, states).sample
     return torch.nn.functional.mse_loss(velocity.float(), signal * noise - noise_level * latents)

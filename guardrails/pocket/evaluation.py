@@ -1,4 +1,4 @@
-"""Looking at the pocket model: a sample sheet, and whether backgrounds come out in the colour that was asked for."""
+"""Looking at the pocket model: a sample sheet, obedient backgrounds, things that can be recognised."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from guardrails.domain.requests import PromptRequest
+from guardrails.encoders import ImageEncoder
 from guardrails.files import write_atomically
 from guardrails.generation.loading import load_generator
 from guardrails.generation.protocol import Generator
 from guardrails.imaging import Pixels
 from guardrails.imaging.encoding import ImageFormat, encode
-from guardrails.pocket.scenes import COLOURS
+from guardrails.pipeline.guard import POCKET_GUIDANCE, POCKET_STEPS
+from guardrails.pocket.scenes import COLOURS, UNNAMED_STYLE, canonical
+from guardrails.pocket.training import Library
 
 SUBJECTS = (
     "red apple",
@@ -57,6 +60,35 @@ def evaluate(model: Path, out: Path, progress: Callable[[int, int], None]) -> di
     return {"pictures": float(len(pictures)), "background_obeyed": obeyed / len(pictures)}
 
 
+def recognition(
+    model: Path, library: Library, encoder: ImageEncoder, progress: Callable[[int, int], None]
+) -> dict[str, float]:
+    """Draw every thing the model was taught, and ask an image encoder which of them each picture shows.
+
+    The encoder never saw the model: it compares with the drawings themselves. Chance is one in the number of names.
+
+    Returns:
+        {"names": n, "recognised": share of pictures whose nearest drawing bears the name that was asked for,
+        "recognised_top5": share with that name among the five nearest}.
+    """
+    generator = load_generator(str(model))
+    rows = [number for number, picture in enumerate(library.pictures) if picture.style == UNNAMED_STYLE]
+    names = [library.pictures[row].name for row in rows]
+    drawings = encoder.embed([canonical(library.rgba[row]) for row in rows])
+    ranks = []
+    for number, name in enumerate(names):
+        picture = _draw(generator, f"a {name} on a white background", seed=number)
+        likeness = drawings @ encoder.embed([picture])[0]
+        ranks.append(int((likeness > likeness[number]).sum()))
+        progress(number + 1, len(names))
+    found = np.array(ranks)
+    return {
+        "names": float(len(names)),
+        "recognised": float((found == 0).mean()),
+        "recognised_top5": float((found < 5).mean()),
+    }
+
+
 def background_of(picture: Pixels) -> str:
     """The colour word nearest to the median of the border."""
     border = np.concatenate(
@@ -75,5 +107,5 @@ def sheet(pictures: list[Pixels], columns: int) -> Pixels:
 
 
 def _draw(generator: Generator, prompt: str, seed: int) -> Pixels:
-    request = PromptRequest(prompt=prompt, seed=seed)
+    request = PromptRequest(prompt=prompt, seed=seed, steps=POCKET_STEPS, guidance_scale=POCKET_GUIDANCE)
     return generator.draw(request, prompt)[0].pixels

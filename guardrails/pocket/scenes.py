@@ -31,7 +31,10 @@ COLOURS = {
 }
 COLOUR_JITTER = 8
 # Captions name the hand, except now and then this one: it is what a prompt without a style gets.
-UNNAMED_STYLE = "noto"
+UNNAMED_STYLE = "twemoji"
+# One place and one size: what a small model need not learn, it cannot get wrong.
+SCALE = 0.86
+PAIR_SCALE = 0.46
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +65,10 @@ def compose(
     anchor = np.array(COLOURS[colour]) + rng.integers(-COLOUR_JITTER, COLOUR_JITTER + 1, 3)
     canvas = _backdrop(tuple(np.clip(anchor, 0, 255)))
     if len(drawings) == 1:
-        # One place and nearly one size: what a small model need not learn, it cannot get wrong.
-        canvas = _paste(canvas, drawings[0], float(rng.uniform(0.82, 0.9)), (0.5, 0.5))
+        canvas = _paste(canvas, drawings[0], SCALE, (0.5, 0.5))
     else:
         for drawing, across in zip(drawings, (0.27, 0.73), strict=True):
-            canvas = _paste(canvas, drawing, float(rng.uniform(0.44, 0.48)), (across, 0.5))
+            canvas = _paste(canvas, drawing, PAIR_SCALE, (across, 0.5))
     return Scene(pixels=canvas, caption=_caption(pictures, colour, rng))
 
 

@@ -11,7 +11,9 @@ from guardrails.pocket.dataset import Picture
 from guardrails.pocket.scenes import COLOURS
 
 VOCABULARY = 3000
-PROMPT_TOKENS = 24
+# The last positions of every prompt foretell the picture, see `layout`; prompts end before them unless very long.
+LAYOUT_TOKENS = 16
+PROMPT_TOKENS = 16 + LAYOUT_TOKENS
 WIDTH = 192
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -73,8 +75,8 @@ def new_text_encoder(tokenizer: Any) -> Any:
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=WIDTH,
-            intermediate_size=WIDTH * 3,
-            num_hidden_layers=3,
+            intermediate_size=WIDTH * 4,
+            num_hidden_layers=4,
             num_attention_heads=4,
             max_position_embeddings=PROMPT_TOKENS,
             projection_dim=WIDTH,

@@ -65,7 +65,7 @@ def test_a_tokenizer_learns_the_words_and_reopens(tmp_path: Path) -> None:
 
 def test_the_denoising_loss_falls_when_one_scene_is_repeated() -> None:
     from guardrails.pocket.diffusion import denoising_loss, new_scheduler, new_unet
-    from guardrails.pocket.text import WIDTH, new_text_encoder
+    from guardrails.pocket.text import PROMPT_TOKENS, WIDTH, new_text_encoder
 
     class Tokenizer:
         bos_token_id, eos_token_id, pad_token_id = 0, 1, 1
@@ -78,7 +78,7 @@ def test_the_denoising_loss_falls_when_one_scene_is_repeated() -> None:
     assert unet.config.cross_attention_dim == WIDTH
     optimiser = torch.optim.AdamW([*unet.parameters(), *text.parameters()], 1e-3)
     latents = torch.randn(1, 12, 16, 16).expand(8, -1, -1, -1).contiguous()
-    ids = torch.tensor([[0, 7, *[1] * 22]]).expand(8, -1)
+    ids = torch.tensor([[0, 7, *[1] * (PROMPT_TOKENS - 2)]]).expand(8, -1)
     alphas = new_scheduler().alphas_cumprod
     losses = []
     for _ in range(14):

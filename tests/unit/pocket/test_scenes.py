@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from guardrails.pocket.dataset import Picture
+from guardrails.pocket.dataset import TRAINED_SETS, Picture
 from guardrails.pocket.evaluation import background_of, sheet
 from guardrails.pocket.rendering import render
-from guardrails.pocket.scenes import COLOURS, canonical, compose
+from guardrails.pocket.scenes import COLOURS, UNNAMED_STYLE, canonical, compose
 from guardrails.pocket.sources import slug_of, svg_of
 
 DISC = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10"><circle cx="5" cy="5" r="4" fill="#ff0000"/></svg>'
@@ -74,14 +74,14 @@ def test_two_drawings_stand_side_by_side() -> None:
 
 
 def test_captions_name_every_hand_but_the_usual_one() -> None:
-    captions = [
-        compose([picture("orb", "twemoji")], [render(DISC)], np.random.default_rng(seed)).caption for seed in range(20)
-    ]
-    assert all(caption.endswith(", twemoji style") for caption in captions)
-    usual = [
-        compose([picture("orb", "noto")], [render(DISC)], np.random.default_rng(seed)).caption for seed in range(20)
-    ]
-    assert 0 < sum(caption.endswith(", noto style") for caption in usual) < 20
+    def captions(style: str) -> list[str]:
+        return [
+            compose([picture("orb", style)], [render(DISC)], np.random.default_rng(seed)).caption for seed in range(20)
+        ]
+
+    other = next(iter(TRAINED_SETS - {UNNAMED_STYLE}))
+    assert all(caption.endswith(f", {other} style") for caption in captions(other))
+    assert 0 < sum(caption.endswith(f", {UNNAMED_STYLE} style") for caption in captions(UNNAMED_STYLE)) < 20
 
 
 def test_names_of_icons_come_from_labels() -> None:
