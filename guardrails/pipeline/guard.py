@@ -450,7 +450,7 @@ def shipped_index(home: Path) -> SimilarityIndex:
 
 def _check_recordable(request: PromptRequest, file_format: ImageFormat) -> None:
     if not file_format.writable:
-        raise OptionError(f"{file_format.value} can be read but not written", hint="choose png, jpeg or webp")
+        raise OptionError(f"{file_format.name} can be read but not written", hint="choose png, jpeg, webp or avif")
     if request.count < 1:
         raise OptionError(f"{request.count} pictures cannot be drawn", hint="ask for at least one")
     numbers = (request.seed, request.count, request.steps, request.guidance_scale, request.width, request.height)
