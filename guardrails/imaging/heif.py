@@ -9,7 +9,7 @@ _BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif
 
 
 def looks_like_heif(data: bytes) -> bool:
-    """Whether the file begins with a `ftyp` box of a HEIF brand. AVIF files name their own brand, with rare exceptions."""
+    """Whether the file begins with a `ftyp` box of a HEIF brand; nearly all AVIF files begin with their own."""
     return data[4:8] == b"ftyp" and data[8:12] in _BRANDS
 
 

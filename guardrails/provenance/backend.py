@@ -17,6 +17,10 @@ from typing import Any, TypeAlias
 from guardrails.domain.canonical import Json
 from guardrails.errors import SigningError
 from guardrails.provenance.certificates import CLAIM_SIGNING, SigningKey
+from guardrails.provenance.lineage import Ingredient
+from guardrails.provenance.services import Call
+
+DEFAULT_SERVICE_SECONDS = 10.0
 
 # What a signing certificate may be issued for; without this list the SDK calls document-signing certificates invalid.
 # Claim signing, document signing, e-mail protection, Microsoft C2PA signing, time stamping, OCSP signing.
@@ -32,21 +36,6 @@ _STORE_FORMAT = "application/c2pa"
 
 # What reading hostile files makes the SDK's Python layer raise besides its own errors (a bare KeyError was seen).
 _READ_FAULTS = (LookupError, ValueError, TypeError, AttributeError, OSError, RuntimeError, ArithmeticError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ingredient:
-    """A picture that the signed one was made from.
-
-    Attributes:
-        id: the name under which an action refers to it (`ingredientIds`).
-        relationship: "parentOf", "inputTo" or "componentOf".
-    """
-
-    id: str
-    relationship: str
-    data: bytes
-    mime: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,27 +97,38 @@ def sign(
     *,
     anchors: bytes = b"",
     ingredients: Sequence[Ingredient] = (),
+    time_stamp_url: str = "",
+    service_seconds: float = DEFAULT_SERVICE_SECONDS,
 ) -> tuple[bytes, bytes]:
     """Embed a signed manifest; the SDK verifies the result before it is returned.
 
     Args:
         anchors: whom to trust when the state of the ingredients is recorded (PEM).
+        time_stamp_url: of an RFC 3161 authority; "" opens no connection.
+        service_seconds: how long a key service may take.
 
     Returns:
         The signed file and the manifest store alone.
 
     Raises:
-        SigningError: the SDK refused the key, the definition, the picture or its own result.
+        SigningError: the SDK refused the key, the definition, the picture or its own result, or the key service failed.
     """
     c2pa = _sdk()
     target = io.BytesIO()
+    call = None if key.service is None else Call(key.service, service_seconds)
     try:
+        signer = _signer(os.getpid(), key, time_stamp_url) if call is None else _caller(call, key, time_stamp_url)
         builder = c2pa.Builder(dict(definition), _context(os.getpid(), anchors))
         for ingredient in ingredients:
             entry = {"title": ingredient.id, "relationship": ingredient.relationship, "label": ingredient.id}
-            builder.add_ingredient(entry, ingredient.mime, io.BytesIO(ingredient.data))
-        manifest = builder.sign(_signer(os.getpid(), key), mime, io.BytesIO(data), target)
+            builder.add_ingredient(entry, ingredient.source.mime, io.BytesIO(ingredient.source.data))
+        manifest = builder.sign(signer, mime, io.BytesIO(data), target)
     except c2pa.C2paError as error:
+        if call is not None and call.fault is not None:
+            raise SigningError(
+                f"the key service {key.source} failed: {_one_line(call.fault)}",
+                hint="check that it can be reached and that this account may use the key",
+            ) from call.fault
         raise SigningError(
             f"the {mime} file could not be signed with {key.source}: {_one_line(error)}",
             hint="check the key with `guardrails keys doctor`, and that the bytes are a picture of that type",
@@ -199,7 +199,14 @@ def _context(process: int, anchors: bytes) -> Any:
 
 
 @functools.lru_cache(maxsize=16)
-def _signer(process: int, key: SigningKey) -> Any:
+def _signer(process: int, key: SigningKey, time_stamp_url: str) -> Any:
     c2pa = _sdk()
-    # No address of a time-stamp authority: signing opens no connection.
-    return c2pa.Signer.from_info(c2pa.C2paSignerInfo(key.algorithm, key.chain_pem, key.key_pem, None))
+    address = time_stamp_url.encode() or None
+    return c2pa.Signer.from_info(c2pa.C2paSignerInfo(key.algorithm.encode(), key.chain_pem, key.key_pem, address))
+
+
+def _caller(call: Call, key: SigningKey, time_stamp_url: str) -> Any:
+    """A signer for one signature, so that what goes wrong in the service is told to the one who asked."""
+    c2pa = _sdk()
+    algorithm = c2pa.C2paSigningAlg[key.algorithm.upper()]
+    return c2pa.Signer.from_callback(call, algorithm, key.chain_pem.decode("ascii"), time_stamp_url or None)

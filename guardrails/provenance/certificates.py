@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,7 +25,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from guardrails.errors import KeyMaterialError, StorageError
@@ -50,33 +51,35 @@ _Signed: TypeAlias = tuple[ec.EllipticCurvePrivateKey, x509.Certificate]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningKey:
-    """A private key with its certificate chain, in the form that the SDK reads.
+    """What signs: a certificate chain with its private key, or with a service that holds the key.
 
     Attributes:
         chain_pem: leaf first, then intermediates, no root.
-        key_pem: PKCS#8 without password; never shown.
+        key_pem: PKCS#8 without password; never shown. Empty when `service` signs.
         algorithm: as C2PA names it, see `algorithm_of`.
-        source: the file the key came from, for messages.
+        source: the file or service the key is in, for messages.
+        service: bytes to a signature over them, raw r||s or DER for ECDSA.
     """
 
     chain_pem: bytes
-    key_pem: bytes = field(repr=False)
+    key_pem: bytes = field(default=b"", repr=False)
     algorithm: str
     source: str
+    service: Callable[[bytes], bytes] | None = None
 
     @property
     def leaf(self) -> x509.Certificate:
         return x509.load_pem_x509_certificate(self.chain_pem)
 
 
-def algorithm_of(key: PrivateKeyTypes) -> str:
+def algorithm_of(key: PublicKeyTypes) -> str:
     """The C2PA signature algorithm of a key: "es256", "es384", "es512", "ed25519" or "ps256"; "" for other keys."""
     match key:
-        case ec.EllipticCurvePrivateKey():
+        case ec.EllipticCurvePublicKey():
             return {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}.get(key.curve.name, "")
-        case ed25519.Ed25519PrivateKey():
+        case ed25519.Ed25519PublicKey():
             return "ed25519"
-        case rsa.RSAPrivateKey():
+        case rsa.RSAPublicKey():
             return "ps256"
         case _:
             return ""
@@ -153,6 +156,26 @@ def load_key_files(chain: Path, key: Path, password: bytes | None = None) -> Sig
     """
     private_key = _parse_key(_read_secret(key), key, password)
     return _to_signing_key(_parse_certificates(_read(chain), chain), private_key, key)
+
+
+def load_service_key(chain: Path, service: Callable[[bytes], bytes], name: str) -> SigningKey:
+    """A key that never leaves its service: a KMS, an HSM, another process.
+
+    Args:
+        chain: PEM certificates, leaf first; the leaf's key decides the algorithm.
+        service: signs bytes.
+        name: of the service, for messages.
+
+    Raises:
+        KeyMaterialError: the chain is missing or broken.
+    """
+    certificates = _parse_certificates(_read(chain), chain)
+    return SigningKey(
+        chain_pem=b"".join(map(_certificate_pem, certificates)),
+        algorithm=algorithm_of(certificates[0].public_key()),
+        source=name,
+        service=service,
+    )
 
 
 def read_anchors(path: Path) -> bytes:
@@ -290,7 +313,8 @@ def _key_usage(
 
 def _to_signing_key(chain: list[x509.Certificate], key: PrivateKeyTypes, path: Path) -> SigningKey:
     chain_pem = b"".join(_certificate_pem(certificate) for certificate in chain)
-    return SigningKey(chain_pem=chain_pem, key_pem=_key_pem(key), algorithm=algorithm_of(key), source=str(path))
+    algorithm = algorithm_of(key.public_key())
+    return SigningKey(chain_pem=chain_pem, key_pem=_key_pem(key), algorithm=algorithm, source=str(path))
 
 
 def _certificate_pem(certificate: x509.Certificate) -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from guardrails.errors import KeyMaterialError, SigningError
+from guardrails.errors import KeyMaterialError, LaunderingError, SigningError
 from guardrails.provenance import backend
 from guardrails.provenance.certificates import (
     KEY_FOLDER,
@@ -15,9 +16,13 @@ from guardrails.provenance.certificates import (
     create_dev_chain,
     load_dev_key,
     load_key_files,
+    load_service_key,
 )
-from guardrails.provenance.diagnosis import doctor
+from guardrails.provenance.diagnosis import Diagnosis, doctor
+from guardrails.provenance.lineage import Ingredient
 from guardrails.provenance.manifest import ManifestSpec
+from guardrails.provenance.services import Call
+from guardrails.provenance.signatures import is_signature
 from guardrails.provenance.trust import TrustStore
 
 _log = logging.getLogger(__name__)
@@ -43,16 +48,26 @@ class Signer:
 
     Args:
         key: loaded key material.
-        trust: the signer's own view, by which the result is verified.
+        trust: the signer's own view, by which ingredients are judged and the result is verified.
+        time_stamp_url: of an RFC 3161 authority, so that files outlive the certificate; "" opens no connection.
+        service_seconds: how long a key service may take.
 
     Raises:
         KeyMaterialError: the certificates break a rule that makes signatures invalid, or have expired.
     """
 
-    def __init__(self, key: SigningKey, trust: TrustStore) -> None:
+    def __init__(
+        self,
+        key: SigningKey,
+        trust: TrustStore,
+        *,
+        time_stamp_url: str = "",
+        service_seconds: float = backend.DEFAULT_SERVICE_SECONDS,
+    ) -> None:
         _refuse_unfit(key)
         leaf = key.leaf
         self._key, self._anchors = key, trust.anchors
+        self._time_stamp_url, self._service_seconds = time_stamp_url, service_seconds
         self._valid_from, self._valid_until = leaf.not_valid_before_utc, leaf.not_valid_after_utc
 
     @classmethod
@@ -72,7 +87,15 @@ class Signer:
         return cls(load_dev_key(folder), TrustStore.dev(folder))
 
     @classmethod
-    def from_pem(cls, chain: Path, key: Path, password: bytes | None = None) -> Signer:
+    def from_pem(
+        cls,
+        chain: Path,
+        key: Path,
+        password: bytes | None = None,
+        *,
+        trust: TrustStore | None = None,
+        time_stamp_url: str = "",
+    ) -> Signer:
         """Sign with your own certificate.
 
         Args:
@@ -82,43 +105,100 @@ class Signer:
         Raises:
             KeyMaterialError: names the file, what is wrong and what to do.
         """
-        return cls(load_key_files(chain, key, password), TrustStore())
+        loaded = load_key_files(chain, key, password)
+        return cls(loaded, trust or TrustStore(), time_stamp_url=time_stamp_url)
+
+    @classmethod
+    def from_callback(
+        cls,
+        service: Callable[[bytes], bytes],
+        chain: Path,
+        *,
+        name: str = "key service",
+        seconds: float = backend.DEFAULT_SERVICE_SECONDS,
+        trust: TrustStore | None = None,
+        time_stamp_url: str = "",
+    ) -> Signer:
+        """Sign with a key that a KMS, an HSM or another process holds.
+
+        Args:
+            service: called once a file with the bytes to sign (not their hash), in a thread of its own; returns the
+                signature: ECDSA raw (r||s) or DER, Ed25519, or RSA-PSS with SHA-256.
+            chain: PEM certificates, leaf first; the leaf's key decides the algorithm.
+            name: of the service, for messages.
+            seconds: to wait for one signature.
+
+        Raises:
+            KeyMaterialError: the chain breaks a rule. The service is not called here; `doctor` tries it out.
+        """
+        key = load_service_key(chain, service, name)
+        return cls(key, trust or TrustStore(), time_stamp_url=time_stamp_url, service_seconds=seconds)
+
+    def doctor(self) -> tuple[Diagnosis, ...]:
+        """Every rule that the chain has to meet; a key service is asked for one signature over a test message."""
+        diagnoses = doctor(self._key.chain_pem, None if self._key.service else self._key.key_pem)
+        return (*diagnoses, self._try_service(self._key.service)) if self._key.service else diagnoses
+
+    def _try_service(self, service: Callable[[bytes], bytes]) -> Diagnosis:
+        rule, fix = "key service", "check that it can be reached, which key it uses, and that it hashes by itself"
+        message = b"guardrails key check"
+        try:
+            signature = Call(service, self._service_seconds)(message)
+        except Exception as error:  # a service may raise anything
+            return Diagnosis(rule=rule, passed=False, why=f"{type(error).__name__}: {error}", fix=fix)
+        if not is_signature(self._key.leaf.public_key(), signature, message):
+            why = f"its signature does not fit the leaf's key ({self._key.algorithm})"
+            return Diagnosis(rule=rule, passed=False, why=why, fix=fix)
+        return Diagnosis(rule=rule, passed=True)
 
     def sign(self, data: bytes, mime: str, spec: ManifestSpec) -> Signed:
         """Embed the manifest. Pixels are untouched; any byte written to the file afterwards breaks the signature.
 
         Args:
-            data: a finished file without a manifest.
+            data: a finished file. One that carries a manifest already must also be the spec's parent, byte for byte:
+                then its history moves into the new manifest.
             mime: its media type, for example "image/png".
 
         Raises:
-            SigningError: the file carries a manifest already, is not of that type, or the result did not verify.
+            LaunderingError: the manifest that the file carries would be lost.
+            SigningError: the file is not of that type, or the result did not verify.
             KeyMaterialError: the certificate has expired since it was loaded.
         """
         # The chain was checked when it was loaded; a service may run longer than its certificate.
         if not self._valid_from <= datetime.now(UTC) < self._valid_until:
             _refuse_unfit(self._key)
-        _refuse_laundering(data)
-        signed, manifest = backend.sign(data, mime, spec.definition, self._key, anchors=self._anchors)
+        _refuse_laundering(data, spec.ingredients)
+        signed, manifest = backend.sign(
+            data,
+            mime,
+            spec.definition,
+            self._key,
+            anchors=self._anchors,
+            ingredients=spec.ingredients,
+            time_stamp_url=self._time_stamp_url,
+            service_seconds=self._service_seconds,
+        )
         return Signed(data=signed, manifest_id=spec.manifest_id, manifest=manifest)
 
 
 def _refuse_unfit(key: SigningKey) -> None:
-    for diagnosis in doctor(key.chain_pem, key.key_pem):
+    for diagnosis in doctor(key.chain_pem, None if key.service else key.key_pem):
         if diagnosis.required and not diagnosis.passed:
             raise KeyMaterialError(f"{key.source} cannot sign: {diagnosis.why}", hint=diagnosis.fix)
 
 
-def _refuse_laundering(data: bytes) -> None:
+def _refuse_laundering(data: bytes, ingredients: tuple[Ingredient, ...]) -> None:
     """A new manifest in place of an old one would drop the picture's history without a trace."""
+    if any(i.relationship == "parentOf" and i.source.data == data for i in ingredients):
+        return
     match backend.read(data, b""):
         case backend.Store(active=label):
-            raise SigningError(
+            raise LaunderingError(
                 f"the file already carries the manifest {label}",
-                hint="sign the picture before any other tool does, or decode its pixels and sign those as new",
+                hint="give the file as parent, so that its history is kept, or decode its pixels and sign those as new",
             )
         case backend.NoStore(remote=True):
-            raise SigningError(
+            raise LaunderingError(
                 "the file already names a manifest at a remote address", hint="remove that reference knowingly first"
             )
         case backend.Unreadable(reason=reason):

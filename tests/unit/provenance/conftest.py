@@ -20,6 +20,7 @@ from guardrails.domain.requests import PolicyRef
 from guardrails.imaging import Pixels
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, backend, create_dev_chain, image_code
 from guardrails.provenance.certificates import load_dev_key
+from guardrails.provenance.lineage import Ingredient, Source
 
 PROMPT = "a heron above seventeen quiet lanterns"
 
@@ -146,7 +147,7 @@ def edit(keys: Path) -> Callable[..., bytes]:
             "claim_generator_info": [{"name": "guardrails", "version": "0"}],
             "assertions": [{"label": "c2pa.actions.v2", "created": True, "data": data}],
         }
-        ingredient = backend.Ingredient(id="parent", relationship="parentOf", data=parent, mime="image/png")
+        ingredient = Ingredient(id="parent", relationship="parentOf", source=Source(data=parent, mime="image/png"))
         signed, _ = backend.sign(
             make_file(9),
             "image/png",

@@ -90,7 +90,7 @@ def _issue(leaf: Leaf) -> tuple[bytes, bytes, bytes]:
 
 
 def _sdk_signs(chain: bytes, key_pem: bytes, make: SimpleNamespace) -> bool:
-    algorithm = algorithm_of(serialization.load_pem_private_key(key_pem, None))
+    algorithm = algorithm_of(serialization.load_pem_private_key(key_pem, None).public_key())
     key = SigningKey(chain_pem=chain, key_pem=key_pem, algorithm=algorithm, source="test")
     try:
         backend.sign(make.file(), "image/png", make.spec().definition, key)
