@@ -200,9 +200,9 @@ def _refuse_incomplete(folder: Path) -> None:
 
 def _write_dev_chain(folder: Path, now: datetime) -> None:
     root_key, intermediate_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root = _issue_authority("guardrails DEV root", root_key, None, now, _ROOT_LIFETIME, path_length=1)
+    root = _issue_authority("DEV root, not for production", root_key, None, now, _ROOT_LIFETIME, path_length=1)
     intermediate = _issue_authority(
-        "guardrails DEV intermediate", intermediate_key, (root_key, root), now, _INTERMEDIATE_LIFETIME, path_length=0
+        "DEV intermediate", intermediate_key, (root_key, root), now, _INTERMEDIATE_LIFETIME, path_length=0
     )
     write_atomically(folder / ROOT_FILE, _certificate_pem(root))
     intermediate_pem = _key_pem(intermediate_key) + _certificate_pem(intermediate)
@@ -212,7 +212,7 @@ def _write_dev_chain(folder: Path, now: datetime) -> None:
 
 def _write_leaf(folder: Path, issuer: _Signed, now: datetime) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    leaf = _issue_leaf("guardrails DEV signer", key, issuer, now)
+    leaf = _issue_leaf("DEV signer", key, issuer, now)
     signing_pem = _key_pem(key) + _certificate_pem(leaf) + _certificate_pem(issuer[1])
     write_atomically(folder / SIGNING_FILE, signing_pem, mode=0o600)
 
@@ -285,7 +285,7 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name(
         [
             x509.NameAttribute(NameOID.COUNTRY_NAME, "XX"),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "guardrails DEV, not for production"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "guardrails DEV"),
             x509.NameAttribute(NameOID.COMMON_NAME, common_name),
         ]
     )

@@ -110,11 +110,7 @@ class ManifestSpec:
             original: the very file that will be signed; kept as parent, so that its own manifest is not lost.
             fingerprint: the ISCC of its pixels.
         """
-        actions = [
-            {"action": "c2pa.opened", "parameters": {"ingredientIds": [PARENT_ID]}},
-            {"action": "c2pa.published"},
-        ]
-        assertions = [_actions(actions, created_at), _soft_binding(ISCC, fingerprint)]
+        assertions = [_actions((_OPENED, {"action": "c2pa.published"}), created_at), _soft_binding(ISCC, fingerprint)]
         return cls(
             manifest_id=image_id.urn,
             definition=_definition(image_id, version, assertions),
@@ -155,7 +151,9 @@ def _made(facts: GenerationFacts, lineage: Lineage, prompt_digest: str) -> list[
         return [{"action": "c2pa.created", "digitalSourceType": TRAINED_ALGORITHMIC_MEDIA, **work}]
     # A model that enlarges a picture invents detail: that is an edit, not mere resampling.
     edited = {"action": "c2pa.edited", "digitalSourceType": _COMPOSITE, **work}
-    resized = [{"action": "c2pa.resized.proportional"}] if lineage.process is Process.UPSCALING else []
+    resized: list[Mapping[str, Json]] = (
+        [{"action": "c2pa.resized.proportional"}] if lineage.process is Process.UPSCALING else []
+    )
     return [_OPENED, edited, *resized]
 
 
@@ -202,26 +200,33 @@ def _policy_decision(
         POLICY_DIGEST: policy.digest,
         "decision": to_plain(decision),
         "rules": [_rule(finding) for finding in findings],
-        "similarWorks": [to_plain(match) for match in similar],
+        "similarWorks": [_without_blanks(to_plain(match)) for match in similar],
     }
     return {"label": POLICY_DECISION, "kind": "Json", "data": data}
 
 
-def _rule(finding: Finding) -> dict[str, Json]:
-    rule: dict[str, Json] = {
+def _rule(finding: Finding) -> Json:
+    box = finding.evidence.get("box")
+    # Evidence may quote the prompt, numbers cannot.
+    numbers = isinstance(box, list | tuple) and all(isinstance(edge, int | float) for edge in box)
+    rule = {
         "rule": finding.rule,
         "category": finding.category,
-        "action": to_plain(finding.action),
+        "action": finding.action,
         "score": finding.score,
         "threshold": finding.threshold,
         "errorRate": finding.error_rate,
-        "detector": to_plain(finding.detector),
+        "detector": finding.detector,
+        "box": box if numbers else None,
     }
-    box = finding.evidence.get("box")
-    # Evidence may quote the prompt, numbers cannot.
-    if isinstance(box, list | tuple) and all(isinstance(edge, int | float) for edge in box):
-        rule["box"] = list(box)
-    return rule
+    return _without_blanks(to_plain(rule))
+
+
+def _without_blanks(value: Json) -> Json:
+    """Each byte travels with every copy of the picture, and twice with what is made from it."""
+    if isinstance(value, Mapping):
+        return {name: _without_blanks(item) for name, item in value.items() if item not in ("", None)}
+    return value
 
 
 def _created(label: str, data: Mapping[str, Json]) -> dict[str, Json]:
