@@ -19,6 +19,7 @@ from guardrails.errors import SigningError
 from guardrails.provenance.certificates import CLAIM_SIGNING, SigningKey
 from guardrails.provenance.lineage import Ingredient
 from guardrails.provenance.services import Call
+from guardrails.provenance.shapes import members
 
 DEFAULT_SERVICE_SECONDS = 10.0
 
@@ -44,7 +45,8 @@ class Store:
 
     Attributes:
         active: label of the manifest that speaks for the file.
-        manifests: by label, as the SDK renders them to JSON; content is whatever the signer wrote.
+        manifests: by label, as the SDK renders them to JSON; content is whatever the signer wrote. Lists of numbers
+            come out wrong there (c2pa-rs issue 2570), see `crjson`.
         failures: codes of what is wrong with the active manifest.
         changes: codes of what is wrong with ancestors now and was not yet when the active manifest was signed.
         successes: codes of what is right with the active manifest.
@@ -58,6 +60,16 @@ class Store:
     successes: tuple[str, ...]
     anchors: bytes = field(repr=False)
     reader: Any = field(repr=False)
+
+    def crjson(self) -> Mapping[str, Json]:
+        """The file in crJSON, the form of the conformance programme; `manifests` cuts lists of numbers short.
+
+        Empty when the SDK cannot render it.
+        """
+        try:
+            return members(json.loads(self.reader.crjson()))
+        except (_sdk().C2paError, *_READ_FAULTS):
+            return {}
 
     def recheck(self, label: str) -> Reading:
         """Validate one ancestor by itself, now, against our anchors, without the picture that it was bound to.

@@ -29,6 +29,7 @@ class Declarations:
 
     issuer: str
     signed_at: str
+    time_stamped: bool
     model: str
     ai_generated: bool
     mark_id: str
@@ -44,6 +45,7 @@ def declarations(manifest: Json) -> Declarations:
     created = made or next((action for action in actions if action.get("action") == _CREATED), {})
     return Declarations(
         issuer=text(signature.get("issuer")) or text(signature.get("common_name")),
+        time_stamped=bool(text(signature.get("time"))),
         signed_at=text(signature.get("time")) or text(created.get("when")),
         model=_agent(created.get("softwareAgent")),
         ai_generated=made is not None,

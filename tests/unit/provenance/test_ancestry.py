@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from guardrails.domain.images import ManifestStatus
+from guardrails.domain.images import CheckResult, ManifestStatus
 from guardrails.provenance import Signer, TrustStore, Verifier
 from guardrails.provenance.ancestry import unreferenced, walk
 
@@ -74,7 +74,9 @@ def test_an_ancestor_changed_inside_the_signed_file_is_tampering(sign, edit, ver
     assert child.count(b"DDIMScheduler") == 1
     verdict = verifier.verify(child.replace(b"DDIMScheduler", b"DPMSScheduler"))
     assert verdict.status is ManifestStatus.TAMPERED
-    assert verdict.ancestry[0].endswith("not checked")
+    assert verdict.ancestry[0].endswith("assertion.hashedURI.mismatch")
+    assert (verdict.integrity, verdict.signature) == (CheckResult.FAILED, CheckResult.PASSED)
+    assert (verdict.trust, verdict.lineage) == (CheckResult.PASSED, CheckResult.FAILED)
 
 
 def test_an_ancestor_that_expired_after_it_was_used_is_in_order(expiring: SimpleNamespace, keys: Path) -> None:
