@@ -20,6 +20,15 @@ SIGNATURE = "org.guardrails.strict.signature"
 
 _UUID_TAIL = bytes.fromhex("00110010800000aa00389b71")
 _CONTENT_KINDS = frozenset(b"c2pa c2ma c2um c2cm c2md c2as c2cl c2cs c2vc c2db cbor json uuid bfdb bidb brob".split())
+# Boxes with a name of their own; the others are named by what their signer put in.
+_LABELS = {
+    b"c2pa": {b"c2pa"},
+    b"c2as": {b"c2pa.assertions"},
+    b"c2cl": {b"c2pa.claim", b"c2pa.claim.v2"},
+    b"c2cs": {b"c2pa.signature"},
+    b"c2vc": {b"c2pa.credentials"},
+    b"c2db": {b"c2pa.databoxes"},
+}
 _OTHER_UUIDS = frozenset(
     {
         bytes.fromhex("40cb0c32bb8a489da70b2ad6f47f4369"),  # embedded file
@@ -77,6 +86,8 @@ def _superbox(store: bytes, offset: int, end: int, depth: int) -> Iterator[str]:
     label, terminator, rest = body[17:].partition(b"\0")
     if toggles not in (_LABEL_ONLY, _LABEL_AND_SALT) or not terminator or not label:
         yield f"{BOXES}: unexpected toggles or no label"
+    elif uuid[4:] == _UUID_TAIL and label not in _LABELS.get(uuid[:4], {label}):
+        yield f"{BOXES}: unexpected label {label!r}"
     elif (toggles == _LABEL_AND_SALT) is not _is_salt(rest) or (rest and toggles == _LABEL_ONLY):
         yield f"{BOXES}: unexpected bytes after the label {label!r}"
     content = offset + size
