@@ -20,7 +20,7 @@ from guardrails.domain.requests import PolicyRef
 from guardrails.imaging import Pixels
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, backend, create_dev_chain, image_code
 from guardrails.provenance.certificates import load_dev_key
-from guardrails.provenance.lineage import Ingredient, Source
+from guardrails.provenance.lineage import Ingredient, Lineage, Process, Source
 
 PROMPT = "a heron above seventeen quiet lanterns"
 
@@ -37,7 +37,20 @@ def make_file(seed: int = 0, format: str = "PNG", side: int = 64) -> bytes:
     return buffer.getvalue()
 
 
-def make_spec(seed: int = 0, image_id: ImageId | None = None) -> ManifestSpec:
+def make_kinds(parent: bytes) -> dict[str, Lineage]:
+    """Every way in which a picture can come about, from a signed PNG and an unsigned one."""
+    signed = Source(data=parent, mime="image/png")
+    plain = Source(data=make_file(21), mime="image/png")
+    return {
+        "text-to-image": Lineage(),
+        "references": Lineage(references=(signed, plain)),
+        "image-to-image": Lineage(process=Process.IMAGE_TO_IMAGE, parent=signed, strength=0.6),
+        "inpainting": Lineage(process=Process.INPAINTING, parent=plain, references=(signed,), strength=0.75),
+        "upscaling": Lineage(process=Process.UPSCALING, parent=signed),
+    }
+
+
+def make_spec(seed: int = 0, image_id: ImageId | None = None, lineage: Lineage | None = None) -> ManifestSpec:
     image_id = image_id or ImageId.new()
     return ManifestSpec.generated(
         image_id=image_id,
@@ -67,7 +80,7 @@ def make_spec(seed: int = 0, image_id: ImageId | None = None) -> ManifestSpec:
                 score=0.625,
                 threshold=0.5,
                 error_rate="1 % (n=300)",
-                evidence={"view": PROMPT},
+                evidence={"view": PROMPT, "box": [10, 20.5, 300, 400]},
             ),
         ),
         mark=MarkEmbedding(
@@ -86,6 +99,7 @@ def make_spec(seed: int = 0, image_id: ImageId | None = None) -> ManifestSpec:
             ),
         ),
         version="0.1.0",
+        lineage=lineage,
         created_at=datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC),
     )
 
@@ -116,8 +130,8 @@ def verifier(keys: Path) -> Verifier:
 
 @pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
-    """Makers of the parts: `pixels(seed, side)`, `file(seed, format, side)`, `spec(seed, image_id)`, `prompt`."""
-    return SimpleNamespace(pixels=make_pixels, file=make_file, spec=make_spec, prompt=PROMPT)
+    """Makers: `pixels(seed, side)`, `file(seed, format, side)`, `spec(seed, image_id, lineage)`, `kinds(parent)`."""
+    return SimpleNamespace(pixels=make_pixels, file=make_file, spec=make_spec, kinds=make_kinds, prompt=PROMPT)
 
 
 @pytest.fixture(scope="session")
