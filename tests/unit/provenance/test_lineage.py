@@ -1,4 +1,4 @@
-"""Every kind of manifest in every format: trusted, formed as the conformance rubric asks, small, and read back equal."""
+"""Every kind of manifest in every format: trusted, formed as the conformance rubric asks, small, read back equal."""
 
 from __future__ import annotations
 
