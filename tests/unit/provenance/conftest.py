@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -189,3 +190,20 @@ def expiring(
     end = load_dev_key(folder).leaf.not_valid_after_utc
     time.sleep(max((end - datetime.now(UTC)).total_seconds(), 0) + 1)
     return SimpleNamespace(folder=folder, signer=late, signed=signed, child=child)
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """The folder of public files of other makers; it need not exist."""
+    return Path(os.environ.get("GUARDRAILS_C2PA_CORPUS") or Path(__file__).parents[4] / "shared" / "data" / "c2pa")
+
+
+@pytest.fixture(scope="session")
+def corpus_files(corpus: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((corpus / "public-testfiles").glob("*.jp*g"))}
+
+
+@pytest.fixture(scope="session")
+def corpus_trust(corpus: Path) -> TrustStore:
+    """The official list and the test roots; empty where they are not at hand."""
+    return TrustStore.pem(*sorted((corpus / "trust").glob("*.pem")))
