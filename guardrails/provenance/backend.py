@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from guardrails.domain.canonical import Json
 from guardrails.errors import SigningError
@@ -109,32 +109,54 @@ def sign(
     *,
     anchors: bytes = b"",
     ingredients: Sequence[Ingredient] = (),
+) -> tuple[bytes, bytes]:
+    """Embed a signed manifest into bytes, see `sign_stream`.
+
+    Returns:
+        The signed file and the manifest store alone.
+    """
+    target = io.BytesIO()
+    manifest = sign_stream(io.BytesIO(data), target, mime, definition, key, anchors=anchors, ingredients=ingredients)
+    return target.getvalue(), manifest
+
+
+def sign_stream(
+    source: BinaryIO,
+    target: BinaryIO,
+    mime: str,
+    definition: Mapping[str, Json],
+    key: SigningKey,
+    *,
+    anchors: bytes = b"",
+    ingredients: Sequence[Ingredient] = (),
     time_stamp_url: str = "",
     service_seconds: float = DEFAULT_SERVICE_SECONDS,
-) -> tuple[bytes, bytes]:
-    """Embed a signed manifest; the SDK verifies the result before it is returned.
+) -> bytes:
+    """Copy a file with a signed manifest in it; the SDK verifies the result.
 
     Args:
+        source: the finished file.
+        target: empty; readable, writable and seekable. What it holds after an error is worthless.
         anchors: whom to trust when the state of the ingredients is recorded (PEM).
         time_stamp_url: of an RFC 3161 authority; "" opens no connection.
         service_seconds: how long a key service may take.
 
     Returns:
-        The signed file and the manifest store alone.
+        The manifest store.
 
     Raises:
         SigningError: the SDK refused the key, the definition, the picture or its own result, or the key service failed.
     """
     c2pa = _sdk()
-    target = io.BytesIO()
     call = None if key.service is None else Call(key.service, service_seconds)
     try:
         signer = _signer(os.getpid(), key, time_stamp_url) if call is None else _caller(call, key, time_stamp_url)
         builder = c2pa.Builder(dict(definition), _context(os.getpid(), anchors))
         for ingredient in ingredients:
             entry = {"title": ingredient.id, "relationship": ingredient.relationship, "label": ingredient.id}
-            builder.add_ingredient(entry, ingredient.source.mime, io.BytesIO(ingredient.source.data))
-        manifest = builder.sign(signer, mime, io.BytesIO(data), target)
+            with ingredient.source.open() as stream:
+                builder.add_ingredient(entry, ingredient.source.mime, stream)
+        return bytes(builder.sign(signer, mime, source, target))
     except c2pa.C2paError as error:
         if call is not None and call.fault is not None:
             raise SigningError(
@@ -145,7 +167,6 @@ def sign(
             f"the {mime} file could not be signed with {key.source}: {_one_line(error)}",
             hint="check the key with `guardrails keys doctor`, and that the bytes are a picture of that type",
         ) from error
-    return target.getvalue(), bytes(manifest)
 
 
 def read(data: bytes, anchors: bytes, format: str | None = None) -> Reading:
@@ -154,9 +175,14 @@ def read(data: bytes, anchors: bytes, format: str | None = None) -> Reading:
     Args:
         format: media type; found out from the bytes by default.
     """
+    return read_stream(io.BytesIO(data), anchors, format)
+
+
+def read_stream(stream: BinaryIO, anchors: bytes, format: str | None = None) -> Reading:
+    """As `read`, piece by piece; the stream must stay open while the reading is used."""
     c2pa = _sdk()
     try:
-        reader = c2pa.Reader.try_create(format, io.BytesIO(data), None, _context(os.getpid(), anchors))
+        reader = c2pa.Reader.try_create(format, stream, None, _context(os.getpid(), anchors))
         return NoStore() if reader is None else _to_store(reader, anchors)
     except c2pa.C2paError as error:
         # There is only an address, and fetching is off: this error has no type of its own that could be caught.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+import io
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
-from guardrails.errors import OptionError
+from guardrails.errors import ImageError, OptionError
 
 PARENT_ID = "parent"
 
@@ -25,10 +28,32 @@ class Source:
 
     Attributes:
         mime: its media type, for example "image/png".
+        data: its bytes; empty when `path` is given.
+        path: where to read it from, piece by piece.
     """
 
-    data: bytes
     mime: str
+    data: bytes = b""
+    path: Path | None = None
+
+    def open(self) -> BinaryIO:
+        """The content as a stream.
+
+        Raises:
+            ImageError: the file cannot be read.
+        """
+        if self.path is None:
+            return io.BytesIO(self.data)
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            raise ImageError(
+                f"cannot read {self.path}: {error.strerror or error}", hint="check the file name and its permissions"
+            ) from error
+
+    def is_same_file(self, other: Source) -> bool:
+        """Whether both stand for the same bytes, whatever media type they are given."""
+        return (self.data, self.path) == (other.data, other.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

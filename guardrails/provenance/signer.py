@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from guardrails.errors import KeyMaterialError, LaunderingError, SigningError
+from guardrails.files import writing_atomically
 from guardrails.provenance import backend
 from guardrails.provenance.certificates import (
     KEY_FOLDER,
@@ -19,7 +22,7 @@ from guardrails.provenance.certificates import (
     load_service_key,
 )
 from guardrails.provenance.diagnosis import Diagnosis, doctor
-from guardrails.provenance.lineage import Ingredient
+from guardrails.provenance.lineage import Ingredient, Source
 from guardrails.provenance.manifest import ManifestSpec
 from guardrails.provenance.services import Call
 from guardrails.provenance.signatures import is_signature
@@ -164,21 +167,46 @@ class Signer:
             SigningError: the file is not of that type, or the result did not verify.
             KeyMaterialError: the certificate has expired since it was loaded.
         """
+        target = io.BytesIO()
+        manifest = self._sign(Source(data=data, mime=mime), target, spec)
+        return Signed(data=target.getvalue(), manifest_id=spec.manifest_id, manifest=manifest)
+
+    def sign_file(self, source: Path, target: Path, mime: str, spec: ManifestSpec) -> bytes:
+        """As `sign`, from file to file and piece by piece; `target` appears whole or not at all.
+
+        Args:
+            target: another file than `source`; replaced when it exists.
+
+        Returns:
+            The manifest store.
+
+        Raises:
+            ImageError: `source` cannot be read.
+            StorageError: `target` cannot be written.
+            LaunderingError, SigningError, KeyMaterialError: as `sign`.
+        """
+        if target.exists() and target.samefile(source):
+            raise SigningError(f"{source} cannot be signed in place", hint="name another file to write to")
+        with writing_atomically(target) as file:
+            return self._sign(Source(path=source, mime=mime), cast("BinaryIO", file), spec)
+
+    def _sign(self, source: Source, target: BinaryIO, spec: ManifestSpec) -> bytes:
         # The chain was checked when it was loaded; a service may run longer than its certificate.
         if not self._valid_from <= datetime.now(UTC) < self._valid_until:
             _refuse_unfit(self._key)
-        _refuse_laundering(data, spec.ingredients)
-        signed, manifest = backend.sign(
-            data,
-            mime,
-            spec.definition,
-            self._key,
-            anchors=self._anchors,
-            ingredients=spec.ingredients,
-            time_stamp_url=self._time_stamp_url,
-            service_seconds=self._service_seconds,
-        )
-        return Signed(data=signed, manifest_id=spec.manifest_id, manifest=manifest)
+        _refuse_laundering(source, spec.ingredients)
+        with source.open() as stream:
+            return backend.sign_stream(
+                stream,
+                target,
+                source.mime,
+                spec.definition,
+                self._key,
+                anchors=self._anchors,
+                ingredients=spec.ingredients,
+                time_stamp_url=self._time_stamp_url,
+                service_seconds=self._service_seconds,
+            )
 
 
 def _refuse_unfit(key: SigningKey) -> None:
@@ -187,11 +215,13 @@ def _refuse_unfit(key: SigningKey) -> None:
             raise KeyMaterialError(f"{key.source} cannot sign: {diagnosis.why}", hint=diagnosis.fix)
 
 
-def _refuse_laundering(data: bytes, ingredients: tuple[Ingredient, ...]) -> None:
+def _refuse_laundering(source: Source, ingredients: tuple[Ingredient, ...]) -> None:
     """A new manifest in place of an old one would drop the picture's history without a trace."""
-    if any(i.relationship == "parentOf" and i.source.data == data for i in ingredients):
+    if any(i.relationship == "parentOf" and i.source.is_same_file(source) for i in ingredients):
         return
-    match backend.read(data, b""):
+    with source.open() as stream:
+        reading = backend.read_stream(stream, b"")
+    match reading:
         case backend.Store(active=label):
             raise LaunderingError(
                 f"the file already carries the manifest {label}",
