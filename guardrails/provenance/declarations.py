@@ -24,7 +24,7 @@ class Declarations:
 
     Attributes:
         issuer: organisation of the signing certificate, or its common name.
-        signed_at: of a time-stamp authority where there is one, else the time that the signer states for the creation.
+        signed_at: of a time-stamp authority where there is one, else what the signer states for the first action.
     """
 
     issuer: str
@@ -46,7 +46,7 @@ def declarations(manifest: Json) -> Declarations:
     return Declarations(
         issuer=text(signature.get("issuer")) or text(signature.get("common_name")),
         time_stamped=bool(text(signature.get("time"))),
-        signed_at=text(signature.get("time")) or text(created.get("when")),
+        signed_at=text(signature.get("time")) or text(next(iter(actions), created).get("when")),
         model=_agent(created.get("softwareAgent")),
         ai_generated=made is not None,
         mark_id=soft_binding(manifest, WATERMARK),
