@@ -33,6 +33,7 @@ _PURPOSES = (
     "1.3.6.1.5.5.7.3.8",
     "1.3.6.1.5.5.7.3.9",
 )
+_ANCESTOR_CONFIRMED = "ingredient.manifest.validated"
 _STORE_FORMAT = "application/c2pa"
 
 # What reading hostile files makes the SDK's Python layer raise besides its own errors (a bare KeyError was seen).
@@ -50,6 +51,7 @@ class Store:
         failures: codes of what is wrong with the active manifest.
         changes: codes of what is wrong with ancestors now and was not yet when the active manifest was signed.
         successes: codes of what is right with the active manifest.
+        confirmed: labels of ancestors that the SDK found to be the very manifests that were signed for.
         anchors, reader: what `recheck` needs.
     """
 
@@ -58,6 +60,7 @@ class Store:
     failures: tuple[str, ...]
     changes: tuple[str, ...]
     successes: tuple[str, ...]
+    confirmed: frozenset[str]
     anchors: bytes = field(repr=False)
     reader: Any = field(repr=False)
 
@@ -201,6 +204,12 @@ def _to_store(reader: Any, anchors: bytes) -> Store:
         failures=_codes(results["activeManifest"], "failure"),
         changes=tuple(code for delta in deltas for code in _codes(delta, "failure")),
         successes=_codes(results["activeManifest"], "success"),
+        confirmed=frozenset(
+            _label(entry["url"])
+            for delta in deltas
+            for entry in delta.get("success", [])
+            if entry["code"] == _ANCESTOR_CONFIRMED
+        ),
         anchors=anchors,
         reader=reader,
     )
@@ -208,6 +217,11 @@ def _to_store(reader: Any, anchors: bytes) -> Store:
 
 def _codes(results: Mapping[str, Json], kind: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entry["code"] for entry in results.get(kind, [])))
+
+
+def _label(url: str) -> str:
+    """The manifest that a JUMBF address is in, "self#jumbf=/c2pa/<label>/..."."""
+    return url.partition("/c2pa/")[2].partition("/")[0]
 
 
 def _one_line(error: BaseException) -> str:

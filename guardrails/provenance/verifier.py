@@ -172,15 +172,26 @@ def _lineage(evidence: _Evidence) -> CheckResult:
 
 
 def _object_to_ancestors(store: backend.Store, ancestors: tuple[Ancestor, ...]) -> dict[str, tuple[str, ...]]:
-    readings = {ancestor.label: store.recheck(ancestor.label) for ancestor in ancestors if ancestor.label}
+    doubted = {ancestor.label for ancestor in ancestors if ancestor.label and _is_doubtful(store, ancestor)}
+    readings = {label: store.recheck(label) for label in doubted}
     objections: dict[str, tuple[str, ...]] = {}
     for ancestor in ancestors:
         found = (*ancestor.broken, *objections.get(ancestor.label, ()))
-        if ancestor.label:
+        if ancestor.label in doubted:
             found = (*found, *_object(readings[ancestor.label], ancestor, judge_signer=_is_trusted(store)))
         if found:
             objections[ancestor.label] = tuple(dict.fromkeys(found))
     return objections
+
+
+def _is_doubtful(store: backend.Store, ancestor: Ancestor) -> bool:
+    """Whether an ancestor has to be validated by itself.
+
+    The SDK validates ancestors and reports what is not on record. When it confirms one, and neither the record nor
+    that report says anything against it, a validation of its own could only repeat that.
+    """
+    on_record = (*ancestor.broken, *ancestor.doubts)
+    return bool(on_record or store.changes) or ancestor.label not in store.confirmed
 
 
 def _object(reading: backend.Reading, ancestor: Ancestor, *, judge_signer: bool) -> tuple[str, ...]:

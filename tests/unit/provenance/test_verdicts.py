@@ -134,6 +134,7 @@ def test_a_manifest_that_nothing_refers_to_is_flagged(
         failures=(),
         changes=(),
         successes=("signingCredential.trusted",),
+        confirmed=frozenset(),
         anchors=b"",
         reader=None,
     )
