@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from guardrails.cli.output import print_facts, print_heading, print_json
 from guardrails.cli.status import NOT_CONFIRMED
-from guardrails.imaging.decoding import read_image_bytes
 
 if TYPE_CHECKING:
     from guardrails.provenance import Verifier
@@ -25,6 +24,8 @@ def check_files(paths: list[Path], verifier: Verifier, *, as_json: bool) -> int:
 
 
 def _judge(path: Path, verifier: Verifier) -> dict[str, Any]:
+    from guardrails.imaging.decoding import read_image_bytes
+
     statements = verifier.conformance(read_image_bytes(path))
     return {
         "source": str(path),

@@ -115,6 +115,7 @@ BAD = {
     "authority key identifier": {"issuer_key_id": False},
     "not expired": {"start": timedelta(days=-300), "end": timedelta(days=-1)},
     "already valid": {"start": timedelta(days=2)},
+    "certificate signatures": {"digest": hashes.SHA224()},
 }
 ADVISORY = {
     "at most 366 days": {"end": timedelta(days=700)},
@@ -145,6 +146,23 @@ def test_advice_does_not_stop_a_chain_that_the_sdk_takes(rule: str, make: Simple
     leaf, issuer, key = _issue(Leaf(**ADVISORY[rule]))
     assert [(d.rule, d.required) for d in doctor(leaf + issuer, key) if not d.passed] == [(rule, False)]
     assert _sdk_signs(leaf + issuer, key, make)
+
+
+@pytest.mark.parametrize("purpose", [ExtendedKeyUsageOID.TIME_STAMPING, ExtendedKeyUsageOID.OCSP_SIGNING])
+def test_a_purpose_that_goes_with_no_other_is_named(purpose: ObjectIdentifier, make: SimpleNamespace) -> None:
+    leaf, issuer, key = _issue(Leaf(purposes=(EMAIL, purpose)))
+    (failed,) = [d for d in doctor(leaf + issuer, key) if not d.passed]
+    assert failed.rule == "extended key usage"
+    assert "goes with no other purpose" in failed.why
+    assert not _sdk_signs(leaf + issuer, key, make)
+
+
+def test_a_key_that_a_service_holds_is_judged_by_its_certificates_alone() -> None:
+    leaf, issuer, _ = _issue(Leaf())
+    assert all(diagnosis.passed for diagnosis in doctor(leaf + issuer, None))
+    leaf, issuer, _ = _issue(Leaf(key=ec.generate_private_key(ec.SECP256K1())))
+    (failed,) = [d for d in doctor(leaf + issuer, None) if not d.passed]
+    assert failed.why == "the leaf's key (secp256k1) cannot sign manifests"
 
 
 def test_a_leaf_that_may_issue_certificates_is_named(make: SimpleNamespace) -> None:
