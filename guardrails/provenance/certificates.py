@@ -179,14 +179,12 @@ def load_service_key(chain: Path, service: Callable[[bytes], bytes], name: str) 
 
 
 def read_anchors(path: Path) -> bytes:
-    """Trust anchors (one or more certificates) from a PEM file.
+    """Trust anchors (one or more certificates) from a PEM file, without the remarks that lists hold between them.
 
     Raises:
         KeyMaterialError: missing, or no certificate in it.
     """
-    data = _read(path)
-    _parse_certificates(data, path)
-    return data
+    return b"".join(map(_certificate_pem, _parse_certificates(_read(path), path)))
 
 
 def _refuse_incomplete(folder: Path) -> None:

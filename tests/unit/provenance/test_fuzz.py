@@ -101,6 +101,7 @@ def test_mutants_neither_raise_nor_hang(files: list[tuple[bytes, bytes]], family
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_20000_flips_in_image_data_never_pass_as_intact(files: list[tuple[bytes, bytes]], verifier: Verifier) -> None:
     _check_flips(files, verifier, 20_006)
 
