@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from guardrails.errors import StorageError
 
@@ -27,51 +27,44 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 def stage(folder: Path, data: bytes, *, mode: int = 0o644) -> Path:
     """Write `data` durably under a hidden temporary name in `folder` and return that name."""
-    with _staging(folder, mode) as file:
-        file.write(data)
-    return Path(file.name)
+    temporary: str | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=_STAGED_PREFIX)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise StorageError(
+            f"cannot write in {folder}: {error.strerror or error}",
+            hint="check that the folder is writable and has room",
+        ) from error
+    sync_folder(folder)
+    return Path(temporary)
 
 
 @contextlib.contextmanager
-def writing_atomically(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
+def writing_atomically(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     """A file to read and write that becomes `path` when the block ends well, and vanishes when it does not.
 
     Raises:
         StorageError: the folder cannot be written.
     """
-    with _staging(path.parent, mode) as file:
-        yield file
-    publish(Path(file.name), path)
-
-
-@contextlib.contextmanager
-def _staging(folder: Path, mode: int) -> Iterator[IO[bytes]]:
+    temporary = stage(path.parent, b"", mode=mode)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=_STAGED_PREFIX)
-    except OSError as error:
-        raise _not_writable(folder, error) from error
-    try:
-        # Opened anew by name, so that whoever is given the file can tell what it is called.
-        os.close(descriptor)
-        with open(name, "w+b") as file:
+        with temporary.open("w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, mode)
-        sync_folder(folder)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        if isinstance(error, OSError):
-            raise _not_writable(folder, error) from error
+        publish(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _not_writable(folder: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"cannot write in {folder}: {error.strerror or error}", hint="check that the folder is writable and has room"
-    )
 
 
 def publish(temporary: Path, path: Path) -> None:

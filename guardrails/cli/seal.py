@@ -34,7 +34,6 @@ Examples
 @click.option("--chain", type=click.Path(path_type=Path), help="PEM certificates, leaf first.  [default: own]")
 @click.option("--key", type=click.Path(path_type=Path), help="PEM private key of --chain.")
 @click.option("--password-file", type=click.Path(path_type=Path), help="First line: the password of --key.")
-@click.option("--time-stamp", metavar="URL", default="", help="RFC 3161 authority.  [default: none]")
 @home_option
 @json_option
 def command(
@@ -43,7 +42,6 @@ def command(
     chain: Path | None,
     key: Path | None,
     password_file: Path | None,
-    time_stamp: str,
     home: Path | None,
     as_json: bool,
 ) -> int:
@@ -53,9 +51,7 @@ def command(
     """
     from guardrails.provenance.opening import open_signer
 
-    signer = open_signer(
-        homes.keys_folder(home or homes.home()), chain, key, password_file=password_file, time_stamp_url=time_stamp
-    )
+    signer = open_signer(homes.keys_folder(home or homes.home()), chain, key, password_file)
     work = list(_targets(sources, out))
     results = []
     with Steps("sealing", quiet=as_json) as steps:

@@ -19,7 +19,7 @@
     backend.py       the only file that imports the C2PA SDK
 
 Importing this package does not load the SDK; the first signature or verification does. Nothing here opens a network
-connection, unless a signer is given the address of a time-stamp authority.
+connection.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ _PURPOSES = (
     "1.3.6.1.5.5.7.3.9",
 )
 _ANCESTOR_CONFIRMED = "ingredient.manifest.validated"
-_STORE_FORMAT = "application/c2pa"
+STORE_FORMAT = "application/c2pa"
 
 # What reading hostile files makes the SDK's Python layer raise besides its own errors (a bare KeyError was seen).
 _READ_FAULTS = (LookupError, ValueError, TypeError, AttributeError, OSError, RuntimeError, ArithmeticError)
@@ -84,7 +84,7 @@ class Store:
             self.reader.resource_to_stream(label, store)
         except (_sdk().C2paError, *_READ_FAULTS) as error:
             return Unreadable(reason=_one_line(error))
-        return read(store.getvalue(), self.anchors, _STORE_FORMAT)
+        return read(store.getvalue(), self.anchors, STORE_FORMAT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,6 @@ def sign_stream(
     *,
     anchors: bytes = b"",
     ingredients: Sequence[Ingredient] = (),
-    time_stamp_url: str = "",
     service_seconds: float = DEFAULT_SERVICE_SECONDS,
 ) -> bytes:
     """Copy a file with a signed manifest in it; the SDK verifies the result.
@@ -141,7 +140,6 @@ def sign_stream(
         source: the finished file.
         target: empty; readable, writable and seekable. What it holds after an error is worthless.
         anchors: whom to trust when the state of the ingredients is recorded (PEM).
-        time_stamp_url: of an RFC 3161 authority; "" opens no connection.
         service_seconds: how long a key service may take.
 
     Returns:
@@ -153,7 +151,7 @@ def sign_stream(
     c2pa = _sdk()
     call = None if key.service is None else Call(key.service, service_seconds)
     try:
-        signer = _signer(os.getpid(), key, time_stamp_url) if call is None else _caller(call, key, time_stamp_url)
+        signer = _signer(os.getpid(), key) if call is None else _caller(call, key)
         builder = c2pa.Builder(dict(definition), _context(os.getpid(), anchors))
         for ingredient in ingredients:
             entry = {"title": ingredient.id, "relationship": ingredient.relationship, "label": ingredient.id}
@@ -251,14 +249,14 @@ def _context(process: int, anchors: bytes) -> Any:
 
 
 @functools.lru_cache(maxsize=16)
-def _signer(process: int, key: SigningKey, time_stamp_url: str) -> Any:
+def _signer(process: int, key: SigningKey) -> Any:
     c2pa = _sdk()
-    address = time_stamp_url.encode() or None
-    return c2pa.Signer.from_info(c2pa.C2paSignerInfo(key.algorithm.encode(), key.chain_pem, key.key_pem, address))
+    # No address of a time-stamp authority: signing opens no connection.
+    return c2pa.Signer.from_info(c2pa.C2paSignerInfo(key.algorithm, key.chain_pem, key.key_pem, None))
 
 
-def _caller(call: Call, key: SigningKey, time_stamp_url: str) -> Any:
+def _caller(call: Call, key: SigningKey) -> Any:
     """A signer for one signature, so that what goes wrong in the service is told to the one who asked."""
     c2pa = _sdk()
     algorithm = c2pa.C2paSigningAlg[key.algorithm.upper()]
-    return c2pa.Signer.from_callback(call, algorithm, key.chain_pem.decode("ascii"), time_stamp_url or None)
+    return c2pa.Signer.from_callback(call, algorithm, key.chain_pem.decode("ascii"))

@@ -10,21 +10,14 @@ from guardrails.provenance.signer import Signer
 from guardrails.provenance.trust import TrustStore
 
 
-def open_signer(
-    folder: Path,
-    chain: Path | None,
-    key: Path | None,
-    *,
-    password_file: Path | None = None,
-    time_stamp_url: str = "",
-) -> Signer:
+def open_signer(folder: Path, chain: Path | None, key: Path | None, password_file: Path | None = None) -> Signer:
     """A signer with the key that `open_key` finds; development keys are judged by their own root.
 
     Raises:
         OptionError, KeyMaterialError: as `open_key`, and for certificates that are unfit to sign.
     """
-    trust = TrustStore.dev(folder) if chain is None else TrustStore()
-    return Signer(open_key(folder, chain, key, password_file), trust, time_stamp_url=time_stamp_url)
+    loaded = open_key(folder, chain, key, password_file)
+    return Signer.dev(folder) if chain is None else Signer(loaded, TrustStore())
 
 
 def open_key(folder: Path, chain: Path | None, key: Path | None, password_file: Path | None = None) -> SigningKey:

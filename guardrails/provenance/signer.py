@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from guardrails.errors import KeyMaterialError, LaunderingError, SigningError
 from guardrails.files import writing_atomically
@@ -52,7 +52,6 @@ class Signer:
     Args:
         key: loaded key material.
         trust: the signer's own view, by which ingredients are judged and the result is verified.
-        time_stamp_url: of an RFC 3161 authority, so that files outlive the certificate; "" opens no connection.
         service_seconds: how long a key service may take.
 
     Raises:
@@ -60,17 +59,12 @@ class Signer:
     """
 
     def __init__(
-        self,
-        key: SigningKey,
-        trust: TrustStore,
-        *,
-        time_stamp_url: str = "",
-        service_seconds: float = backend.DEFAULT_SERVICE_SECONDS,
+        self, key: SigningKey, trust: TrustStore, *, service_seconds: float = backend.DEFAULT_SERVICE_SECONDS
     ) -> None:
         _refuse_unfit(key)
         leaf = key.leaf
         self._key, self._anchors = key, trust.anchors
-        self._time_stamp_url, self._service_seconds = time_stamp_url, service_seconds
+        self._service_seconds = service_seconds
         self._valid_from, self._valid_until = leaf.not_valid_before_utc, leaf.not_valid_after_utc
 
     @classmethod
@@ -97,7 +91,6 @@ class Signer:
         password: bytes | None = None,
         *,
         trust: TrustStore | None = None,
-        time_stamp_url: str = "",
     ) -> Signer:
         """Sign with your own certificate.
 
@@ -108,8 +101,7 @@ class Signer:
         Raises:
             KeyMaterialError: names the file, what is wrong and what to do.
         """
-        loaded = load_key_files(chain, key, password)
-        return cls(loaded, trust or TrustStore(), time_stamp_url=time_stamp_url)
+        return cls(load_key_files(chain, key, password), trust or TrustStore())
 
     @classmethod
     def from_callback(
@@ -120,7 +112,6 @@ class Signer:
         name: str = "key service",
         seconds: float = backend.DEFAULT_SERVICE_SECONDS,
         trust: TrustStore | None = None,
-        time_stamp_url: str = "",
     ) -> Signer:
         """Sign with a key that a KMS, an HSM or another process holds.
 
@@ -135,7 +126,7 @@ class Signer:
             KeyMaterialError: the chain breaks a rule. The service is not called here; `doctor` tries it out.
         """
         key = load_service_key(chain, service, name)
-        return cls(key, trust or TrustStore(), time_stamp_url=time_stamp_url, service_seconds=seconds)
+        return cls(key, trust or TrustStore(), service_seconds=seconds)
 
     def doctor(self) -> tuple[Diagnosis, ...]:
         """Every rule that the chain has to meet; a key service is asked for one signature over a test message."""
@@ -188,7 +179,7 @@ class Signer:
         if target.exists() and target.samefile(source):
             raise SigningError(f"{source} cannot be signed in place", hint="name another file to write to")
         with writing_atomically(target) as file:
-            return self._sign(Source(path=source, mime=mime), cast("BinaryIO", file), spec)
+            return self._sign(Source(path=source, mime=mime), file, spec)
 
     def _sign(self, source: Source, target: BinaryIO, spec: ManifestSpec) -> bytes:
         # The chain was checked when it was loaded; a service may run longer than its certificate.
@@ -204,7 +195,6 @@ class Signer:
                 self._key,
                 anchors=self._anchors,
                 ingredients=spec.ingredients,
-                time_stamp_url=self._time_stamp_url,
                 service_seconds=self._service_seconds,
             )
 

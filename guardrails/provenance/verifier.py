@@ -80,12 +80,7 @@ class Verifier:
             case backend.NoStore(remote=remote):
                 return ManifestVerdict(status=ManifestStatus.NO_MANIFEST, explanation=_explain_absence(remote))
             case backend.Store() as store:
-                if store.active not in store.manifests:
-                    return _unreadable("the manifest that speaks for the file holds something that cannot be rendered")
-                ancestors = walk(store.active, store.manifests)
-                if len(ancestors) > _MAX_ANCESTORS:
-                    return _unreadable(f"it lists more than {_MAX_ANCESTORS} pictures that it was made from")
-                return _verdict(self._gather(data, store, ancestors))
+                return _verify(store, strict.findings(data) if self._strict else ())
 
     def conformance(self, data: bytes) -> tuple[rubric.Statement, ...]:
         """The statements of the conformance rubric on a file's active manifest; none where no manifest can be read."""
@@ -100,14 +95,17 @@ class Verifier:
         reading = backend.read(data, self._anchors)
         return _assertions(reading) if isinstance(reading, backend.Store) else {}
 
-    def _gather(self, data: bytes, store: backend.Store, ancestors: tuple[Ancestor, ...]) -> _Evidence:
-        strays = (codes.UNREFERENCED,) if unreferenced(store.active, store.manifests) else ()
-        return _Evidence(
-            store=store,
-            ancestors=ancestors,
-            oddities=(*strays, *(strict.findings(data) if self._strict else ())),
-            objections=_object_to_ancestors(store, ancestors),
-        )
+
+def _verify(store: backend.Store, oddities: tuple[str, ...] = ()) -> ManifestVerdict:
+    """The verdict on a readable store; `oddities` are what the strict mode found."""
+    if store.active not in store.manifests:
+        return _unreadable("the manifest that speaks for the file holds something that cannot be rendered")
+    ancestors = walk(store.active, store.manifests)
+    if len(ancestors) > _MAX_ANCESTORS:
+        return _unreadable(f"it lists more than {_MAX_ANCESTORS} pictures that it was made from")
+    strays = (codes.UNREFERENCED,) if unreferenced(store.active, store.manifests) else ()
+    objections = _object_to_ancestors(store, ancestors)
+    return _verdict(_Evidence(store=store, ancestors=ancestors, oddities=(*strays, *oddities), objections=objections))
 
 
 def _verdict(evidence: _Evidence) -> ManifestVerdict:
