@@ -203,6 +203,11 @@ def _names_its_owner(case: _Case) -> str:
     return f"the leaf's subject lacks {' and '.join(missing)}" if missing else ""
 
 
+def _critical_extensions_are_known(case: _Case) -> str:
+    odd = [e for e in case.leaf.extensions if e.critical and isinstance(e.value, x509.UnrecognizedExtension)]
+    return f"the leaf has the critical extension {odd[0].oid.dotted_string}, which no verifier knows" if odd else ""
+
+
 def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
     try:
         return certificate.extensions.get_extension_for_class(kind).value
@@ -225,5 +230,6 @@ _RULES: tuple[tuple[str, Callable[[_Case], str], str, bool], ...] = (
     ("key usage", _may_sign, _NEW_CERTIFICATE, True),
     ("extended key usage", _purpose_fits, _NEW_CERTIFICATE, True),
     ("authority key identifier", _names_its_issuers_key, _NEW_CERTIFICATE, True),
+    ("critical extensions", _critical_extensions_are_known, _NEW_CERTIFICATE, True),
     ("subject", _names_its_owner, _NEW_CERTIFICATE, False),
 )

@@ -36,6 +36,7 @@ class Leaf:
     start: timedelta = timedelta(minutes=-5)
     end: timedelta = timedelta(days=300)
     digest: hashes.HashAlgorithm = field(default_factory=hashes.SHA256)
+    odd_extension: bool = False
 
 
 def _usage(*, may_sign: bool, cert_sign: bool) -> x509.KeyUsage:
@@ -83,6 +84,9 @@ def _issue(leaf: Leaf) -> tuple[bytes, bytes, bytes]:
     if leaf.issuer_key_id:
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
         builder = builder.add_extension(identifier, critical=False)
+    if leaf.odd_extension:
+        value = x509.UnrecognizedExtension(ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"\x05\x00")
+        builder = builder.add_extension(value, critical=True)
     certificate = builder.sign(issuer_key, leaf.digest)
     pem = serialization.Encoding.PEM
     key_pem = leaf.key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -115,6 +119,7 @@ BAD = {
     "authority key identifier": {"issuer_key_id": False},
     "not expired": {"start": timedelta(days=-300), "end": timedelta(days=-1)},
     "already valid": {"start": timedelta(days=2)},
+    "critical extensions": {"odd_extension": True},
     "certificate signatures": {"digest": hashes.SHA224()},
 }
 ADVISORY = {
