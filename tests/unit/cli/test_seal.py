@@ -93,3 +93,16 @@ def test_the_rubric_says_what_is_wrong_and_that_there_may_be_nothing(pictures: P
     result = cli("verify", pictures / "a.png", "--rubric")
     assert result.status == 4
     assert "NO MANIFEST" in result.out
+
+
+def test_sealing_does_not_launder_a_changed_picture(pictures: Path, cli: Callable[..., Any]) -> None:
+    cli("seal", pictures / "more" / "b.jpg", "--out", "once")
+    changed = bytearray(Path("once/b.jpg").read_bytes())
+    changed[-30] ^= 1
+    Path("once/b.jpg").write_bytes(changed)
+    assert cli("seal", "once/b.jpg", "--out", "twice", "--json").json[0]["state"] == "sealed"
+    result = cli("verify", "twice/b.jpg", "--mode", "fast", "--json")
+    assert result.status == 4
+    (report,) = result.json
+    assert report["manifest"]["status"] == "bad_ancestor"
+    assert (report["verdict"], "made from did not pass" in report["explanation"]) == ("suspected", True)
