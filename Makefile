@@ -32,6 +32,7 @@ lint: .venv/.ready ## style, types and layers
 
 bench: .venv/.ready ## the measurements behind the published figures
 	@$(BIN)/python benchmarks/watermark_robustness.py
+	@$(BIN)/python benchmarks/provenance.py
 
 lock: $(UV) ## resolve the dependencies anew
 	@$(UV) pip compile pyproject.toml --all-extras --group dev --generate-hashes --no-emit-index-url --no-header \

@@ -17,6 +17,7 @@
     ├── GenerationError          the model ran and gave no usable picture, or there was not enough memory
     ├── KeyMaterialError         a signing or watermark key is missing, expired or unusable
     ├── SigningError             the manifest could not be made or did not verify
+    │   └── LaunderingError      a new manifest would have dropped the history that the file carries
     ├── WatermarkError           the mark could not be embedded or read back
     ├── IndexFormatError         a similarity index is damaged or of another format
     ├── LedgerError              the record could not be written
@@ -134,6 +135,12 @@ class SigningError(GuardrailsError):
     """The manifest could not be made or did not verify."""
 
     code, exit_status, http_status = "signing_failed", 6, 503
+
+
+class LaunderingError(SigningError):
+    """A new manifest would have dropped the history that the file carries."""
+
+    code = "history_refused"
 
 
 class WatermarkError(GuardrailsError):

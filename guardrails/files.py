@@ -6,8 +6,9 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from guardrails.errors import StorageError
 
@@ -45,6 +46,25 @@ def stage(folder: Path, data: bytes, *, mode: int = 0o644) -> Path:
         ) from error
     sync_folder(folder)
     return Path(temporary)
+
+
+@contextlib.contextmanager
+def writing_atomically(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A file to read and write that becomes `path` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    temporary = stage(path.parent, b"", mode=mode)
+    try:
+        with temporary.open("w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        publish(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def publish(temporary: Path, path: Path) -> None:

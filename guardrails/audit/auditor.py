@@ -38,20 +38,25 @@ class Auditor:
     """
 
     def __init__(self, verifier: Verifier, mark: Scheme | None, ledger: Ledger | None) -> None:
-        self._verifier = verifier
+        self.verifier = verifier
         self._mark = mark
         self._ledger = ledger
 
     @classmethod
-    def open(cls, home: Path | None = None, *, trust: TrustStore | None = None) -> Auditor:
-        """The auditor of an installation; what is missing there is reported as unavailable, not created."""
+    def open(cls, home: Path | None = None, *, trust: TrustStore | None = None, strict: bool = False) -> Auditor:
+        """The auditor of an installation; what is missing there is reported as unavailable, not created.
+
+        Args:
+            trust: further trust anchors, beside the installation's own.
+            strict: also look at bytes that no signature covers.
+        """
         root = home or homes.home()
         keys, ledger = homes.keys_folder(root), homes.ledger_folder(root)
         anchors = trust or TrustStore()
         if (keys / KEY_FOLDER).exists():
             anchors = anchors + TrustStore.dev(keys)
         return cls(
-            Verifier(anchors),
+            Verifier(anchors, strict=strict),
             PixelMark(Keyring.load_or_create(keys)) if (keys / KEY_FILE).exists() else None,
             Ledger.open(ledger, create=False) if ledger.exists() else None,
         )
@@ -71,7 +76,7 @@ class Auditor:
             mode: how hard the watermark is looked for: "fast", "standard" or "deep".
         """
         sha256 = hashlib.sha256(data).hexdigest()
-        manifest = self._verifier.verify(data)
+        manifest = self.verifier.verify(data)
         pixels, problem = _decode(data)
         mark = None
         if pixels is not None:

@@ -85,7 +85,7 @@ class FileReport:
 
 
 # Intact, but not by the word of anyone on the trust list.
-_UNVOUCHED = (ManifestStatus.VALID_UNTRUSTED, ManifestStatus.BAD_ANCESTOR, ManifestStatus.EXPIRED)
+_UNVOUCHED = (ManifestStatus.VALID_UNTRUSTED, ManifestStatus.EXPIRED)
 
 
 # Saving anew, resizing, small crops and small rotations stay below; two different pictures differ in 32 bits on
@@ -140,6 +140,8 @@ def judge(
         return FileVerdict.SIGNED, "Signed by a trusted signer; no matching watermark and ledger record here."
     if marked or mark.verdict is MarkVerdict.SUSPECTED:  # 8
         return FileVerdict.SUSPECTED, "A trace of this installation's watermark, but no record to confirm it."
+    if manifest.status is ManifestStatus.BAD_ANCESTOR:
+        return FileVerdict.SUSPECTED, "Intact as signed, but a picture that it was made from did not pass."
     if manifest.status in _UNVOUCHED:
         return FileVerdict.SUSPECTED, "A manifest that nobody trusted here vouches for: a claim, not a proof."
     unlooked = " Its watermark could not be looked for." if mark.verdict is MarkVerdict.ERROR else ""  # 9

@@ -81,7 +81,7 @@ Examples
     "--format",
     "file_format",
     section=WHERE,
-    type=click.Choice(["png", "jpeg", "webp"]),
+    type=click.Choice(["png", "jpeg", "webp", "avif", "tiff"]),
     default="png",
     show_default=True,
     help="Of the files.",

@@ -11,11 +11,10 @@ import click
 from guardrails import home as homes
 from guardrails.cli.output import home_option, json_option, print_facts, print_heading, print_json, print_table
 from guardrails.cli.status import UNFIT_KEYS
-from guardrails.errors import KeyMaterialError, OptionError
+from guardrails.errors import KeyMaterialError
 
 if TYPE_CHECKING:
     from guardrails.provenance import Diagnosis
-    from guardrails.provenance.certificates import SigningKey
 
 EPILOG = """\b
 Examples
@@ -79,15 +78,17 @@ def rotate(home: Path | None, as_json: bool) -> int:
 @command.command()
 @click.option("--chain", type=click.Path(path_type=Path), help="PEM certificates, leaf first.  [default: own]")
 @click.option("--key", type=click.Path(path_type=Path), help="PEM private key of --chain.")
+@click.option("--password-file", type=click.Path(path_type=Path), help="First line: the password of --key.")
 @home_option
 @json_option
-def doctor(chain: Path | None, key: Path | None, home: Path | None, as_json: bool) -> int:
+def doctor(chain: Path | None, key: Path | None, password_file: Path | None, home: Path | None, as_json: bool) -> int:
     """Name every rule that the keys have to meet, whether it holds, and how to mend it."""
     from guardrails.provenance import doctor as diagnose
+    from guardrails.provenance.opening import open_key
 
-    signing, own = _signing_key(chain, key, _folder(home))
+    signing = open_key(_folder(home), chain, key, password_file)
     diagnoses = list(diagnose(signing.chain_pem, signing.key_pem))
-    if own:
+    if chain is None:
         diagnoses.append(_diagnose_watermark_key(_folder(home)))
     if as_json:
         print_json(diagnoses)
@@ -98,17 +99,6 @@ def doctor(chain: Path | None, key: Path | None, home: Path | None, as_json: boo
 
 def _folder(home: Path | None) -> Path:
     return homes.keys_folder(home or homes.home())
-
-
-def _signing_key(chain: Path | None, key: Path | None, folder: Path) -> tuple[SigningKey, bool]:
-    """The key to examine, and whether it is this installation's own."""
-    from guardrails.provenance.certificates import load_dev_key, load_key_files
-
-    if chain is None and key is None:
-        return load_dev_key(folder), True
-    if chain is None or key is None:
-        raise OptionError("--chain and --key belong together", hint="give both, or neither for this installation's own")
-    return load_key_files(chain, key), False
 
 
 def _diagnose_watermark_key(folder: Path) -> Diagnosis:

@@ -17,6 +17,7 @@ from guardrails.version import __version__
 SECTIONS = {
     "Make and verify": {
         "generate": "make pictures; release only what every guard passes",
+        "seal": "sign finished files, folders of them",
         "verify": "say what a file proves: manifest, watermark, ledger",
         "demo": "the main job from prompt to proof, with a page to look at",
     },

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from guardrails.cli.output import Steps, home_option, json_option, print_error, print_facts, print_heading, print_json
+from guardrails.cli.rubric import check_files
 from guardrails.cli.status import NOT_CONFIRMED
 from guardrails.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
     from guardrails.audit import Auditor, FileReport
+    from guardrails.domain.images import ManifestVerdict
 
 # What counts as an image in a folder; a file that is named itself is read whatever its name.
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".gif", ".bmp"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".gif", ".bmp"})
 PROVEN = frozenset({"confirmed", "recovered", "signed"})
 WRONG = frozenset({"conflict", "tampered", "unreadable"})
 
@@ -33,6 +35,7 @@ Verdicts
 Examples
   guardrails verify picture.png
   guardrails verify out downloads/*.jpg --mode deep --json
+  guardrails verify out --rubric
 """
 
 
@@ -45,19 +48,34 @@ Examples
     show_default=True,
     help="How hard the watermark is looked for.",
 )
+@click.option(
+    "--strict", is_flag=True, help="Also look at bytes that no signature covers: padding, headers, checksums."
+)
+@click.option("--rubric", is_flag=True, help="Judge only how manifests are formed: 31 statements for C2PA 2.4.")
 @click.option("--trust", multiple=True, type=click.Path(path_type=Path), help="Further trust anchors (PEM).")
 @home_option
 @json_option
-def command(files: tuple[Path, ...], mode: str, trust: tuple[Path, ...], home: Path | None, as_json: bool) -> int:
+def command(
+    files: tuple[Path, ...],
+    mode: str,
+    strict: bool,
+    rubric: bool,
+    trust: tuple[Path, ...],
+    home: Path | None,
+    as_json: bool,
+) -> int:
     """Say what FILES prove: manifest, watermark, ledger, and whether they agree.
 
-    Folders stand for the images in them. Exits with 0 only when every file is confirmed, recovered or signed.
+    Folders stand for the images in them. Exits with 0 only when every file is confirmed, recovered or signed; with
+    --rubric, when every manifest meets every statement.
     """
     paths = [path for file in files for path in _images(file)]
     from guardrails.audit import Auditor
     from guardrails.provenance import TrustStore
 
-    auditor = Auditor.open(home, trust=TrustStore.pem(*trust) if trust else None)
+    auditor = Auditor.open(home, trust=TrustStore.pem(*trust) if trust else None, strict=strict)
+    if rubric:
+        return check_files(paths, auditor.verifier, as_json=as_json)
     results: list[FileReport | dict[str, Any]] = []
     for path in paths:
         with Steps(f"verifying {path.name}", quiet=as_json):
@@ -115,7 +133,9 @@ def _facts(report: FileReport) -> list[tuple[str, str]]:
     manifest, ledger = report.manifest, report.ledger
     facts = [("manifest", f"{manifest.status.value}: {manifest.explanation}")]
     if manifest.issuer:
-        facts.append(("signed", f"{manifest.signed_at} by {manifest.issuer}".strip()))
+        attested = " (attested by a time-stamp authority)" if manifest.time_stamped else ""
+        facts.append(("signed", f"{manifest.signed_at} by {manifest.issuer}{attested}".strip()))
+        facts.append(("checks", _checks(manifest)))
     facts.append(("watermark", _mark(report)))
     facts.append(("ledger", _ledger(report)))
     if ledger.record_id:
@@ -127,6 +147,11 @@ def _facts(report: FileReport) -> list[tuple[str, str]]:
     if report.ids:
         facts.append(("ids", ", ".join(f"{layer} {identifier}" for layer, identifier in report.ids.items())))
     return facts
+
+
+def _checks(manifest: ManifestVerdict) -> str:
+    parts = ("integrity", "signature", "trust", "lineage")
+    return ", ".join(f"{part} {getattr(manifest, part).value.replace('_', ' ')}" for part in parts)
 
 
 def _mark(report: FileReport) -> str:

@@ -146,26 +146,48 @@ class ManifestStatus(enum.Enum):
     TRUSTED = "trusted"
 
 
+class CheckResult(enum.Enum):
+    """How one part of a verification ended. Only PASSED counts as passed."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    NOT_CHECKED = "not_checked"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestVerdict:
     """What a file's manifest proves.
 
     Attributes:
+        integrity: whether the file and its assertions are those that the claim was made about.
+        signature: whether the claim was signed with the certificate that it names.
+        trust: whether that certificate leads to a trust anchor and was valid in time.
+        lineage: whether every picture that this one was made from passed when it was used and passes now; UNKNOWN when
+            the origin of one is unknown, PASSED when there is none.
         manifest_id: "urn:c2pa:<uuid>" or "".
         explanation: one sentence for people.
         codes: raw validation codes, failures first.
         mark_id: value of our own watermark soft binding, or "".
         ai_generated: True when an action declares a trained-algorithm source type.
+        policy_decision: our own assertion of that name, values as they were signed; empty where there is none.
+        time_stamped: `signed_at` was attested by a time-stamp authority, not stated by the signer alone.
     """
 
     status: ManifestStatus
     explanation: str
+    integrity: CheckResult = CheckResult.NOT_CHECKED
+    signature: CheckResult = CheckResult.NOT_CHECKED
+    trust: CheckResult = CheckResult.NOT_CHECKED
+    lineage: CheckResult = CheckResult.NOT_CHECKED
     manifest_id: str = ""
     issuer: str = ""
     signed_at: str = ""
+    time_stamped: bool = False
     model: str = ""
     ai_generated: bool = False
     mark_id: str = ""
     policy_digest: str = ""
+    policy_decision: Mapping[str, Json] = field(default_factory=dict)
     codes: tuple[str, ...] = ()
     ancestry: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Pixels to file bytes: PNG (lossless), JPEG and WebP, with the XMP packet inside."""
+"""Pixels to file bytes in every format that can carry a manifest, with the XMP packet inside."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ from PIL.PngImagePlugin import PngInfo
 
 from guardrails.errors import ImageError, OptionError
 from guardrails.imaging import Pixels
+from guardrails.imaging.heif import enable_heif
 
 DEFAULT_QUALITY = 95
 
 # PNG specification third edition, section 11.3.3.1: the keyword under which readers look for XMP.
 _PNG_XMP_KEYWORD = "XML:com.adobe.xmp"
+# XMP specification part 3, section 1.1.4: the TIFF tag that holds the packet.
+_TIFF_XMP_TAG = 700
+# The same, section 1.1.2: an application extension; its last 257 bytes lead any reader of sub-blocks to the end.
+_GIF_XMP_HEADER = b"\x21\xff\x0bXMP DataXMP"
+_GIF_XMP_TRAILER = b"\x01" + bytes(range(255, -1, -1)) + b"\x00"
 
 
 class ImageFormat(enum.StrEnum):
@@ -27,6 +33,7 @@ class ImageFormat(enum.StrEnum):
     JPEG = "JPEG"
     WEBP = "WEBP"
     AVIF = "AVIF"
+    HEIC = "HEIF"
     TIFF = "TIFF"
     GIF = "GIF"
     BMP = "BMP"
@@ -41,7 +48,7 @@ class ImageFormat(enum.StrEnum):
         name = str(text).lower().removeprefix("image/")
         name = name.rpartition(".")[2]
         try:
-            return cls({"jpg": "jpeg", "jpe": "jpeg", "tif": "tiff"}.get(name, name).upper())
+            return cls({"jpg": "jpeg", "jpe": "jpeg", "tif": "tiff", "heic": "heif"}.get(name, name).upper())
         except ValueError:
             raise OptionError(
                 f"{str(text)!r} names no image format",
@@ -51,17 +58,17 @@ class ImageFormat(enum.StrEnum):
     @property
     def mime(self) -> str:
         """The media type, for example "image/png"."""
-        return f"image/{self.value.lower()}"
+        return f"image/{self.name.lower()}"
 
     @property
     def suffix(self) -> str:
         """The usual file name suffix with its dot."""
-        return {"JPEG": ".jpg", "TIFF": ".tif"}.get(self.value, f".{self.value.lower()}")
+        return {"JPEG": ".jpg", "TIFF": ".tif"}.get(self.name, f".{self.name.lower()}")
 
     @property
     def writable(self) -> bool:
-        """True for the formats that `encode` makes."""
-        return self in (ImageFormat.PNG, ImageFormat.JPEG, ImageFormat.WEBP)
+        """True for the formats that `encode` makes; HEIC needs the extra `heic`."""
+        return self is not ImageFormat.BMP and (self is not ImageFormat.HEIC or enable_heif())
 
 
 def encode(pixels: Pixels, format: ImageFormat, *, quality: int = DEFAULT_QUALITY, xmp: bytes | None = None) -> bytes:
@@ -69,8 +76,8 @@ def encode(pixels: Pixels, format: ImageFormat, *, quality: int = DEFAULT_QUALIT
 
     Args:
         pixels: RGB, uint8, height x width x 3.
-        format: PNG, JPEG or WEBP.
-        quality: 1..100, for JPEG and WebP; PNG is lossless and ignores it.
+        format: a `writable` one. PNG and TIFF are lossless; GIF keeps 256 colours.
+        quality: 1..100, for JPEG, WebP, AVIF and HEIC; the others ignore it.
         xmp: a packet to carry, see `metadata.ai_generated_xmp`.
 
     Raises:
@@ -91,7 +98,15 @@ def encode(pixels: Pixels, format: ImageFormat, *, quality: int = DEFAULT_QUALIT
         raise ImageError(
             f"cannot write {width}x{height} pixels as {format.value}: {error}", hint="write a PNG instead"
         ) from error
-    return buffer.getvalue()
+    return _gif89(buffer.getvalue(), xmp) if format is ImageFormat.GIF else buffer.getvalue()
+
+
+def _gif89(data: bytes, xmp: bytes | None) -> bytes:
+    """A GIF of version 89a, the first with extensions (a manifest is one); Pillow writes 87a and no XMP."""
+    palette_bytes = 3 * 2 ** ((data[10] & 7) + 1) if data[10] & 0x80 else 0
+    screen = data[6 : 13 + palette_bytes]
+    extension = b"" if xmp is None else _GIF_XMP_HEADER + xmp + _GIF_XMP_TRAILER
+    return b"GIF89a" + screen + extension + data[6 + len(screen) :]
 
 
 def _save_options(format: ImageFormat, quality: int, xmp: bytes | None) -> dict[str, Any]:
@@ -108,4 +123,16 @@ def _save_options(format: ImageFormat, quality: int, xmp: bytes | None) -> dict[
             return {"quality": quality, "subsampling": "4:4:4", **packet}
         case ImageFormat.WEBP:
             return {"quality": quality, **packet}
-    raise OptionError(f"{format.value} can be read but not written", hint="write png, jpg or webp")
+        case ImageFormat.AVIF:
+            return {"quality": quality, "subsampling": "4:4:4", **packet}
+        case ImageFormat.HEIC if enable_heif():
+            return {"quality": quality, "chroma": 444, **packet}
+        case ImageFormat.TIFF:
+            tags: dict[int, bytes] = {} if xmp is None else {_TIFF_XMP_TAG: xmp}
+            return {"compression": "tiff_adobe_deflate", "tiffinfo": tags}
+        case ImageFormat.GIF:
+            return {}
+    raise OptionError(
+        f"{format.name} can be read but not written",
+        hint=f"write one of {', '.join(f.suffix for f in ImageFormat if f.writable)}",
+    )

@@ -61,6 +61,7 @@ from guardrails.resources import datasets_path
 from guardrails.screens import Screen, default_screens, run_screens
 from guardrails.screens import judge as judge_screens
 from guardrails.similarity.evidence import side_by_side
+from guardrails.similarity.judge import attributed
 from guardrails.similarity.judge import judge as judge_similarity
 from guardrails.similarity.protocol import WorksIndex
 from guardrails.similarity.search import SimilarityIndex
@@ -167,7 +168,7 @@ class Guard:
         """Make `request.count` pictures.
 
         Args:
-            format: "png", "jpeg" or "webp".
+            format: one that `imaging.encoding` can write, for example "png" or "avif".
             out: folder that released files appear in, named by their id; without it the bytes are only returned.
             progress: told after every denoising step.
 
@@ -290,7 +291,7 @@ class Guard:
             mark=marked.embedding,
             fingerprint=fingerprint,
             prompt_digest=commitment[0],
-            similar=marked.screened.matches,
+            similar=attributed(marked.screened.matches, self.policy.similarity_rules),
             version=__version__,
         )
         data = self._signer.sign(encoded, file_format.mime, spec).data
@@ -450,7 +451,9 @@ def shipped_index(home: Path) -> SimilarityIndex:
 
 def _check_recordable(request: PromptRequest, file_format: ImageFormat) -> None:
     if not file_format.writable:
-        raise OptionError(f"{file_format.value} can be read but not written", hint="choose png, jpeg or webp")
+        raise OptionError(
+            f"{file_format.name} can be read but not written", hint="choose png, jpeg, webp, avif or tiff"
+        )
     if request.count < 1:
         raise OptionError(f"{request.count} pictures cannot be drawn", hint="ask for at least one")
     numbers = (request.seed, request.count, request.steps, request.guidance_scale, request.width, request.height)

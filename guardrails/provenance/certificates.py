@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,7 +25,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from guardrails.errors import KeyMaterialError, StorageError
@@ -50,33 +51,35 @@ _Signed: TypeAlias = tuple[ec.EllipticCurvePrivateKey, x509.Certificate]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningKey:
-    """A private key with its certificate chain, in the form that the SDK reads.
+    """What signs: a certificate chain with its private key, or with a service that holds the key.
 
     Attributes:
         chain_pem: leaf first, then intermediates, no root.
-        key_pem: PKCS#8 without password; never shown.
+        key_pem: PKCS#8 without password; never shown. Empty when `service` signs.
         algorithm: as C2PA names it, see `algorithm_of`.
-        source: the file the key came from, for messages.
+        source: the file or service the key is in, for messages.
+        service: bytes to a signature over them, raw r||s or DER for ECDSA.
     """
 
     chain_pem: bytes
-    key_pem: bytes = field(repr=False)
+    key_pem: bytes = field(default=b"", repr=False)
     algorithm: str
     source: str
+    service: Callable[[bytes], bytes] | None = None
 
     @property
     def leaf(self) -> x509.Certificate:
         return x509.load_pem_x509_certificate(self.chain_pem)
 
 
-def algorithm_of(key: PrivateKeyTypes) -> str:
+def algorithm_of(key: PublicKeyTypes) -> str:
     """The C2PA signature algorithm of a key: "es256", "es384", "es512", "ed25519" or "ps256"; "" for other keys."""
     match key:
-        case ec.EllipticCurvePrivateKey():
+        case ec.EllipticCurvePublicKey():
             return {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}.get(key.curve.name, "")
-        case ed25519.Ed25519PrivateKey():
+        case ed25519.Ed25519PublicKey():
             return "ed25519"
-        case rsa.RSAPrivateKey():
+        case rsa.RSAPublicKey():
             return "ps256"
         case _:
             return ""
@@ -155,15 +158,33 @@ def load_key_files(chain: Path, key: Path, password: bytes | None = None) -> Sig
     return _to_signing_key(_parse_certificates(_read(chain), chain), private_key, key)
 
 
+def load_service_key(chain: Path, service: Callable[[bytes], bytes], name: str) -> SigningKey:
+    """A key that never leaves its service: a KMS, an HSM, another process.
+
+    Args:
+        chain: PEM certificates, leaf first; the leaf's key decides the algorithm.
+        service: signs bytes.
+        name: of the service, for messages.
+
+    Raises:
+        KeyMaterialError: the chain is missing or broken.
+    """
+    certificates = _parse_certificates(_read(chain), chain)
+    return SigningKey(
+        chain_pem=b"".join(map(_certificate_pem, certificates)),
+        algorithm=algorithm_of(certificates[0].public_key()),
+        source=name,
+        service=service,
+    )
+
+
 def read_anchors(path: Path) -> bytes:
-    """Trust anchors (one or more certificates) from a PEM file.
+    """Trust anchors (one or more certificates) from a PEM file, without the remarks that lists hold between them.
 
     Raises:
         KeyMaterialError: missing, or no certificate in it.
     """
-    data = _read(path)
-    _parse_certificates(data, path)
-    return data
+    return b"".join(map(_certificate_pem, _parse_certificates(_read(path), path)))
 
 
 def _refuse_incomplete(folder: Path) -> None:
@@ -177,9 +198,9 @@ def _refuse_incomplete(folder: Path) -> None:
 
 def _write_dev_chain(folder: Path, now: datetime) -> None:
     root_key, intermediate_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root = _issue_authority("guardrails DEV root", root_key, None, now, _ROOT_LIFETIME, path_length=1)
+    root = _issue_authority("DEV root, not for production", root_key, None, now, _ROOT_LIFETIME, path_length=1)
     intermediate = _issue_authority(
-        "guardrails DEV intermediate", intermediate_key, (root_key, root), now, _INTERMEDIATE_LIFETIME, path_length=0
+        "DEV intermediate", intermediate_key, (root_key, root), now, _INTERMEDIATE_LIFETIME, path_length=0
     )
     write_atomically(folder / ROOT_FILE, _certificate_pem(root))
     intermediate_pem = _key_pem(intermediate_key) + _certificate_pem(intermediate)
@@ -189,7 +210,7 @@ def _write_dev_chain(folder: Path, now: datetime) -> None:
 
 def _write_leaf(folder: Path, issuer: _Signed, now: datetime) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    leaf = _issue_leaf("guardrails DEV signer", key, issuer, now)
+    leaf = _issue_leaf("DEV signer", key, issuer, now)
     signing_pem = _key_pem(key) + _certificate_pem(leaf) + _certificate_pem(issuer[1])
     write_atomically(folder / SIGNING_FILE, signing_pem, mode=0o600)
 
@@ -262,7 +283,7 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name(
         [
             x509.NameAttribute(NameOID.COUNTRY_NAME, "XX"),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "guardrails DEV, not for production"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "guardrails DEV"),
             x509.NameAttribute(NameOID.COMMON_NAME, common_name),
         ]
     )
@@ -290,7 +311,8 @@ def _key_usage(
 
 def _to_signing_key(chain: list[x509.Certificate], key: PrivateKeyTypes, path: Path) -> SigningKey:
     chain_pem = b"".join(_certificate_pem(certificate) for certificate in chain)
-    return SigningKey(chain_pem=chain_pem, key_pem=_key_pem(key), algorithm=algorithm_of(key), source=str(path))
+    algorithm = algorithm_of(key.public_key())
+    return SigningKey(chain_pem=chain_pem, key_pem=_key_pem(key), algorithm=algorithm, source=str(path))
 
 
 def _certificate_pem(certificate: x509.Certificate) -> bytes:

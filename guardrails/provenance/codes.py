@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 EXPIRED = "signingCredential.expired"
+SIGNER_TRUSTED = "signingCredential.trusted"
+SIGNATURE_VALIDATED = "claimSignature.validated"
+TIME_STAMP_TRUSTED = "timeStamp.trusted"
 
 # Our own: a manifest in the file that nothing refers to, and an ancestor that could not be checked again.
 UNREFERENCED = "org.guardrails.manifest.unreferenced"
@@ -32,6 +35,11 @@ def concerns_integrity(code: str) -> bool:
 def concerns_trust(code: str) -> bool:
     """True for a failure that leaves open who signed, or when."""
     return code.startswith(_TRUST) and not code.endswith(_SUCCESS)
+
+
+def concerns_signature(code: str) -> bool:
+    """True for a failure that means: not made with the key of the certificate that is named."""
+    return code.startswith("claimSignature.") and concerns_integrity(code)
 
 
 def concerns_file(code: str) -> bool:

@@ -24,11 +24,12 @@ class Declarations:
 
     Attributes:
         issuer: organisation of the signing certificate, or its common name.
-        signed_at: of a time-stamp authority where there is one, else the time that the signer states for the creation.
+        signed_at: of a time-stamp authority where there is one, else what the signer states for the first action.
     """
 
     issuer: str
     signed_at: str
+    time_stamped: bool
     model: str
     ai_generated: bool
     mark_id: str
@@ -38,12 +39,16 @@ class Declarations:
 def declarations(manifest: Json) -> Declarations:
     """Read one manifest in the SDK's JSON form."""
     signature = members(members(manifest).get("signature_info"))
-    created = next((action for action in _actions(manifest) if action.get("action") == _CREATED), {})
+    actions = list(_actions(manifest))
+    # What a model did speaks before who else touched the file: an edited picture has no creation of its own.
+    made = next((action for action in actions if _is_ai(action.get("digitalSourceType"))), None)
+    created = made or next((action for action in actions if action.get("action") == _CREATED), {})
     return Declarations(
         issuer=text(signature.get("issuer")) or text(signature.get("common_name")),
-        signed_at=text(signature.get("time")) or text(created.get("when")),
+        time_stamped=bool(text(signature.get("time"))),
+        signed_at=text(signature.get("time")) or text(next(iter(actions), created).get("when")),
         model=_agent(created.get("softwareAgent")),
-        ai_generated=any(_is_ai(action.get("digitalSourceType")) for action in _actions(manifest)),
+        ai_generated=made is not None,
         mark_id=soft_binding(manifest, WATERMARK),
         policy_digest=next(
             (text(data.get(POLICY_DIGEST)) for data in _assertions(manifest, POLICY_DECISION)),

@@ -15,8 +15,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier, SignatureAlgorithmOID
 
 from guardrails.provenance.certificates import CLAIM_SIGNING, MAX_LEAF_DAYS, algorithm_of
 
@@ -29,6 +29,17 @@ _SIGNING_PURPOSES = {
     ExtendedKeyUsageOID.EMAIL_PROTECTION,
     ObjectIdentifier("1.3.6.1.5.5.7.3.36"),
     ObjectIdentifier("1.3.6.1.4.1.311.76.59.1.9"),
+}
+_EXCLUSIVE_PURPOSES = {ExtendedKeyUsageOID.TIME_STAMPING, ExtendedKeyUsageOID.OCSP_SIGNING}
+_CERTIFICATE_SIGNATURES = {
+    SignatureAlgorithmOID.RSA_WITH_SHA256,
+    SignatureAlgorithmOID.RSA_WITH_SHA384,
+    SignatureAlgorithmOID.RSA_WITH_SHA512,
+    SignatureAlgorithmOID.ECDSA_WITH_SHA256,
+    SignatureAlgorithmOID.ECDSA_WITH_SHA384,
+    SignatureAlgorithmOID.ECDSA_WITH_SHA512,
+    SignatureAlgorithmOID.RSASSA_PSS,
+    SignatureAlgorithmOID.ED25519,
 }
 
 
@@ -51,8 +62,10 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
+    """A chain to judge; `key` is the public half of the private key, None when a service holds that."""
+
     chain: list[x509.Certificate]
-    key: PrivateKeyTypes
+    key: PublicKeyTypes | None
     now: datetime
 
     @property
@@ -60,12 +73,12 @@ class _Case:
         return self.chain[0]
 
 
-def doctor(chain_pem: bytes, key_pem: bytes, *, now: datetime | None = None) -> tuple[Diagnosis, ...]:
+def doctor(chain_pem: bytes, key_pem: bytes | None, *, now: datetime | None = None) -> tuple[Diagnosis, ...]:
     """Check every rule that a signing chain has to meet.
 
     Args:
         chain_pem: leaf first, then intermediates.
-        key_pem: the leaf's private key, without password.
+        key_pem: the leaf's private key, without password; None when a service holds it.
         now: the time to judge validity at; the current time by default.
 
     Returns:
@@ -73,7 +86,7 @@ def doctor(chain_pem: bytes, key_pem: bytes, *, now: datetime | None = None) -> 
     """
     try:
         chain = x509.load_pem_x509_certificates(chain_pem)
-        key = serialization.load_pem_private_key(key_pem, None)
+        key = None if key_pem is None else serialization.load_pem_private_key(key_pem, None).public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         return (Diagnosis(rule="readable PEM", passed=False, why=str(error), fix="give PEM files without password"),)
     case = _Case(chain=chain, key=key, now=now or datetime.now(UTC))
@@ -81,13 +94,16 @@ def doctor(chain_pem: bytes, key_pem: bytes, *, now: datetime | None = None) -> 
 
 
 def _diagnose(rule: str, check: Callable[[_Case], str], fix: str, required: bool, case: _Case) -> Diagnosis:
-    why = check(case)
+    try:
+        why = check(case)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        why = f"the certificate cannot be read: {error}"
     return Diagnosis(rule=rule, passed=not why, why=why, fix=fix if why else "", required=required)
 
 
 def _key_belongs_to_leaf(case: _Case) -> str:
-    same = case.key.public_key() == case.leaf.public_key()
-    return "" if same else "the private key does not belong to the first certificate"
+    belongs = case.key is None or case.key == case.leaf.public_key()
+    return "" if belongs else "the private key does not belong to the first certificate"
 
 
 def _leaf_comes_first(case: _Case) -> str:
@@ -106,18 +122,29 @@ def _intermediate_is_included(case: _Case) -> str:
 
 
 def _algorithm_is_supported(case: _Case) -> str:
-    if not algorithm_of(case.key):
-        return f"{type(case.key).__name__} keys of this kind cannot sign manifests"
-    if isinstance(case.key, rsa.RSAPrivateKey) and case.key.key_size < 2048:
-        return f"an RSA key of {case.key.key_size} bits is too short"
+    key = case.leaf.public_key()
+    if not algorithm_of(key):
+        return f"the leaf's key ({_kind(key)}) cannot sign manifests"
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
+        return f"an RSA key of {key.key_size} bits is too short"
     return ""
 
 
+def _kind(key: PublicKeyTypes) -> str:
+    curve = getattr(key, "curve", None)
+    return str(curve.name) if curve is not None else type(key).__name__.removesuffix("PublicKey")
+
+
 def _certificates_hash_matches(case: _Case) -> str:
-    if algorithm_of(case.key) != "es512":
+    if algorithm_of(case.leaf.public_key()) != "es512":
         return ""
     weaker = [c for c in case.chain if c.signature_hash_algorithm and c.signature_hash_algorithm.name != "sha512"]
     return "the key is P-521, but a certificate is signed with less than SHA-512" if weaker else ""
+
+
+def _certificate_signature_is_supported(case: _Case) -> str:
+    odd = [c for c in case.chain if c.signature_algorithm_oid not in _CERTIFICATE_SIGNATURES]
+    return f"a certificate is signed with {odd[0].signature_algorithm_oid._name}" if odd else ""
 
 
 def _started(case: _Case) -> str:
@@ -158,6 +185,8 @@ def _purpose_fits(case: _Case) -> str:
         return "the leaf has no extended key usage"
     if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage:
         return "the leaf's extended key usage is anyExtendedKeyUsage"
+    if _EXCLUSIVE_PURPOSES & set(usage):
+        return "the leaf may also sign time-stamps or OCSP answers, which goes with no other purpose"
     if not _SIGNING_PURPOSES & set(usage):
         return "the leaf's extended key usage has neither claim signing, document signing nor e-mail protection"
     return ""
@@ -174,6 +203,11 @@ def _names_its_owner(case: _Case) -> str:
     return f"the leaf's subject lacks {' and '.join(missing)}" if missing else ""
 
 
+def _critical_extensions_are_known(case: _Case) -> str:
+    odd = [e for e in case.leaf.extensions if e.critical and isinstance(e.value, x509.UnrecognizedExtension)]
+    return f"the leaf has the critical extension {odd[0].oid.dotted_string}, which no verifier knows" if odd else ""
+
+
 def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
     try:
         return certificate.extensions.get_extension_for_class(kind).value
@@ -187,6 +221,7 @@ _RULES: tuple[tuple[str, Callable[[_Case], str], str, bool], ...] = (
     ("intermediate included", _intermediate_is_included, "append the intermediate certificate", False),
     ("supported key", _algorithm_is_supported, "use P-256, P-384, P-521, Ed25519 or RSA of 2048 bits and more", True),
     ("hash as strong as the key", _certificates_hash_matches, "issue the chain with SHA-512, or use P-256", False),
+    ("certificate signatures", _certificate_signature_is_supported, _NEW_CERTIFICATE, True),
     ("already valid", _started, "correct this machine's clock, or wait", True),
     ("not expired", _not_expired, _ROTATE, True),
     (f"at most {MAX_LEAF_DAYS} days", _lifetime_is_short, _NEW_CERTIFICATE, False),
@@ -195,5 +230,6 @@ _RULES: tuple[tuple[str, Callable[[_Case], str], str, bool], ...] = (
     ("key usage", _may_sign, _NEW_CERTIFICATE, True),
     ("extended key usage", _purpose_fits, _NEW_CERTIFICATE, True),
     ("authority key identifier", _names_its_issuers_key, _NEW_CERTIFICATE, True),
+    ("critical extensions", _critical_extensions_are_known, _NEW_CERTIFICATE, True),
     ("subject", _names_its_owner, _NEW_CERTIFICATE, False),
 )

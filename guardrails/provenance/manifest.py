@@ -1,4 +1,4 @@
-"""What a manifest says about a generated picture.
+"""What a manifest says about a picture: made by a model from text or from other pictures, or handed on as it was.
 
 Written for claim version 2 of the C2PA Technical Specification 2.4. Names of our own start with `org.guardrails.`.
 A manifest travels with the picture for ever, so it holds nothing that a person typed: of the prompt only a salted
@@ -19,6 +19,7 @@ from guardrails.domain.images import GenerationFacts, MarkEmbedding, Match
 from guardrails.domain.requests import PolicyRef
 from guardrails.imaging.metadata import TRAINED_ALGORITHMIC_MEDIA
 from guardrails.provenance.iscc import ALGORITHM as ISCC
+from guardrails.provenance.lineage import PARENT_ID, Ingredient, Lineage, Process, Source
 
 GENERATOR = "guardrails"
 WATERMARK = "org.guardrails.watermark.1"
@@ -26,6 +27,9 @@ POLICY_DECISION = "org.guardrails.policy-decision"
 POLICY_DIGEST = "policyDigest"
 
 _SPECIFICATION = "2.4.0"
+# IPTC NewsCodes, digital source type: a trained model's output mixed with what was there before.
+_COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+_OPENED: Mapping[str, Json] = {"action": "c2pa.opened", "parameters": {"ingredientIds": [PARENT_ID]}}
 _TRAINING_USES = ("cawg.data_mining", "cawg.ai_inference", "cawg.ai_generative_training", "cawg.ai_training")
 
 
@@ -36,10 +40,12 @@ class ManifestSpec:
     Attributes:
         manifest_id: "urn:c2pa:<uuid>", the manifest's label.
         definition: in the form that the SDK takes.
+        ingredients: the pictures that the definition's actions refer to.
     """
 
     manifest_id: str
     definition: Mapping[str, Json]
+    ingredients: tuple[Ingredient, ...] = ()
 
     @classmethod
     def generated(
@@ -55,9 +61,10 @@ class ManifestSpec:
         prompt_digest: str,
         similar: tuple[Match, ...],
         version: str,
+        lineage: Lineage | None = None,
         created_at: datetime | None = None,
     ) -> ManifestSpec:
-        """The manifest of a picture that a model made from text.
+        """The manifest of a picture that a model made, from text or from other pictures.
 
         Args:
             image_id: names the manifest.
@@ -66,58 +73,111 @@ class ManifestSpec:
             mark: the watermark in the pixels.
             fingerprint: the ISCC of the marked pixels, see `iscc.image_code`.
             prompt_digest: salted; the prompt itself has no way in here.
-            similar: works of the index that the picture resembles, with their rights.
+            similar: works of the index that the policy wants credited, with their rights.
             version: of this toolkit.
+            lineage: made from text alone by default.
             created_at: when the picture was made, by this machine's clock; now by default.
         """
-        definition = {
-            "claim_version": 2,
-            "label": image_id.urn,
-            "title": "image",
-            "instance_id": f"xmp:iid:{uuid.uuid4()}",
-            "claim_generator_info": [{"name": GENERATOR, "version": version, "specVersion": _SPECIFICATION}],
-            "assertions": [
-                _actions(facts, mark, prompt_digest, version, created_at or datetime.now(UTC)),
-                _soft_binding(WATERMARK, mark.mark_id),
-                # The specification allows only listed algorithms; ours is not listed yet, this one is.
-                _soft_binding(ISCC, fingerprint),
-                _training_and_mining(),
-                _policy_decision(policy, decision, findings, similar),
-            ],
-        }
-        return cls(manifest_id=image_id.urn, definition=definition)
+        lineage = lineage or Lineage()
+        made = _made(facts, lineage, prompt_digest)
+        assertions = [
+            _actions((*made, _marked(mark, version)), created_at),
+            _soft_binding(WATERMARK, mark.mark_id),
+            # The specification allows only listed algorithms; ours is not listed yet, this one is.
+            _soft_binding(ISCC, fingerprint),
+            _training_and_mining(),
+            _policy_decision(policy, decision, findings, similar),
+        ]
+        return cls(
+            manifest_id=image_id.urn,
+            definition=_definition(image_id, version, assertions),
+            ingredients=lineage.ingredients,
+        )
+
+    @classmethod
+    def handed_on(
+        cls,
+        *,
+        image_id: ImageId,
+        original: Source,
+        fingerprint: str,
+        version: str,
+        created_at: datetime | None = None,
+    ) -> ManifestSpec:
+        """The manifest of a finished file that is signed as it is: we vouch that we had it, not for how it was made.
+
+        Args:
+            original: the very file that will be signed; kept as parent, so that its own manifest is not lost.
+            fingerprint: the ISCC of its pixels.
+        """
+        assertions = [_actions((_OPENED, {"action": "c2pa.published"}), created_at), _soft_binding(ISCC, fingerprint)]
+        return cls(
+            manifest_id=image_id.urn,
+            definition=_definition(image_id, version, assertions),
+            ingredients=(Ingredient(id=PARENT_ID, relationship="parentOf", source=original),),
+        )
 
 
-def _actions(
-    facts: GenerationFacts, mark: MarkEmbedding, prompt_digest: str, version: str, created_at: datetime
-) -> dict[str, Json]:
-    agent = {
-        "name": facts.model,
-        "version": facts.revision or "unknown",
-        "org.guardrails.pipeline": facts.pipeline,
-        "org.guardrails.weights_sha256": facts.weights_sha256,
+def _definition(image_id: ImageId, version: str, assertions: list[dict[str, Json]]) -> dict[str, Json]:
+    return {
+        "claim_version": 2,
+        "label": image_id.urn,
+        "title": "image",
+        "instance_id": f"xmp:iid:{uuid.uuid4()}",
+        "claim_generator_info": [{"name": GENERATOR, "version": version, "specVersion": _SPECIFICATION}],
+        "assertions": assertions,
     }
-    created = {
-        "action": "c2pa.created",
-        "when": _timestamp(created_at),
-        "description": "text-to-image",
-        "digitalSourceType": TRAINED_ALGORITHMIC_MEDIA,
-        "softwareAgent": agent,
-        "parameters": {
-            "org.guardrails.seed": facts.seed,
-            "org.guardrails.sampler": facts.sampler,
-            "org.guardrails.steps": facts.steps,
-            "org.guardrails.guidance_scale": facts.guidance_scale,
-            "org.guardrails.prompt_sha256": prompt_digest,
+
+
+def _actions(actions: Iterable[Mapping[str, Json]], created_at: datetime | None) -> dict[str, Json]:
+    when = (created_at or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    data = {"allActionsIncluded": True, "actions": [{**action, "when": when} for action in actions]}
+    return _created("c2pa.actions.v2", data)
+
+
+def _made(facts: GenerationFacts, lineage: Lineage, prompt_digest: str) -> list[Mapping[str, Json]]:
+    """What the model did; first of all where the picture begins: created, or opened from its parent."""
+    work: dict[str, Json] = {
+        "description": lineage.process.value,
+        "softwareAgent": {
+            "name": facts.model,
+            "version": facts.revision or "unknown",
+            "org.guardrails.pipeline": facts.pipeline,
+            "org.guardrails.weights_sha256": facts.weights_sha256,
         },
+        "parameters": _parameters(facts, lineage, prompt_digest),
     }
-    marked = {
+    if lineage.parent is None:
+        return [{"action": "c2pa.created", "digitalSourceType": TRAINED_ALGORITHMIC_MEDIA, **work}]
+    # A model that enlarges a picture invents detail: that is an edit, not mere resampling.
+    edited = {"action": "c2pa.edited", "digitalSourceType": _COMPOSITE, **work}
+    resized: list[Mapping[str, Json]] = (
+        [{"action": "c2pa.resized.proportional"}] if lineage.process is Process.UPSCALING else []
+    )
+    return [_OPENED, edited, *resized]
+
+
+def _parameters(facts: GenerationFacts, lineage: Lineage, prompt_digest: str) -> dict[str, Json]:
+    parameters: dict[str, Json] = {
+        "org.guardrails.seed": facts.seed,
+        "org.guardrails.sampler": facts.sampler,
+        "org.guardrails.steps": facts.steps,
+        "org.guardrails.guidance_scale": facts.guidance_scale,
+        "org.guardrails.prompt_sha256": prompt_digest,
+    }
+    if lineage.strength is not None:
+        parameters["org.guardrails.strength"] = lineage.strength
+    if lineage.references:
+        parameters["ingredientIds"] = list(lineage.reference_ids)
+    return parameters
+
+
+def _marked(mark: MarkEmbedding, version: str) -> dict[str, Json]:
+    return {
         "action": "c2pa.watermarked.bound",
-        "when": _timestamp(created_at),
         "softwareAgent": {"name": "guardrails-watermark", "version": version},
         "parameters": {"org.guardrails.scheme": mark.scheme, "org.guardrails.epoch": mark.epoch},
     }
-    return _created("c2pa.actions.v2", {"allActionsIncluded": True, "actions": [created, marked]})
 
 
 def _soft_binding(algorithm: str, value: str) -> dict[str, Json]:
@@ -140,27 +200,35 @@ def _policy_decision(
         POLICY_DIGEST: policy.digest,
         "decision": to_plain(decision),
         "rules": [_rule(finding) for finding in findings],
-        "similarWorks": [to_plain(match) for match in similar],
+        "similarWorks": [_without_blanks(to_plain(match)) for match in similar],
     }
     return {"label": POLICY_DECISION, "kind": "Json", "data": data}
 
 
-def _rule(finding: Finding) -> dict[str, Json]:
-    return {
+def _rule(finding: Finding) -> Json:
+    box = finding.evidence.get("box")
+    # Evidence may quote the prompt, numbers cannot.
+    numbers = isinstance(box, list | tuple) and all(isinstance(edge, int | float) for edge in box)
+    rule = {
         "rule": finding.rule,
         "category": finding.category,
-        "action": to_plain(finding.action),
+        "action": finding.action,
         "score": finding.score,
         "threshold": finding.threshold,
         "errorRate": finding.error_rate,
-        "detector": to_plain(finding.detector),
+        "detector": finding.detector,
+        "box": box if numbers else None,
     }
+    return _without_blanks(to_plain(rule))
+
+
+def _without_blanks(value: Json) -> Json:
+    """Each byte travels with every copy of the picture, and twice with what is made from it."""
+    if isinstance(value, Mapping):
+        return {name: _without_blanks(item) for name, item in value.items() if item not in ("", None)}
+    return value
 
 
 def _created(label: str, data: Mapping[str, Json]) -> dict[str, Json]:
     """An assertion that the signer itself vouches for (`created_assertions` of the claim)."""
     return {"label": label, "created": True, "data": data}
-
-
-def _timestamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

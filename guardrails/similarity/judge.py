@@ -29,6 +29,11 @@ def judge(check: Check, matches: Sequence[Match], rules: Sequence[SimilarityRule
     return tuple(findings)
 
 
+def attributed(matches: Sequence[Match], rules: Sequence[SimilarityRule]) -> tuple[Match, ...]:
+    """The matches that a rule speaks about: the policy wants them named wherever the picture goes."""
+    return tuple(match for match in matches if any(_concerns(rule, match) for rule in rules))
+
+
 def _concerns(rule: SimilarityRule, match: Match) -> bool:
     sure_enough = match.state is MatchState.CONFIRMED or rule.state == MatchState.CANDIDATE.value
     return sure_enough and rule.reservation in (_ANY, match.rights.reservation)

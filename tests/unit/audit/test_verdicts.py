@@ -25,6 +25,7 @@ from guardrails.ledger import Ledger
 from guardrails.pipeline import Guard, Sealed
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, backend, image_code
 from guardrails.provenance.certificates import load_dev_key
+from guardrails.provenance.lineage import Ingredient, Source
 from guardrails.testing.doubles import draw_shapes
 
 Made = tuple[Path, Sealed]
@@ -170,7 +171,9 @@ def test_an_edit_that_names_our_image_as_its_origin_is_no_transplant(made: Made,
         definition,
         load_dev_key(stranger[0] / "keys"),
         anchors=anchors,
-        ingredients=[backend.Ingredient(id="parent", relationship="parentOf", data=sealed.data, mime="image/png")],
+        ingredients=[
+            Ingredient(id="parent", relationship="parentOf", source=Source(data=sealed.data, mime="image/png"))
+        ],
     )
     for trust in (None, TrustStore.dev(stranger[0] / "keys")):
         report = Auditor.open(root, trust=trust).verify(data)

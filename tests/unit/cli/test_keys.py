@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
+
 
 def test_keys_are_made_once_and_then_kept(tmp_path: Path, run: Callable[..., Any]) -> None:
     first = run("keys", "init", "--home", tmp_path, "--json")
@@ -87,3 +89,23 @@ def test_rotation_without_an_intermediate_is_one_line(
     shutil.rmtree(home / "keys" / "c2pa")
 
     one_line_error(run("keys", "rotate", "--home", home), "key_unusable", 6)
+
+
+def test_the_doctor_opens_an_encrypted_key_with_a_password_file(
+    home: Path, tmp_path: Path, run: Callable[..., Any], one_line_error: Callable[..., None]
+) -> None:
+    signing = home / "keys" / "c2pa" / "signing.pem"
+    private = serialization.load_pem_private_key(signing.read_bytes(), None)
+    key = tmp_path / "key.pem"
+    encryption = serialization.BestAvailableEncryption(b"a secret")
+    pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    key.write_bytes(pem)
+    key.chmod(0o600)
+    (tmp_path / "password").write_text("a secret\nand a remark\n")
+    words = ("keys", "doctor", "--chain", signing, "--key", key, "--home", home)
+
+    result = run(*words, "--password-file", tmp_path / "password", "--json")
+    assert result.status == 0
+    assert all(rule["passed"] for rule in result.json)
+    one_line_error(run(*words), "key_unusable", 6)
+    one_line_error(run(*words, "--password-file", tmp_path / "none"), "key_unusable", 6)

@@ -33,7 +33,11 @@ def test_what_is_encoded_decodes_to_the_same_picture_and_the_same_bytes_each_tim
     decoded = decode(data)
     assert decoded.format is format
     error = np.abs(decoded.pixels.astype(int) - picture())
-    assert error.max() == 0 if format is ImageFormat.PNG else error.mean() < 2
+    if format in (ImageFormat.PNG, ImageFormat.TIFF):
+        assert error.max() == 0
+    else:
+        # 256 colours of a palette are coarser than any lossy code.
+        assert error.mean() < (6 if format is ImageFormat.GIF else 2)
 
 
 def test_jpeg_keeps_full_colour_resolution() -> None:
@@ -67,7 +71,7 @@ def test_arrays_that_break_the_pixel_contract_are_refused(pixels: NDArray[np.uin
 
 def test_formats_that_are_only_read_and_sizes_that_do_not_fit_are_clear_errors() -> None:
     with pytest.raises(OptionError, match="not written"):
-        encode(picture(), ImageFormat.GIF)
+        encode(picture(), ImageFormat.BMP)
     with pytest.raises(OptionError, match="quality 0"):
         encode(picture(), ImageFormat.JPEG, quality=0)
     with pytest.raises(ImageError, match="20000x1 pixels as WEBP"):
@@ -97,7 +101,8 @@ def test_unknown_format_names_are_refused(text: str) -> None:
 @pytest.mark.parametrize("format", list(ImageFormat))
 def test_media_types_and_suffixes_agree_with_pillow(format: ImageFormat) -> None:
     Image.init()
-    assert Image.MIME[format.value] == format.mime
+    # Pillow has one name and one type for all HEIF files; ours are coded in HEVC, which is what HEIC means.
+    assert Image.MIME[format.value] == ("image/heif" if format is ImageFormat.HEIC else format.mime)
     assert Image.registered_extensions()[format.suffix] == format.value
     assert ImageFormat.parse(format.suffix) is format
     assert ImageFormat.parse(format.mime) is format
@@ -107,7 +112,8 @@ def test_media_types_and_suffixes_agree_with_pillow(format: ImageFormat) -> None
 def test_the_xmp_packet_survives_in_every_format_and_leaves_the_pixels_alone(format: ImageFormat) -> None:
     packet = ai_generated_xmp(URN, "latent-guardrails", "tiny")
     data = encode(picture(), format, xmp=packet)
-    assert read_xmp(data) == packet
+    # Pillow does not look for XMP in a GIF; other readers find the packet there.
+    assert read_xmp(data) == packet if format is not ImageFormat.GIF else data.count(packet) == 1
     np.testing.assert_array_equal(decode(data).pixels, decode(encode(picture(), format)).pixels)
     assert read_xmp(encode(picture(), format)) is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from guardrails.domain.requests import PolicyRef
 from guardrails.imaging import Pixels
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, backend, create_dev_chain, image_code
 from guardrails.provenance.certificates import load_dev_key
+from guardrails.provenance.lineage import Ingredient, Lineage, Process, Source
 
 PROMPT = "a heron above seventeen quiet lanterns"
 
@@ -36,7 +38,20 @@ def make_file(seed: int = 0, format: str = "PNG", side: int = 64) -> bytes:
     return buffer.getvalue()
 
 
-def make_spec(seed: int = 0, image_id: ImageId | None = None) -> ManifestSpec:
+def make_kinds(parent: bytes) -> dict[str, Lineage]:
+    """Every way in which a picture can come about, from a signed PNG and an unsigned one."""
+    signed = Source(data=parent, mime="image/png")
+    plain = Source(data=make_file(21), mime="image/png")
+    return {
+        "text-to-image": Lineage(),
+        "references": Lineage(references=(signed, plain)),
+        "image-to-image": Lineage(process=Process.IMAGE_TO_IMAGE, parent=signed, strength=0.6),
+        "inpainting": Lineage(process=Process.INPAINTING, parent=plain, references=(signed,), strength=0.75),
+        "upscaling": Lineage(process=Process.UPSCALING, parent=signed),
+    }
+
+
+def make_spec(seed: int = 0, image_id: ImageId | None = None, lineage: Lineage | None = None) -> ManifestSpec:
     image_id = image_id or ImageId.new()
     return ManifestSpec.generated(
         image_id=image_id,
@@ -66,7 +81,7 @@ def make_spec(seed: int = 0, image_id: ImageId | None = None) -> ManifestSpec:
                 score=0.625,
                 threshold=0.5,
                 error_rate="1 % (n=300)",
-                evidence={"view": PROMPT},
+                evidence={"view": PROMPT, "box": [10, 20.5, 300, 400]},
             ),
         ),
         mark=MarkEmbedding(
@@ -85,6 +100,7 @@ def make_spec(seed: int = 0, image_id: ImageId | None = None) -> ManifestSpec:
             ),
         ),
         version="0.1.0",
+        lineage=lineage,
         created_at=datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC),
     )
 
@@ -115,8 +131,8 @@ def verifier(keys: Path) -> Verifier:
 
 @pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
-    """Makers of the parts: `pixels(seed, side)`, `file(seed, format, side)`, `spec(seed, image_id)`, `prompt`."""
-    return SimpleNamespace(pixels=make_pixels, file=make_file, spec=make_spec, prompt=PROMPT)
+    """Makers: `pixels(seed, side)`, `file(seed, format, side)`, `spec(seed, image_id, lineage)`, `kinds(parent)`."""
+    return SimpleNamespace(pixels=make_pixels, file=make_file, spec=make_spec, kinds=make_kinds, prompt=PROMPT)
 
 
 @pytest.fixture(scope="session")
@@ -146,7 +162,7 @@ def edit(keys: Path) -> Callable[..., bytes]:
             "claim_generator_info": [{"name": "guardrails", "version": "0"}],
             "assertions": [{"label": "c2pa.actions.v2", "created": True, "data": data}],
         }
-        ingredient = backend.Ingredient(id="parent", relationship="parentOf", data=parent, mime="image/png")
+        ingredient = Ingredient(id="parent", relationship="parentOf", source=Source(data=parent, mime="image/png"))
         signed, _ = backend.sign(
             make_file(9),
             "image/png",
@@ -174,3 +190,20 @@ def expiring(
     end = load_dev_key(folder).leaf.not_valid_after_utc
     time.sleep(max((end - datetime.now(UTC)).total_seconds(), 0) + 1)
     return SimpleNamespace(folder=folder, signer=late, signed=signed, child=child)
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """The folder of public files of other makers; it need not exist."""
+    return Path(os.environ.get("GUARDRAILS_C2PA_CORPUS") or Path(__file__).parents[4] / "shared" / "data" / "c2pa")
+
+
+@pytest.fixture(scope="session")
+def corpus_files(corpus: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((corpus / "public-testfiles").glob("*.jp*g"))}
+
+
+@pytest.fixture(scope="session")
+def corpus_trust(corpus: Path) -> TrustStore:
+    """The official list and the test roots; empty where they are not at hand."""
+    return TrustStore.pem(*sorted((corpus / "trust").glob("*.pem")))

@@ -36,6 +36,7 @@ class Leaf:
     start: timedelta = timedelta(minutes=-5)
     end: timedelta = timedelta(days=300)
     digest: hashes.HashAlgorithm = field(default_factory=hashes.SHA256)
+    odd_extension: bool = False
 
 
 def _usage(*, may_sign: bool, cert_sign: bool) -> x509.KeyUsage:
@@ -83,6 +84,9 @@ def _issue(leaf: Leaf) -> tuple[bytes, bytes, bytes]:
     if leaf.issuer_key_id:
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
         builder = builder.add_extension(identifier, critical=False)
+    if leaf.odd_extension:
+        value = x509.UnrecognizedExtension(ObjectIdentifier("1.3.6.1.4.1.55555.1"), b"\x05\x00")
+        builder = builder.add_extension(value, critical=True)
     certificate = builder.sign(issuer_key, leaf.digest)
     pem = serialization.Encoding.PEM
     key_pem = leaf.key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -90,7 +94,7 @@ def _issue(leaf: Leaf) -> tuple[bytes, bytes, bytes]:
 
 
 def _sdk_signs(chain: bytes, key_pem: bytes, make: SimpleNamespace) -> bool:
-    algorithm = algorithm_of(serialization.load_pem_private_key(key_pem, None))
+    algorithm = algorithm_of(serialization.load_pem_private_key(key_pem, None).public_key())
     key = SigningKey(chain_pem=chain, key_pem=key_pem, algorithm=algorithm, source="test")
     try:
         backend.sign(make.file(), "image/png", make.spec().definition, key)
@@ -115,6 +119,8 @@ BAD = {
     "authority key identifier": {"issuer_key_id": False},
     "not expired": {"start": timedelta(days=-300), "end": timedelta(days=-1)},
     "already valid": {"start": timedelta(days=2)},
+    "critical extensions": {"odd_extension": True},
+    "certificate signatures": {"digest": hashes.SHA224()},
 }
 ADVISORY = {
     "at most 366 days": {"end": timedelta(days=700)},
@@ -145,6 +151,23 @@ def test_advice_does_not_stop_a_chain_that_the_sdk_takes(rule: str, make: Simple
     leaf, issuer, key = _issue(Leaf(**ADVISORY[rule]))
     assert [(d.rule, d.required) for d in doctor(leaf + issuer, key) if not d.passed] == [(rule, False)]
     assert _sdk_signs(leaf + issuer, key, make)
+
+
+@pytest.mark.parametrize("purpose", [ExtendedKeyUsageOID.TIME_STAMPING, ExtendedKeyUsageOID.OCSP_SIGNING])
+def test_a_purpose_that_goes_with_no_other_is_named(purpose: ObjectIdentifier, make: SimpleNamespace) -> None:
+    leaf, issuer, key = _issue(Leaf(purposes=(EMAIL, purpose)))
+    (failed,) = [d for d in doctor(leaf + issuer, key) if not d.passed]
+    assert failed.rule == "extended key usage"
+    assert "goes with no other purpose" in failed.why
+    assert not _sdk_signs(leaf + issuer, key, make)
+
+
+def test_a_key_that_a_service_holds_is_judged_by_its_certificates_alone() -> None:
+    leaf, issuer, _ = _issue(Leaf())
+    assert all(diagnosis.passed for diagnosis in doctor(leaf + issuer, None))
+    leaf, issuer, _ = _issue(Leaf(key=ec.generate_private_key(ec.SECP256K1())))
+    (failed,) = [d for d in doctor(leaf + issuer, None) if not d.passed]
+    assert failed.why == "the leaf's key (secp256k1) cannot sign manifests"
 
 
 def test_a_leaf_that_may_issue_certificates_is_named(make: SimpleNamespace) -> None:

@@ -83,7 +83,8 @@ def test_a_remote_manifest_is_reported_and_never_fetched(
 _WITHOUT_SOCKETS = """
 import ctypes, json, platform, struct, sys
 from pathlib import Path
-from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier
+from guardrails.domain.identity import ImageId
+from guardrails.provenance import ManifestSpec, Signer, Source, TrustStore, Verifier
 number = {"x86_64": 41, "aarch64": 198}[platform.machine()]
 rules = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x80000000), (0x06, 0, 0, 0x7FFF0000)]
 code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
@@ -93,8 +94,12 @@ if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
     sys.exit("no filter")
 keys, definition = Path(sys.argv[2]), json.loads(sys.argv[3])
 spec = ManifestSpec(manifest_id=definition["label"], definition=definition)
-signed = Signer.dev(keys).sign(Path(sys.argv[1]).read_bytes(), "image/png", spec)
-print(Verifier(TrustStore.dev(keys)).verify(signed.data).status.value, flush=True)
+signed = Signer.dev(keys).sign(Path(sys.argv[1]).read_bytes(), "image/png", spec).data
+original = Source(data=signed, mime="image/png")
+spec = ManifestSpec.handed_on(image_id=ImageId.new(), original=original, fingerprint="", version="1")
+again = Signer.dev(keys).sign(signed, "image/png", spec).data
+verifier = Verifier(TrustStore.dev(keys), strict=True)
+print(verifier.verify(again).status.value, len(verifier.conformance(again)), flush=True)
 import socket
 socket.socket()
 print("a socket was opened")
@@ -109,7 +114,7 @@ def test_signing_and_verifying_open_no_socket(keys: Path, make: SimpleNamespace,
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     if "no filter" in done.stderr:
         pytest.skip("this kernel does not let the process filter its system calls")
-    assert done.stdout.split() == ["trusted"], done.stderr
+    assert done.stdout.split() == ["trusted", "31"], done.stderr
     # Control: the first socket, opened on purpose, ended the process.
     assert done.returncode == -signal.SIGSYS
 

@@ -59,6 +59,15 @@ def test_trust_stores_add_up(sign, keys: Path, foreign_keys: Path) -> None:
     assert Verifier(both).verify(sign()).status is ManifestStatus.TRUSTED
 
 
+def test_a_list_with_remarks_between_its_certificates_is_read(
+    sign, keys: Path, foreign_keys: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "list.pem"
+    path.write_bytes("# Müller & Söhne\n".encode() + TrustStore.dev(foreign_keys).anchors + b"\n# ours\n")
+    path.write_bytes(path.read_bytes() + TrustStore.dev(keys).anchors)
+    assert Verifier(TrustStore.pem(path)).verify(sign()).status is ManifestStatus.TRUSTED
+
+
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 def test_one_changed_image_byte_is_tampering(
     format: str, signer: Signer, verifier: Verifier, make: SimpleNamespace
@@ -134,6 +143,7 @@ def test_a_manifest_that_nothing_refers_to_is_flagged(
         failures=(),
         changes=(),
         successes=("signingCredential.trusted",),
+        confirmed=frozenset(),
         anchors=b"",
         reader=None,
     )
