@@ -56,6 +56,26 @@ def publish(temporary: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def publish_folder(staged: Path, target: Path) -> bool:
+    """Give a staged folder its final name, unless another process was first: its folder is kept.
+
+    Returns:
+        True when `staged` is now `target`.
+
+    Raises:
+        StorageError: neither happened.
+    """
+    try:
+        os.rename(staged, target)
+    except OSError as error:
+        if target.exists():
+            return False
+        raise StorageError(
+            f"cannot create {target}: {error.strerror or error}", hint="choose another folder"
+        ) from error
+    return True
+
+
 def clear_abandoned(folder: Path, older_than: float, *, keep: Collection[Path] = ()) -> None:
     """Remove staged files that a dead process left in `folder`.
 

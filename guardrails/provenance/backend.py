@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from guardrails.domain.canonical import Json
 from guardrails.errors import SigningError
 from guardrails.provenance.certificates import CLAIM_SIGNING, SigningKey
+from guardrails.provenance.signatures import raw_signer
 
 # What a signing certificate may be issued for; without this list the SDK calls document-signing certificates invalid.
 # Claim signing, document signing, e-mail protection, Microsoft C2PA signing, time stamping, OCSP signing.
@@ -108,11 +109,13 @@ def sign(
     *,
     anchors: bytes = b"",
     ingredients: Sequence[Ingredient] = (),
+    spacious: bool = False,
 ) -> tuple[bytes, bytes]:
     """Embed a signed manifest; the SDK verifies the result before it is returned.
 
     Args:
         anchors: whom to trust when the state of the ingredients is recorded (PEM).
+        spacious: leave about 10 kB of padding beside the signature, for a time-stamp of any authority.
 
     Returns:
         The signed file and the manifest store alone.
@@ -127,7 +130,7 @@ def sign(
         for ingredient in ingredients:
             entry = {"title": ingredient.id, "relationship": ingredient.relationship, "label": ingredient.id}
             builder.add_ingredient(entry, ingredient.mime, io.BytesIO(ingredient.data))
-        manifest = builder.sign(_signer(os.getpid(), key), mime, io.BytesIO(data), target)
+        manifest = builder.sign(_signer(os.getpid(), key, spacious), mime, io.BytesIO(data), target)
     except c2pa.C2paError as error:
         raise SigningError(
             f"the {mime} file could not be signed with {key.source}: {_one_line(error)}",
@@ -199,7 +202,11 @@ def _context(process: int, anchors: bytes) -> Any:
 
 
 @functools.lru_cache(maxsize=16)
-def _signer(process: int, key: SigningKey) -> Any:
+def _signer(process: int, key: SigningKey, spacious: bool) -> Any:
     c2pa = _sdk()
     # No address of a time-stamp authority: signing opens no connection.
+    if spacious:
+        # The SDK leaves more room beside the signature of a callback than beside that of a key it holds.
+        algorithm = c2pa.C2paSigningAlg[key.algorithm.upper()]
+        return c2pa.Signer.from_callback(raw_signer(key), algorithm, key.chain_pem.decode("ascii"))
     return c2pa.Signer.from_info(c2pa.C2paSignerInfo(key.algorithm, key.chain_pem, key.key_pem, None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 EXPIRED = "signingCredential.expired"
+STAMPED = "timeStamp.validated"
 
 # Our own: a manifest in the file that nothing refers to, and an ancestor that could not be checked again.
 UNREFERENCED = "org.guardrails.manifest.unreferenced"

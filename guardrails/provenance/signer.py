@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from guardrails.errors import KeyMaterialError, SigningError
-from guardrails.provenance import backend
+from guardrails.errors import KeyMaterialError, SigningError, TimeStampError
+from guardrails.provenance import backend, codes
 from guardrails.provenance.certificates import (
     KEY_FOLDER,
     SigningKey,
@@ -18,6 +20,9 @@ from guardrails.provenance.certificates import (
 )
 from guardrails.provenance.diagnosis import doctor
 from guardrails.provenance.manifest import ManifestSpec
+from guardrails.provenance.stamping import Stamping
+from guardrails.provenance.timestamps import Stamper, TimeStampAuthority
+from guardrails.provenance.timestamps.keys import TSA_FOLDER
 from guardrails.provenance.trust import TrustStore
 
 _log = logging.getLogger(__name__)
@@ -53,13 +58,15 @@ class Signer:
         _refuse_unfit(key)
         leaf = key.leaf
         self._key, self._anchors = key, trust.anchors
+        self._stamping: Stamping | None = None
         self._valid_from, self._valid_until = leaf.not_valid_before_utc, leaf.not_valid_after_utc
 
     @classmethod
     def dev(cls, folder: Path) -> Signer:
         """Sign with the development keys in `folder`, which are made when there are none.
 
-        Nobody trusts these keys except who adds their root (`TrustStore.dev`).
+        Nobody trusts these keys except who adds their root (`TrustStore.dev`). Where the folder also holds an own
+        time-stamp authority (`guardrails tsa init`), that one stamps every signature.
 
         Raises:
             KeyMaterialError: the keys are damaged, open to other accounts, or expired.
@@ -69,7 +76,9 @@ class Signer:
         create_dev_chain(folder, now=datetime.now(UTC))
         if is_new:
             _log.warning("made development signing keys in %s: not for production", folder / KEY_FOLDER)
-        return cls(load_dev_key(folder), TrustStore.dev(folder))
+        signer = cls(load_dev_key(folder), TrustStore.dev(folder))
+        has_authority = (folder / TSA_FOLDER).exists()
+        return signer.stamped_by(TimeStampAuthority.open(folder)) if has_authority else signer
 
     @classmethod
     def from_pem(cls, chain: Path, key: Path, password: bytes | None = None) -> Signer:
@@ -84,6 +93,12 @@ class Signer:
         """
         return cls(load_key_files(chain, key, password), TrustStore())
 
+    def stamped_by(self, stamper: Stamper) -> Signer:
+        """The same signer, with a time-stamp beside every signature: such files outlive the signing certificate."""
+        signer = copy.copy(self)
+        signer._stamping = Stamping(stamper)
+        return signer
+
     def sign(self, data: bytes, mime: str, spec: ManifestSpec) -> Signed:
         """Embed the manifest. Pixels are untouched; any byte written to the file afterwards breaks the signature.
 
@@ -93,14 +108,29 @@ class Signer:
 
         Raises:
             SigningError: the file carries a manifest already, is not of that type, or the result did not verify.
+            TimeStampError: time-stamps are wanted, and there is none that verifies.
             KeyMaterialError: the certificate has expired since it was loaded.
         """
         # The chain was checked when it was loaded; a service may run longer than its certificate.
         if not self._valid_from <= datetime.now(UTC) < self._valid_until:
             _refuse_unfit(self._key)
         _refuse_laundering(data)
-        signed, manifest = backend.sign(data, mime, spec.definition, self._key, anchors=self._anchors)
+        sign = functools.partial(backend.sign, data, mime, spec.definition, self._key, anchors=self._anchors)
+        if self._stamping is None:
+            signed, manifest = sign()
+        else:
+            signed, manifest = self._stamping.sign(lambda spacious: sign(spacious=spacious))
+            _refuse_unstamped(signed, self._anchors)
         return Signed(data=signed, manifest_id=spec.manifest_id, manifest=manifest)
+
+
+def _refuse_unstamped(data: bytes, anchors: bytes) -> None:
+    """The token went in behind the SDK's back, so the SDK is asked whether it sees what we meant."""
+    reading = backend.read(data, anchors)
+    if not isinstance(reading, backend.Store) or codes.STAMPED not in reading.successes:
+        raise TimeStampError(
+            "the time-stamp does not verify in the signed file", hint="use another authority, or sign without one"
+        )
 
 
 def _refuse_unfit(key: SigningKey) -> None:

@@ -1,0 +1,242 @@
+"""Putting a time-stamp beside a claim signature that is there already.
+
+The token lies in the unprotected headers of the COSE signature (`sigTst2`, C2PA Technical Specification, section
+"Time-stamps"), which no hash of the manifest covers; the SDK leaves zeros there, and the token takes their place byte
+for byte. So nothing else in the file moves, and signature, claim and picture stay what they were.
+
+1. Find the active manifest's signature box: the last manifest of the store is the active one.
+2. Take the COSE structure apart: protected headers, unprotected headers, signature.
+3. Ask for a token over the countersignature structure (RFC 9338) of protected headers and signature.
+4. Write the token in front of the padding, and cut the padding by as much.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from guardrails.errors import SigningError, TimeStampError
+from guardrails.provenance.placement import Placement, locate, read_store, write_store
+from guardrails.provenance.timestamps import Stamper
+
+_SUPERBOX, _DESCRIPTION, _CBOR = b"jumb", b"jumd", b"cbor"
+_SIGNATURE_LABEL = b"c2pa.signature\x00"
+_PAD = b"\x63pad"
+_BLOCK = 1 << 20
+# Enough of a store to tell it from chance, its first manifest's random label included.
+_PROBE = 256
+
+
+class NoRoomError(Exception):
+    """The padding is shorter than the token."""
+
+
+class Stamping:
+    """Signs through a function, then adds a time-stamp, and asks for a larger padding once tokens turn out to need it.
+
+    Args:
+        stamper: its tokens are put into the files.
+    """
+
+    def __init__(self, stamper: Stamper) -> None:
+        self._stamper = stamper
+        self._spacious = False
+
+    def sign(self, sign: Callable[[bool], tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
+        """A stamped file and its manifest store.
+
+        Args:
+            sign: gives a signed file and its store; told whether to leave room for a token of any size.
+
+        Raises:
+            SigningError, TimeStampError: nothing was signed, or there is no token.
+        """
+        signed, store = sign(self._spacious)
+        file = io.BytesIO(signed)
+        try:
+            store = stamp_file(file, store, self._stamper)
+        except NoRoomError:
+            if self._spacious:
+                raise TimeStampError(
+                    "the authority's token is too large for the signature's padding",
+                    hint="use an authority whose certificate chain is shorter",
+                ) from None
+            self._spacious = True
+            return self.sign(sign)
+        return file.getvalue(), store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signature:
+    """Positions in the store, and what the token certifies.
+
+    Attributes:
+        headers: begin of the unprotected headers' map.
+        pad, end: begin and end of the padding's map entry.
+        protected, signature: their bytes.
+    """
+
+    headers: int
+    pad: int
+    end: int
+    protected: bytes
+    signature: bytes
+
+
+def stamp_file(file: BinaryIO, store: bytes, stamper: Stamper) -> bytes:
+    """Add a time-stamp to the active manifest of a signed file, in place.
+
+    Args:
+        file: open for reading and writing.
+        store: its manifest store, as the SDK returned it.
+
+    Returns:
+        The store as it is now in the file.
+
+    Raises:
+        NoRoomError: the padding is too short; the file is unchanged.
+        TimeStampError: no token was to be had; the file is unchanged.
+        SigningError: the store is not of the expected form, or is not found in the file.
+    """
+    placement = locate(file) or _search(file, store)
+    if read_store(file, placement) != store:
+        raise _odd("the file holds another manifest store")
+    signature = _find_signature(store)
+    token = stamper.stamp(_countersigned(signature))
+    stamped = _insert(store, signature, token)
+    write_store(file, placement, stamped)
+    return stamped
+
+
+def _search(file: BinaryIO, store: bytes) -> Placement:
+    """The place in formats that keep the store in one piece and whose containers are not known here."""
+    begin, window = 0, b""
+    file.seek(0)
+    while block := file.read(_BLOCK):
+        window += block
+        offset = window.find(store[:_PROBE])
+        if offset >= 0:
+            return Placement(start=begin + offset, length=len(store), pieces=((begin + offset, len(store)),))
+        begin += len(window) - _PROBE + 1
+        window = window[1 - _PROBE :]
+    raise _odd("its manifest store does not lie in the file in one piece")
+
+
+def _find_signature(store: bytes) -> _Signature:
+    (begin, end) = _only(store, 0, len(store))
+    # 1.
+    manifest = [(inner, stop) for kind, inner, stop in _boxes(store, begin, end) if kind == _SUPERBOX][-1]
+    for kind, inner, stop in _boxes(store, *manifest):
+        if kind == _SUPERBOX and _label(store, inner, stop) == _SIGNATURE_LABEL:
+            for content, first, last in _boxes(store, inner, stop):
+                if content == _CBOR:
+                    return _take_apart(store, first, last)
+    raise _odd("the active manifest has no signature")
+
+
+def _only(store: bytes, begin: int, end: int) -> tuple[int, int]:
+    boxes = list(_boxes(store, begin, end))
+    if len(boxes) != 1 or boxes[0][0] != _SUPERBOX:
+        raise _odd("its manifest store is not one box")
+    return boxes[0][1], boxes[0][2]
+
+
+def _boxes(store: bytes, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Type, begin and end of the content of every box (ISO/IEC 19566-5)."""
+    while begin < end:
+        length, kind = struct.unpack_from(">I4s", store, begin)
+        if length < 8 or begin + length > end:
+            raise _odd("a box of its manifest store has an impossible length")
+        yield kind, begin + 8, begin + length
+        begin += length
+
+
+def _label(store: bytes, begin: int, end: int) -> bytes:
+    for kind, inner, stop in _boxes(store, begin, end):
+        if kind == _DESCRIPTION:
+            # Behind the type (16 bytes) and the toggles.
+            return store[inner + 17 : stop]
+    return b""
+
+
+def _take_apart(store: bytes, begin: int, end: int) -> _Signature:
+    # 2. Tag 18 (COSE_Sign1) over an array of four.
+    if store[begin : begin + 2] != b"\xd2\x84":
+        raise _odd("its signature is no COSE_Sign1")
+    protected_begin, protected_end = _bytes_at(store, begin + 2)
+    headers = protected_end
+    count = store[headers] - 0xA0
+    if count != 1 or store[headers + 1 : headers + 5] != _PAD:
+        raise _odd("its signature has unprotected headers besides the padding")
+    pad_begin, pad_end = _bytes_at(store, headers + 5)
+    if any(store[pad_begin:pad_end]) or store[pad_end] != 0xF6:
+        raise _odd("its padding is not zero, or its payload is not detached")
+    signature_begin, signature_end = _bytes_at(store, pad_end + 1)
+    if signature_end != end:
+        raise _odd("its signature box has another length than its content")
+    return _Signature(
+        headers=headers,
+        pad=headers + 1,
+        end=pad_end,
+        protected=store[protected_begin:protected_end],
+        signature=store[signature_begin:signature_end],
+    )
+
+
+def _countersigned(signature: _Signature) -> bytes:
+    """What a version 2 time-stamp certifies: the signature, itself as a byte string, under the protected headers."""
+    payload = _byte_string(_byte_string(signature.signature))
+    return b"\x84" + b"\x70CounterSignature" + _byte_string(signature.protected) + b"\x40" + payload
+
+
+def _insert(store: bytes, signature: _Signature, token: bytes) -> bytes:
+    # 4.
+    entry = b"\x67sigTst2\xa1\x69tstTokens\x81\xa1\x63val" + _byte_string(token)
+    left = signature.end - signature.pad - len(entry)
+    headers = b"\xa2" + entry + _padding(left)
+    return store[: signature.headers] + headers + store[signature.end :]
+
+
+def _padding(length: int) -> bytes:
+    """A map entry of zeros that takes exactly so many bytes."""
+    for header in (1, 2, 3):
+        size = length - len(_PAD) - header
+        if size >= 0:
+            entry = _PAD + _byte_string(bytes(size))
+            if len(entry) == length:
+                return entry
+    raise NoRoomError
+
+
+def _byte_string(value: bytes) -> bytes:
+    """CBOR major type 2 with the shortest length (RFC 8949, section 3)."""
+    size = len(value)
+    if size < 24:
+        return bytes([0x40 + size]) + value
+    if size < 0x100:
+        return b"\x58" + bytes([size]) + value
+    if size < 0x10000:
+        return b"\x59" + size.to_bytes(2, "big") + value
+    return b"\x5a" + size.to_bytes(4, "big") + value
+
+
+def _bytes_at(data: bytes, at: int) -> tuple[int, int]:
+    """Begin and end of the content of the CBOR byte string that starts at a position."""
+    widths = {0x58: 1, 0x59: 2, 0x5A: 4}
+    initial = data[at]
+    if 0x40 <= initial < 0x58:
+        return at + 1, at + 1 + initial - 0x40
+    if initial not in widths:
+        raise _odd("there is no byte string where its signature should have one")
+    begin = at + 1 + widths[initial]
+    return begin, begin + int.from_bytes(data[at + 1 : begin], "big")
+
+
+def _odd(why: str) -> SigningError:
+    return SigningError(
+        f"the signed file cannot be time-stamped: {why}",
+        hint="sign without time-stamps, and report the version of the C2PA SDK",
+    )
