@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import BinaryIO
 
-from guardrails.errors import StorageError
+from guardrails.errors import ImageError, StorageError
 
 _STAGED_PREFIX = ".staged-"
 
@@ -45,6 +47,39 @@ def stage(folder: Path, data: bytes, *, mode: int = 0o644) -> Path:
         ) from error
     sync_folder(folder)
     return Path(temporary)
+
+
+def stage_copy(source: Path, folder: Path, *, mode: int = 0o644) -> Path:
+    """Copy a file of any size, in pieces, under a hidden temporary name in `folder`; call `sync` before `publish`.
+
+    Raises:
+        ImageError: the source cannot be read.
+        StorageError: the folder cannot be written.
+    """
+    try:
+        if not source.is_file():
+            raise ImageError(f"{source} is missing or no regular file", hint="name a readable file")
+        opened = source.open("rb")
+    except OSError as error:
+        raise ImageError(f"cannot read {source}: {error.strerror or error}", hint="name a readable file") from error
+    with opened:
+        staged = stage(folder, b"", mode=mode)
+        try:
+            with staged.open("wb") as copy:
+                shutil.copyfileobj(opened, copy, 1 << 20)
+        except OSError as error:
+            staged.unlink(missing_ok=True)
+            raise StorageError(
+                f"cannot write in {folder}: {error.strerror or error}",
+                hint="check that the folder is writable and has room",
+            ) from error
+    return staged
+
+
+def sync(file: BinaryIO) -> None:
+    """Make what was written to an open file durable."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def publish(temporary: Path, path: Path) -> None:

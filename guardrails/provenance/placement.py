@@ -27,8 +27,8 @@ class Placement:
     """The place of one manifest store.
 
     Attributes:
-        start, length: of the bytes that belong to the store and its container, which its data hash leaves out; taking
-            them out gives the file as it was before it was signed (but for the length in a WebP header).
+        start, length: of the bytes that came with the store, its container included; without them the file is as it
+            was before it was signed (but for the length in a WebP header). Its data hash leaves them out.
         pieces: (offset, length) of the store's own bytes, in order.
     """
 

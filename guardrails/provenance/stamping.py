@@ -16,11 +16,13 @@ import io
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from guardrails.errors import SigningError, TimeStampError
+from guardrails.files import publish, stage_copy, sync
 from guardrails.provenance.placement import Placement, locate, read_store, write_store
-from guardrails.provenance.timestamps import Stamper
+from guardrails.provenance.timestamps import Stamper, TimeStamp, verify_token
 
 _SUPERBOX, _DESCRIPTION, _CBOR = b"jumb", b"jumd", b"cbor"
 _SIGNATURE_LABEL = b"c2pa.signature\x00"
@@ -111,6 +113,51 @@ def stamp_file(file: BinaryIO, store: bytes, stamper: Stamper) -> bytes:
     return stamped
 
 
+def stamp_path(source: Path, target: Path, stamper: Stamper) -> TimeStamp:
+    """Add a time-stamp to a signed PNG, JPEG, WebP or GIF that has none; `target` appears whole or not at all.
+
+    Returns:
+        What the token proves.
+
+    Raises:
+        ImageError: the file cannot be read.
+        SigningError: it holds no manifest store, or its signature is stamped already or leaves too little room.
+        TimeStampError: no token was to be had.
+        StorageError: `target` cannot be written.
+    """
+    staged = stage_copy(source, target.parent)
+    try:
+        with staged.open("r+b") as file:
+            placement = locate(file)
+            if placement is None:
+                raise SigningError(f"{source} holds no manifest that can be stamped", hint="sign it first")
+            keeper = _Keeper(stamper)
+            stamp_file(file, read_store(file, placement), keeper)
+            sync(file)
+        publish(staged, target)
+    except NoRoomError:
+        raise SigningError(
+            f"the signature in {source} leaves too little room for the token",
+            hint="stamp with an own authority (`guardrails tsa init`), or sign anew with time-stamps",
+        ) from None
+    finally:
+        staged.unlink(missing_ok=True)
+    return verify_token(keeper.token, keeper.message)
+
+
+class _Keeper:
+    """Remembers the token that passes through."""
+
+    def __init__(self, stamper: Stamper) -> None:
+        self._stamper = stamper
+        self.message = self.token = b""
+
+    def stamp(self, message: bytes) -> bytes:
+        self.message = message
+        self.token = self._stamper.stamp(message)
+        return self.token
+
+
 def _search(file: BinaryIO, store: bytes) -> Placement:
     """The place in formats that keep the store in one piece and whose containers are not known here."""
     begin, window = 0, b""
@@ -126,7 +173,14 @@ def _search(file: BinaryIO, store: bytes) -> Placement:
 
 
 def _find_signature(store: bytes) -> _Signature:
-    (begin, end) = _only(store, 0, len(store))
+    try:
+        return _search_signature(store)
+    except (IndexError, struct.error) as error:
+        raise _odd("its manifest store is damaged") from error
+
+
+def _search_signature(store: bytes) -> _Signature:
+    begin, end = _only(store, 0, len(store))
     # 1.
     manifest = [(inner, stop) for kind, inner, stop in _boxes(store, begin, end) if kind == _SUPERBOX][-1]
     for kind, inner, stop in _boxes(store, *manifest):
@@ -170,7 +224,7 @@ def _take_apart(store: bytes, begin: int, end: int) -> _Signature:
     headers = protected_end
     count = store[headers] - 0xA0
     if count != 1 or store[headers + 1 : headers + 5] != _PAD:
-        raise _odd("its signature has unprotected headers besides the padding")
+        raise _odd("its signature has other unprotected headers than padding, for example a time-stamp already")
     pad_begin, pad_end = _bytes_at(store, headers + 5)
     if any(store[pad_begin:pad_end]) or store[pad_end] != 0xF6:
         raise _odd("its padding is not zero, or its payload is not detached")
