@@ -33,8 +33,9 @@ def command() -> None:
 @json_option
 def init(home: Path | None, as_json: bool) -> int:
     """Make the keys of an own authority; from then on it stamps what this installation signs."""
+    from guardrails.provenance.certificates import ROOT_FILE
     from guardrails.provenance.timestamps import create_authority_keys
-    from guardrails.provenance.timestamps.keys import ROOT_FILE, TSA_FOLDER
+    from guardrails.provenance.timestamps.keys import TSA_FOLDER
 
     folder = homes.keys_folder(home or homes.home())
     made = create_authority_keys(folder, now=datetime.now(UTC))
