@@ -116,6 +116,7 @@ def _facts(report: FileReport) -> list[tuple[str, str]]:
     facts = [("manifest", f"{manifest.status.value}: {manifest.explanation}")]
     if manifest.issuer:
         facts.append(("signed", f"{manifest.signed_at} by {manifest.issuer}".strip()))
+    facts += _recovery(report)
     facts.append(("watermark", _mark(report)))
     facts.append(("ledger", _ledger(report)))
     if ledger.record_id:
@@ -127,6 +128,22 @@ def _facts(report: FileReport) -> list[tuple[str, str]]:
     if report.ids:
         facts.append(("ids", ", ".join(f"{layer} {identifier}" for layer, identifier in report.ids.items())))
     return facts
+
+
+def _recovery(report: FileReport) -> list[tuple[str, str]]:
+    recovery = report.recovery
+    if recovery is None:
+        return []
+    kept = recovery.manifest
+    bits = ((recovery.iscc_bits, "ISCC {} of 64"), (recovery.pdq_bits, "PDQ {} of 256"))
+    near = ", ".join(text.format(count) for count, text in bits if count is not None)
+    level = recovery.level.value.replace("_", " ")
+    return [
+        ("kept manifest", f"{level}, found by {recovery.found_by}{f'; bits that differ: {near}' if near else ''}"),
+        ("", f"{kept.manifest_id}: {kept.status.value}: {kept.explanation}"),
+        ("", f"signed {kept.signed_at} by {kept.issuer}, model {kept.model or 'not named'}, kept {recovery.added_at}"),
+        ("", f"wrong: {recovery.error_rate}"),
+    ]
 
 
 def _mark(report: FileReport) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from guardrails.domain.canonical import Json
 from guardrails.errors import SigningError
 from guardrails.provenance.certificates import CLAIM_SIGNING, SigningKey
-from guardrails.provenance.signatures import raw_signer
+from guardrails.provenance.private_keys import raw_signer
 
 # What a signing certificate may be issued for; without this list the SDK calls document-signing certificates invalid.
 # Claim signing, document signing, e-mail protection, Microsoft C2PA signing, time stamping, OCSP signing.
@@ -29,7 +29,7 @@ _PURPOSES = (
     "1.3.6.1.5.5.7.3.8",
     "1.3.6.1.5.5.7.3.9",
 )
-_STORE_FORMAT = "application/c2pa"
+STORE_FORMAT = "application/c2pa"
 
 # What reading hostile files makes the SDK's Python layer raise besides its own errors (a bare KeyError was seen).
 _READ_FAULTS = (LookupError, ValueError, TypeError, AttributeError, OSError, RuntimeError, ArithmeticError)
@@ -81,7 +81,7 @@ class Store:
             self.reader.resource_to_stream(label, store)
         except (_sdk().C2paError, *_READ_FAULTS) as error:
             return Unreadable(reason=_one_line(error))
-        return read(store.getvalue(), self.anchors, _STORE_FORMAT)
+        return read(store.getvalue(), self.anchors, STORE_FORMAT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from guardrails.errors import ImageError, SigningError, TimeStampError
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, backend, create_dev_chain
 from guardrails.provenance.certificates import SigningKey, load_dev_key
 from guardrails.provenance.placement import locate
-from guardrails.provenance.signatures import raw_signer
+from guardrails.provenance.private_keys import raw_signer
 from guardrails.provenance.stamping import stamp_path
 from guardrails.provenance.timestamps import TimeStampAuthority, TimeStampClient, create_authority_keys
 from guardrails.provenance.timestamps.keys import load_authority_key

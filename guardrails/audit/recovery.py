@@ -1,0 +1,209 @@
+"""Manifests for files that lost theirs: which kept manifest belongs to a file, and how sure that is.
+
+The rules, in order; the first that matches decides:
+
+1. BIT_IDENTICAL: the repository keeps a manifest that was cut out of a file with these very bytes, and with it put
+   back the whole file verifies.
+2. CERTAIN: the watermark's payload names a kept manifest, its keyed check is right, and the picture is near the
+   recorded fingerprint.
+3. CANDIDATE: the watermark names one, but the picture looks different (heavily cropped, or the mark was lifted from
+   one picture onto another); or there is no mark, and a recorded fingerprint is near.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+
+from guardrails.domain.images import (
+    ManifestStatus,
+    ManifestVerdict,
+    MarkReading,
+    MarkVerdict,
+    Recovery,
+    RecoveryLevel,
+)
+from guardrails.errors import RepositoryError
+from guardrails.imaging import Pixels
+from guardrails.provenance import Verifier, image_code
+from guardrails.provenance.iscc import code_bits
+from guardrails.provenance.repository import Entry, Fingerprints, Near, Repository, attach, rest_digest
+from guardrails.similarity.hashes import pdq256
+
+# Where a watermark names the manifest, there is one comparison and not one for each kept manifest. Saving anew,
+# resizing, small crops and small rotations stay within one of the two.
+SAME_ISCC, SAME_PDQ = 16, 60
+# Where the fingerprint alone has to find it.
+ISCC_RADIUS, PDQ_RADIUS = 6, 31
+
+ERROR_RATE_IDENTICAL = "none: the signature covers every byte of the file with this manifest put back"
+ERROR_RATE_CERTAIN = (
+    "below 1e-6 for a picture without a mark: the detector's own bound, before the chance that a random payload names "
+    "one of N kept manifests (N / 2**64, 5.4e-15 at 100,000) and that the picture looks alike"
+)
+ERROR_RATE_MARK_ALONE = (
+    "below 1e-6 that there is no mark of ours; but the picture looks unlike the recorded one, so the mark may "
+    "have been moved here from another picture"
+)
+ERROR_RATE_FINGERPRINT = (
+    "none stated: pictures that look alike have near fingerprints, whoever made them; a reason to look, not a finding"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appearance:
+    """The fingerprints of one picture.
+
+    Attributes:
+        iscc: 8 bytes.
+        pdq: eight codes of 32 bytes, one for each flip and quarter turn; empty with too little detail.
+    """
+
+    iscc: bytes
+    pdq: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, pixels: Pixels) -> Appearance:
+        """The fingerprints of RGB uint8 pixels, upright."""
+        hashes = pdq256(pixels)
+        codes = tuple(code.tobytes() for code in hashes.codes) if hashes.hashable else ()
+        return cls(iscc=code_bits(image_code(pixels)), pdq=codes)
+
+    @property
+    def upright(self) -> Fingerprints:
+        """What is kept of it."""
+        return Fingerprints(iscc=self.iscc, pdq=self.pdq[0] if self.pdq else b"")
+
+    def distances(self, kept: Fingerprints) -> tuple[int | None, int | None]:
+        """Differing bits of ISCC (of 64) and of PDQ in the best orientation (of 256); None where one is unknown."""
+        iscc = _differ(self.iscc, kept.iscc) if kept.iscc else None
+        pdq = min((_differ(code, kept.pdq) for code in self.pdq), default=None) if kept.pdq else None
+        return iscc, pdq
+
+
+class Recoverer:
+    """Finds kept manifests for files.
+
+    Args:
+        repository: of kept manifests.
+        verifier: judges what was found.
+    """
+
+    def __init__(self, repository: Repository, verifier: Verifier) -> None:
+        self._repository, self._verifier = repository, verifier
+
+    def recover(
+        self, data: bytes, embedded: ManifestVerdict, pixels: Pixels | None, mark: MarkReading | None
+    ) -> Recovery | None:
+        """The kept manifest of a file, by the rules above.
+
+        Where the file carries a readable manifest, only one that the watermark names instead of it is looked for: the
+        file's own may have been put there in its place.
+
+        Args:
+            pixels: decoded; None when they cannot be.
+            mark: what the detector says.
+        """
+        if embedded.status is ManifestStatus.NO_MANIFEST and (identical := self._identical(data)):
+            return identical
+        if pixels is None:
+            return None
+        appearance = Appearance.of(upright(pixels, mark))
+        marked = self._marked(mark, appearance, known={embedded.manifest_id, *_names(embedded.ancestry)})
+        if marked or embedded.manifest_id:
+            return marked
+        near = self.near(appearance, limit=1)
+        if not near:
+            return None
+        iscc, pdq = appearance.distances(near[0].entry.fingerprints)
+        return self._recovery(RecoveryLevel.CANDIDATE, "fingerprint", near[0].entry, iscc, pdq, ERROR_RATE_FINGERPRINT)
+
+    def near(self, appearance: Appearance, *, limit: int) -> list[Near]:
+        """Kept manifests whose fingerprint is near, nearest first."""
+        return self._repository.by_fingerprint(
+            iscc=[appearance.iscc],
+            iscc_radius=ISCC_RADIUS,
+            pdq=appearance.pdq,
+            pdq_radius=PDQ_RADIUS,
+            limit=limit,
+        )
+
+    def reattach(self, data: bytes) -> bytes | None:
+        """The signed file again, when only its manifest was cut out; None when none is kept for these bytes."""
+        file = io.BytesIO(data)
+        for entry in self._repository.by_rest(rest_digest(file)):
+            target = io.BytesIO()
+            try:
+                attach(file, entry, target)
+            except RepositoryError:
+                continue
+            return target.getvalue()
+        return None
+
+    def _identical(self, data: bytes) -> Recovery | None:
+        whole = self.reattach(data)
+        if whole is None:
+            return None
+        verdict = self._verifier.verify(whole)
+        entry = self._repository.by_manifest(verdict.manifest_id)
+        if entry is None or verdict.status is ManifestStatus.TAMPERED:
+            return None
+        return Recovery(
+            level=RecoveryLevel.BIT_IDENTICAL,
+            found_by="digest",
+            manifest=verdict,
+            iscc_bits=None,
+            pdq_bits=None,
+            error_rate=ERROR_RATE_IDENTICAL,
+            added_at=entry.added_at,
+        )
+
+    def _marked(self, mark: MarkReading | None, appearance: Appearance, known: set[str]) -> Recovery | None:
+        if mark is None or mark.verdict is not MarkVerdict.PRESENT:
+            return None
+        found = None
+        for entry in self._repository.by_mark(mark.mark_id):
+            if entry.manifest_id in known:
+                # The file carries it, or was made from the picture that does.
+                return None
+            iscc, pdq = appearance.distances(entry.fingerprints)
+            if is_near(iscc, pdq):
+                return self._recovery(RecoveryLevel.CERTAIN, "watermark", entry, iscc, pdq, ERROR_RATE_CERTAIN)
+            found = found or (entry, iscc, pdq)
+        return found and self._recovery(RecoveryLevel.CANDIDATE, "watermark", *found, ERROR_RATE_MARK_ALONE)
+
+    def _recovery(
+        self, level: RecoveryLevel, found_by: str, entry: Entry, iscc: int | None, pdq: int | None, error_rate: str
+    ) -> Recovery:
+        return Recovery(
+            level=level,
+            found_by=found_by,
+            manifest=self._verifier.verify_store(entry.store),
+            iscc_bits=iscc,
+            pdq_bits=pdq,
+            error_rate=error_rate,
+            added_at=entry.added_at,
+        )
+
+
+def is_near(iscc: int | None, pdq: int | None) -> bool:
+    """Whether one of the two fingerprints says that it is the recorded picture."""
+    return (iscc is not None and iscc <= SAME_ISCC) or (pdq is not None and pdq <= SAME_PDQ)
+
+
+def upright(pixels: Pixels, mark: MarkReading | None) -> Pixels:
+    """Undo the quarter turns and the mirroring that the watermark reveals."""
+    if mark is None or not mark.geometry:
+        return pixels
+    turned = np.rot90(pixels, -round(mark.geometry["rotation"] / 90))
+    return np.ascontiguousarray(turned[:, ::-1] if mark.geometry["mirror"] else turned)
+
+
+def _names(ancestry: tuple[str, ...]) -> set[str]:
+    return {line.partition(" ")[0] for line in ancestry}
+
+
+def _differ(one: bytes, other: bytes) -> int:
+    return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_count()
