@@ -108,7 +108,7 @@ def _queries(rng: np.random.Generator, iscc: Codes, pdq: Codes, chosen: NDArray[
 
 def _find(repository: Repository, query: Query, orientations: int) -> list[Near]:
     return repository.by_fingerprint(
-        iscc=[query[0]], iscc_radius=ISCC_RADIUS, pdq=[query[1]] * orientations, pdq_radius=PDQ_RADIUS
+        iscc=[query[0]] * orientations, iscc_radius=ISCC_RADIUS, pdq=[query[1]] * orientations, pdq_radius=PDQ_RADIUS
     )
 
 

@@ -60,11 +60,8 @@ class Auditor:
         """The auditor of an installation; what is missing there is reported as unavailable, not created."""
         root = home or homes.home()
         keys, ledger, manifests = homes.keys_folder(root), homes.ledger_folder(root), homes.manifests_folder(root)
-        anchors = trust or TrustStore()
-        if (keys / KEY_FOLDER).exists():
-            anchors = anchors + TrustStore.dev(keys)
         return cls(
-            Verifier(anchors),
+            Verifier((trust or TrustStore()) + installed_trust(root)),
             PixelMark(Keyring.load_or_create(keys)) if (keys / KEY_FILE).exists() else None,
             Ledger.open(ledger, create=False) if ledger.exists() else None,
             Repository(manifests, create=False) if manifests.exists() else None,
@@ -164,6 +161,12 @@ class Auditor:
             proof=proof,
             reason=reason,
         )
+
+
+def installed_trust(home: Path) -> TrustStore:
+    """The roots of an installation's own development keys; nobody where it has none."""
+    keys = homes.keys_folder(home)
+    return TrustStore.dev(keys) if (keys / KEY_FOLDER).exists() else TrustStore()
 
 
 def verify_bytes(data: bytes, *, home: Path | None = None, mode: str = "standard") -> FileReport:

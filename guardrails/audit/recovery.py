@@ -27,10 +27,10 @@ from guardrails.domain.images import (
 )
 from guardrails.errors import RepositoryError
 from guardrails.imaging import Pixels
-from guardrails.provenance import Verifier, image_code
-from guardrails.provenance.iscc import code_bits
+from guardrails.provenance import Verifier
+from guardrails.provenance.iscc import grey_code, reduced
 from guardrails.provenance.repository import Entry, Fingerprints, Near, Repository, attach, rest_digest
-from guardrails.similarity.hashes import pdq256
+from guardrails.similarity.hashes import ORIENTATIONS, oriented, pdq256
 
 # Where a watermark names the manifest, there is one comparison and not one for each kept manifest. Saving anew,
 # resizing, small crops and small rotations stay within one of the two.
@@ -54,33 +54,38 @@ ERROR_RATE_FINGERPRINT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appearance:
-    """The fingerprints of one picture.
+    """The fingerprints of one picture in its eight orientations, the picture as it is first.
 
     Attributes:
-        iscc: 8 bytes.
-        pdq: eight codes of 32 bytes, one for each flip and quarter turn; empty with too little detail.
+        iscc: eight codes of 8 bytes.
+        pdq: eight codes of 32 bytes; empty with too little detail.
     """
 
-    iscc: bytes
+    iscc: tuple[bytes, ...]
     pdq: tuple[bytes, ...]
 
     @classmethod
     def of(cls, pixels: Pixels) -> Appearance:
-        """The fingerprints of RGB uint8 pixels, upright."""
-        hashes = pdq256(pixels)
-        codes = tuple(code.tobytes() for code in hashes.codes) if hashes.hashable else ()
-        return cls(iscc=code_bits(image_code(pixels)), pdq=codes)
+        """The fingerprints of RGB uint8 pixels."""
+        grey, hashes = reduced(pixels), pdq256(pixels)
+        return cls(
+            iscc=tuple(grey_code(oriented(grey, orientation)) for orientation in range(ORIENTATIONS)),
+            pdq=tuple(code.tobytes() for code in hashes.codes) if hashes.hashable else (),
+        )
 
     @property
     def upright(self) -> Fingerprints:
         """What is kept of it."""
-        return Fingerprints(iscc=self.iscc, pdq=self.pdq[0] if self.pdq else b"")
+        return Fingerprints(iscc=self.iscc[0], pdq=self.pdq[0] if self.pdq else b"")
 
-    def distances(self, kept: Fingerprints) -> tuple[int | None, int | None]:
-        """Differing bits of ISCC (of 64) and of PDQ in the best orientation (of 256); None where one is unknown."""
-        iscc = _differ(self.iscc, kept.iscc) if kept.iscc else None
-        pdq = min((_differ(code, kept.pdq) for code in self.pdq), default=None) if kept.pdq else None
-        return iscc, pdq
+    def distances(self, kept: Fingerprints, *, turned: bool) -> tuple[int | None, int | None]:
+        """Differing bits of ISCC (of 64) and of PDQ (of 256); None where one is unknown.
+
+        Args:
+            turned: in the best orientation, not only as it is.
+        """
+        asked = ORIENTATIONS if turned else 1
+        return _least(self.iscc[:asked], kept.iscc), _least(self.pdq[:asked], kept.pdq)
 
 
 class Recoverer:
@@ -117,48 +122,31 @@ class Recoverer:
         near = self.near(appearance, limit=1)
         if not near:
             return None
-        iscc, pdq = appearance.distances(near[0].entry.fingerprints)
+        iscc, pdq = appearance.distances(near[0].entry.fingerprints, turned=True)
         return self._recovery(RecoveryLevel.CANDIDATE, "fingerprint", near[0].entry, iscc, pdq, ERROR_RATE_FINGERPRINT)
 
     def near(self, appearance: Appearance, *, limit: int) -> list[Near]:
         """Kept manifests whose fingerprint is near, nearest first."""
         return self._repository.by_fingerprint(
-            iscc=[appearance.iscc],
+            iscc=appearance.iscc,
             iscc_radius=ISCC_RADIUS,
             pdq=appearance.pdq,
             pdq_radius=PDQ_RADIUS,
             limit=limit,
         )
 
-    def reattach(self, data: bytes) -> bytes | None:
-        """The signed file again, when only its manifest was cut out; None when none is kept for these bytes."""
+    def _identical(self, data: bytes) -> Recovery | None:
         file = io.BytesIO(data)
         for entry in self._repository.by_rest(rest_digest(file)):
-            target = io.BytesIO()
+            whole = io.BytesIO()
             try:
-                attach(file, entry, target)
+                attach(file, entry, whole)
             except RepositoryError:
                 continue
-            return target.getvalue()
+            verdict = self._verifier.verify(whole.getvalue())
+            if verdict.status not in (ManifestStatus.TAMPERED, ManifestStatus.UNREADABLE):
+                return identical(entry, verdict)
         return None
-
-    def _identical(self, data: bytes) -> Recovery | None:
-        whole = self.reattach(data)
-        if whole is None:
-            return None
-        verdict = self._verifier.verify(whole)
-        entry = self._repository.by_manifest(verdict.manifest_id)
-        if entry is None or verdict.status is ManifestStatus.TAMPERED:
-            return None
-        return Recovery(
-            level=RecoveryLevel.BIT_IDENTICAL,
-            found_by="digest",
-            manifest=verdict,
-            iscc_bits=None,
-            pdq_bits=None,
-            error_rate=ERROR_RATE_IDENTICAL,
-            added_at=entry.added_at,
-        )
 
     def _marked(self, mark: MarkReading | None, appearance: Appearance, known: set[str]) -> Recovery | None:
         if mark is None or mark.verdict is not MarkVerdict.PRESENT:
@@ -168,7 +156,7 @@ class Recoverer:
             if entry.manifest_id in known:
                 # The file carries it, or was made from the picture that does.
                 return None
-            iscc, pdq = appearance.distances(entry.fingerprints)
+            iscc, pdq = appearance.distances(entry.fingerprints, turned=False)
             if is_near(iscc, pdq):
                 return self._recovery(RecoveryLevel.CERTAIN, "watermark", entry, iscc, pdq, ERROR_RATE_CERTAIN)
             found = found or (entry, iscc, pdq)
@@ -188,6 +176,19 @@ class Recoverer:
         )
 
 
+def identical(entry: Entry, verdict: ManifestVerdict) -> Recovery:
+    """What is said of a file that is the signed one again, byte for byte."""
+    return Recovery(
+        level=RecoveryLevel.BIT_IDENTICAL,
+        found_by="digest",
+        manifest=verdict,
+        iscc_bits=None,
+        pdq_bits=None,
+        error_rate=ERROR_RATE_IDENTICAL,
+        added_at=entry.added_at,
+    )
+
+
 def is_near(iscc: int | None, pdq: int | None) -> bool:
     """Whether one of the two fingerprints says that it is the recorded picture."""
     return (iscc is not None and iscc <= SAME_ISCC) or (pdq is not None and pdq <= SAME_PDQ)
@@ -195,7 +196,7 @@ def is_near(iscc: int | None, pdq: int | None) -> bool:
 
 def upright(pixels: Pixels, mark: MarkReading | None) -> Pixels:
     """Undo the quarter turns and the mirroring that the watermark reveals."""
-    if mark is None or not mark.geometry:
+    if mark is None or mark.verdict is not MarkVerdict.PRESENT or not mark.geometry:
         return pixels
     turned = np.rot90(pixels, -round(mark.geometry["rotation"] / 90))
     return np.ascontiguousarray(turned[:, ::-1] if mark.geometry["mirror"] else turned)
@@ -205,5 +206,7 @@ def _names(ancestry: tuple[str, ...]) -> set[str]:
     return {line.partition(" ")[0] for line in ancestry}
 
 
-def _differ(one: bytes, other: bytes) -> int:
-    return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_count()
+def _least(codes: tuple[bytes, ...], kept: bytes) -> int | None:
+    number = int.from_bytes(kept, "big")
+    distances = [(int.from_bytes(code, "big") ^ number).bit_count() for code in codes]
+    return min(distances) if kept and distances else None

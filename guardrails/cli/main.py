@@ -23,6 +23,7 @@ SECTIONS = {
     "Rules, keys and records": {
         "policy": "check a policy pack, explain a decision",
         "keys": "make, examine and rotate the keys of this installation",
+        "manifests": "keep manifests, find them, give stripped files theirs back",
         "tsa": "time-stamps: keep signed files trusted after their certificate expires",
         "ledger": "read, check and prove the record of everything made and refused",
     },

@@ -53,7 +53,7 @@ def command(files: tuple[Path, ...], mode: str, trust: tuple[Path, ...], home: P
 
     Folders stand for the images in them. Exits with 0 only when every file is confirmed, recovered or signed.
     """
-    paths = [path for file in files for path in _images(file)]
+    paths = [path for file in files for path in images_of(file)]
     from guardrails.audit import Auditor
     from guardrails.provenance import TrustStore
 
@@ -72,7 +72,7 @@ def command(files: tuple[Path, ...], mode: str, trust: tuple[Path, ...], home: P
     return 0 if all(_verdict(result) in PROVEN for result in results) else NOT_CONFIRMED
 
 
-def _images(path: Path) -> list[Path]:
+def images_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))

@@ -36,8 +36,12 @@ def image_code(pixels: Pixels) -> str:
     Returns:
         "ISCC:" and 16 base32 characters: 2 header bytes, then 8 bytes of code.
     """
-    grey = Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
-    return "ISCC:" + base64.b32encode(_HEADER + grey_code(np.asarray(grey))).decode("ascii")
+    return "ISCC:" + base64.b32encode(_HEADER + grey_code(reduced(pixels))).decode("ascii")
+
+
+def reduced(pixels: Pixels) -> NDArray[np.uint8]:
+    """The 32 x 32 grey values that the code is made of. Turning and mirroring can as well be done to them."""
+    return np.asarray(Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
 
 
 def code_distance(one: str, other: str) -> int:
