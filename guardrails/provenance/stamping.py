@@ -13,19 +13,18 @@ for byte. So nothing else in the file moves, and signature, claim and picture st
 from __future__ import annotations
 
 import io
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from guardrails.errors import SigningError, TimeStampError
 from guardrails.files import publish, stage_copy, sync
+from guardrails.provenance.boxes import CBOR, SUPERBOX, active_manifest, boxes, label
 from guardrails.provenance.placement import Placement, locate, read_store, write_store
 from guardrails.provenance.timestamps import Stamper, TimeStamp, verify_token
 
-_SUPERBOX, _DESCRIPTION, _CBOR = b"jumb", b"jumd", b"cbor"
-_SIGNATURE_LABEL = b"c2pa.signature\x00"
+_SIGNATURE_LABEL = "c2pa.signature"
 _PAD = b"\x63pad"
 _BLOCK = 1 << 20
 # Enough of a store to tell it from chance, its first manifest's random label included.
@@ -175,45 +174,18 @@ def _search(file: BinaryIO, store: bytes) -> Placement:
 def _find_signature(store: bytes) -> _Signature:
     try:
         return _search_signature(store)
-    except (IndexError, struct.error) as error:
+    except (IndexError, ValueError) as error:
         raise _odd("its manifest store is damaged") from error
 
 
 def _search_signature(store: bytes) -> _Signature:
-    begin, end = _only(store, 0, len(store))
     # 1.
-    manifest = [(inner, stop) for kind, inner, stop in _boxes(store, begin, end) if kind == _SUPERBOX][-1]
-    for kind, inner, stop in _boxes(store, *manifest):
-        if kind == _SUPERBOX and _label(store, inner, stop) == _SIGNATURE_LABEL:
-            for content, first, last in _boxes(store, inner, stop):
-                if content == _CBOR:
+    for kind, begin, end in boxes(store, *active_manifest(store)):
+        if kind == SUPERBOX and label(store, begin, end) == _SIGNATURE_LABEL:
+            for content, first, last in boxes(store, begin, end):
+                if content == CBOR:
                     return _take_apart(store, first, last)
     raise _odd("the active manifest has no signature")
-
-
-def _only(store: bytes, begin: int, end: int) -> tuple[int, int]:
-    boxes = list(_boxes(store, begin, end))
-    if len(boxes) != 1 or boxes[0][0] != _SUPERBOX:
-        raise _odd("its manifest store is not one box")
-    return boxes[0][1], boxes[0][2]
-
-
-def _boxes(store: bytes, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Type, begin and end of the content of every box (ISO/IEC 19566-5)."""
-    while begin < end:
-        length, kind = struct.unpack_from(">I4s", store, begin)
-        if length < 8 or begin + length > end:
-            raise _odd("a box of its manifest store has an impossible length")
-        yield kind, begin + 8, begin + length
-        begin += length
-
-
-def _label(store: bytes, begin: int, end: int) -> bytes:
-    for kind, inner, stop in _boxes(store, begin, end):
-        if kind == _DESCRIPTION:
-            # Behind the type (16 bytes) and the toggles.
-            return store[inner + 17 : stop]
-    return b""
 
 
 def _take_apart(store: bytes, begin: int, end: int) -> _Signature:

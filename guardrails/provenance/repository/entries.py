@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from guardrails.errors import RepositoryError
+from guardrails.provenance.boxes import with_active_alone
 from guardrails.provenance.placement import Placement, locate
 
 _BLOCK = 1 << 20
@@ -62,6 +63,20 @@ class Entry:
     def store(self) -> bytes:
         """The manifest store (media type application/c2pa)."""
         return b"".join(self.container[offset : offset + length] for offset, length in self.pieces)
+
+    @property
+    def active_store(self) -> bytes:
+        """A manifest store that holds the active manifest alone, without those of its ancestors.
+
+        Raises:
+            RepositoryError: the kept store is damaged.
+        """
+        try:
+            return with_active_alone(self.store)
+        except ValueError as error:
+            raise RepositoryError(
+                f"the manifest kept as {self.manifest_id} is damaged: {error}", hint="restore it from a backup"
+            ) from error
 
 
 def to_entry(
