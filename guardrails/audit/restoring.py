@@ -25,12 +25,12 @@ class Restored:
 
     Attributes:
         recovery: None when nothing was found; then nothing was written.
-        target: the signed file again, or the manifest store alone.
+        target: name of the signed file made again, or of the manifest store alone; "" when nothing was written.
     """
 
     source: str
     recovery: Recovery | None
-    target: Path | None = None
+    target: str = ""
 
     @property
     def is_sure(self) -> bool:
@@ -54,14 +54,16 @@ def restore(source: Path, out: Path | None, *, home: Path | None = None) -> Rest
         whole = out or source.with_name(f"{source.stem}.recovered{source.suffix}")
         entry = _reattach(source, whole, repository)
         if entry is not None:
-            return Restored(source=str(source), recovery=identical(entry, _verify(root, whole, entry)), target=whole)
+            return Restored(
+                source=str(source), recovery=identical(entry, _verify(root, whole, entry)), target=str(whole)
+            )
         recovery = Auditor.open(root).verify_file(source).recovery
         entry = repository.by_manifest(recovery.manifest.manifest_id) if recovery else None
     if recovery is None or entry is None:
         return Restored(source=str(source), recovery=None)
     sidecar = out or source.with_name(source.name + SIDECAR_SUFFIX)
     write_atomically(sidecar, entry.store)
-    return Restored(source=str(source), recovery=recovery, target=sidecar)
+    return Restored(source=str(source), recovery=recovery, target=str(sidecar))
 
 
 def _reattach(source: Path, target: Path, repository: Repository) -> Entry | None:

@@ -143,7 +143,7 @@ def recover(file: Path, out: Path | None, home: Path | None, as_json: bool) -> i
     print_heading(recovery.level.value.replace("_", " ").upper(), str(file), style=style)
     print_facts(
         [
-            ("written", str(restored.target)),
+            ("written", restored.target),
             ("manifest", f"{recovery.manifest.manifest_id}: {recovery.manifest.status.value}"),
             ("", recovery.manifest.explanation),
             ("found by", recovery.found_by),

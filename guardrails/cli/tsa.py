@@ -56,7 +56,8 @@ def init(home: Path | None, as_json: bool) -> int:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 for any free.")
 @home_option
-def serve(host: str, port: int, home: Path | None) -> int:
+@json_option
+def serve(host: str, port: int, home: Path | None, as_json: bool) -> int:
     """Answer time-stamp requests over HTTP until stopped. Only this machine can reach it, unless --host says more."""
     import uvicorn
 
@@ -66,16 +67,25 @@ def serve(host: str, port: int, home: Path | None) -> int:
     authority = TimeStampAuthority.open(homes.keys_folder(home or homes.home()))
     if host not in LOOPBACK:
         click.echo(f"warning: {host} is not loopback; anyone who reaches it can have digests stamped", err=True)
-    uvicorn.run(
+    config = uvicorn.Config(
         TimeStampApplication(authority),
         host=host,
         port=port,
         lifespan="off",
-        log_level="info",
+        log_level="warning",
         server_header=False,
         limit_concurrency=64,
         timeout_keep_alive=5,
     )
+    # Bound before it is announced, so that whoever reads the address can use it.
+    listening = config.bind_socket()
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{listening.getsockname()[1]}/"
+    if as_json:
+        print_json({"address": address})
+    else:
+        print_heading("SERVING", address, style="green", explanation="Time-stamps by RFC 3161; stop with Ctrl-C.")
+    uvicorn.Server(config).run(sockets=[listening])
     return 0
 
 

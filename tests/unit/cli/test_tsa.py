@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
+import json
 import signal
 import subprocess
 import sys
@@ -70,18 +69,17 @@ def test_the_server_answers_this_machine_alone_and_stops_when_told(
 ) -> None:
     root = cli("tsa", "init", "--json").json["root"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "guardrails.cli", "tsa", "serve", "--port", "0", "--home", str(home)],
-        stderr=subprocess.PIPE,
+        [sys.executable, "-m", "guardrails.cli", "tsa", "serve", "--port", "0", "--home", str(home), "--json"],
+        stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     try:
-        assert process.stderr is not None
-        address = next(found[0] for line in process.stderr if (found := re.search(r"http://\S+:\d+", line)))
+        assert process.stdout is not None
+        address = json.loads("".join(process.stdout.readline() for _ in range(3)))["address"]
         assert address.startswith("http://127.0.0.1:")
         run = cli("tsa", "stamp", picture, "--url", address, "--trust", root, "--json")
         assert (run.status, run.json["authority"]) == (0, "guardrails TSA")
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) in (0, 130, -signal.SIGINT)
-        process.stderr.close()
+        process.stdout.close()
