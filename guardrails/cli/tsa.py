@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,18 +68,16 @@ def serve(host: str, port: int, home: Path | None, as_json: bool) -> int:
     authority = TimeStampAuthority.open(homes.keys_folder(home or homes.home()))
     if host not in LOOPBACK:
         click.echo(f"warning: {host} is not loopback; anyone who reaches it can have digests stamped", err=True)
+    # Listening before it is announced, so that whoever reads the address can use it.
+    listening = _listen(host, port)
     config = uvicorn.Config(
         TimeStampApplication(authority),
-        host=host,
-        port=port,
         lifespan="off",
         log_level="warning",
         server_header=False,
         limit_concurrency=64,
         timeout_keep_alive=5,
     )
-    # Bound before it is announced, so that whoever reads the address can use it.
-    listening = config.bind_socket()
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}/"
     if as_json:
@@ -87,6 +86,16 @@ def serve(host: str, port: int, home: Path | None, as_json: bool) -> int:
         print_heading("SERVING", address, style="green", explanation="Time-stamps by RFC 3161; stop with Ctrl-C.")
     uvicorn.Server(config).run(sockets=[listening])
     return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OptionError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}", hint="choose another --host or --port"
+        ) from error
 
 
 @command.command()

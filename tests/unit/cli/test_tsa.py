@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,6 +63,8 @@ def test_mistakes_end_with_one_line(cli: Cli, picture: Path, one_line_error: Cal
     one_line_error(cli("tsa", "serve"), "key_unusable", 6)
     cli("tsa", "init")
     one_line_error(cli("tsa", "stamp", "missing.png"), "invalid_image", 2)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        one_line_error(cli("tsa", "serve", "--port", taken.getsockname()[1]), "invalid_option", 2)
 
 
 def test_the_server_answers_this_machine_alone_and_stops_when_told(
