@@ -23,8 +23,9 @@ from guardrails.provenance.certificates import SigningKey
 from guardrails.provenance.timestamps.keys import load_authority_key
 from guardrails.provenance.timestamps.messages import DIGESTS, Request, granted, imprint_of, refused
 
-# RFC 3161 demands a policy; this one was drawn at random under the arc of UUIDs (ITU-T X.667).
-POLICY = "2.25.213369592770762370544128348565601689157"
+# RFC 3161 demands a policy. Drawn at random under the arc of UUIDs (ITU-T X.667), with 62 bits instead of 128, because
+# there are verifiers that read no larger arc. Whoever has an arc of his own gives a policy of his own.
+POLICY = "2.25.3203190517427216771"
 MAX_REQUEST_BYTES = 4096
 
 # Random, so that neither a restart nor a second process repeats one (RFC 3161, section 2.4.2: unique).
@@ -41,13 +42,16 @@ class TimeStampAuthority:
 
     Args:
         key: of a certificate that is for time-stamping alone.
+        policy: dotted OID under which tokens are issued.
         clock: tells the time, with its zone.
 
     Raises:
         KeyMaterialError: the key is of an unsupported kind, or its certificate is not for time-stamping alone.
     """
 
-    def __init__(self, key: SigningKey, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self, key: SigningKey, *, policy: str = POLICY, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         private_key = serialization.load_pem_private_key(key.key_pem, None)
         if not isinstance(private_key, ec.EllipticCurvePrivateKey) or private_key.curve.name not in _HASHES:
             raise KeyMaterialError(
@@ -57,7 +61,7 @@ class TimeStampAuthority:
         certificate = key.leaf
         _refuse_unfit(certificate, private_key, key.source)
         self._key, self._hash = private_key, _HASHES[private_key.curve.name]()
-        self._certificate, self._clock = certificate, clock
+        self._certificate, self._policy, self._clock = certificate, policy, clock
         self._chain = x509.load_pem_x509_certificates(key.chain_pem)
 
     @classmethod
@@ -92,12 +96,25 @@ class TimeStampAuthority:
         except ValueError as error:
             return refused("bad_data_format", str(error)[:200])
         now = self._clock()
-        objection = _object(request)
+        objection = self._object(request)
         if objection is not None:
             return refused(*objection)
         if not self._covers(now):
             return refused("time_not_available", "the authority's certificate does not cover the current time")
         return granted(self._issue(request, now))
+
+    def _object(self, request: Request) -> tuple[str, str] | None:
+        """Why a request is not served: the name of a failure, and words."""
+        length = DIGESTS.get(request.algorithm)
+        if length is None:
+            return "bad_alg", f"imprints are made with {', '.join(DIGESTS)}"
+        if len(request.imprint) != length:
+            return "bad_data_format", f"an imprint of {request.algorithm} has {length} bytes"
+        if request.policy not in ("", self._policy):
+            return "unaccepted_policy", f"the only policy here is {self._policy}"
+        if request.has_extensions:
+            return "unaccepted_extensions", "no extension is known here"
+        return None
 
     def _covers(self, moment: datetime) -> bool:
         return self._certificate.not_valid_before_utc <= moment < self._certificate.not_valid_after_utc
@@ -107,7 +124,7 @@ class TimeStampAuthority:
 
         info: dict[str, Any] = {
             "version": "v1",
-            "policy": POLICY,
+            "policy": self._policy,
             "message_imprint": imprint_of(request),
             "serial_number": secrets.randbits(_SERIAL_BITS) or 1,
             # Whole seconds, rounded down: what is stamped existed at the end of that second.
@@ -159,20 +176,6 @@ class TimeStampAuthority:
                 {"type": "signing_certificate_v2", "values": [tsp.SigningCertificateV2({"certs": [identifier]})]},
             ]
         )
-
-
-def _object(request: Request) -> tuple[str, str] | None:
-    """Why a request is not served: the name of a failure, and words."""
-    length = DIGESTS.get(request.algorithm)
-    if length is None:
-        return "bad_alg", f"imprints are made with {', '.join(DIGESTS)}"
-    if len(request.imprint) != length:
-        return "bad_data_format", f"an imprint of {request.algorithm} has {length} bytes"
-    if request.policy not in ("", POLICY):
-        return "unaccepted_policy", f"the only policy here is {POLICY}"
-    if request.has_extensions:
-        return "unaccepted_extensions", "no extension is known here"
-    return None
 
 
 def _refuse_unfit(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, source: str) -> None:
