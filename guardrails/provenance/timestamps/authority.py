@@ -23,9 +23,9 @@ from guardrails.provenance.certificates import SigningKey
 from guardrails.provenance.timestamps.keys import load_authority_key
 from guardrails.provenance.timestamps.messages import DIGESTS, Request, granted, imprint_of, refused
 
-# RFC 3161 demands a policy. Drawn at random under the arc of UUIDs (ITU-T X.667), with 62 bits instead of 128, because
-# there are verifiers that read no larger arc. Whoever has an arc of his own gives a policy of his own.
-POLICY = "2.25.3203190517427216771"
+# RFC 3161 demands a policy. Drawn at random under the arc of UUIDs (ITU-T X.667), with 31 bits instead of 128, because
+# there are verifiers that misread a larger arc. Whoever has an arc of his own gives a policy of his own.
+POLICY = "2.25.1607216771"
 MAX_REQUEST_BYTES = 4096
 
 # Random, so that neither a restart nor a second process repeats one (RFC 3161, section 2.4.2: unique).
