@@ -23,7 +23,8 @@ WRONG = frozenset({"conflict", "tampered", "unreadable"})
 EPILOG = """\b
 Verdicts
   confirmed   manifest, watermark and ledger name the same image
-  recovered   stripped or changed since, but the watermark leads to the ledger's record
+  recovered   stripped or changed since, but the watermark leads to the ledger's record, or
+              the manifest was kept
   signed      a manifest of a trusted signer alone
   suspected   a trace of the watermark, or a manifest of an unknown signer; no proof
   not_found   no evidence; that does not mean the image is not AI-made
