@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from guardrails.domain.images import (
     Recovery,
     RecoveryLevel,
 )
-from guardrails.errors import ImageError, LedgerCorrupt, LedgerError, WatermarkError
+from guardrails.errors import ImageError, LedgerCorrupt, LedgerError, RepositoryError, WatermarkError
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode, read_image_bytes
 from guardrails.ledger import Ledger, LoggedRecord
@@ -36,6 +37,8 @@ from guardrails.provenance.repository import Repository
 from guardrails.watermark.keys import KEY_FILE, Keyring
 from guardrails.watermark.protocol import Scheme
 from guardrails.watermark.scheme import PixelMark
+
+_log = logging.getLogger(__name__)
 
 
 class Auditor:
@@ -64,7 +67,7 @@ class Auditor:
             Verifier((trust or TrustStore()) + installed_trust(root)),
             PixelMark(Keyring.load_or_create(keys)) if (keys / KEY_FILE).exists() else None,
             Ledger.open(ledger, create=False) if ledger.exists() else None,
-            Repository(manifests, create=False) if manifests.exists() else None,
+            Repository(manifests, create=False) if Repository.exists(manifests) else None,
         )
 
     def verify_file(self, path: Path, *, mode: str = "standard") -> FileReport:
@@ -120,7 +123,14 @@ class Auditor:
     def _recover(
         self, data: bytes, manifest: ManifestVerdict, pixels: Pixels | None, mark: MarkReading | None
     ) -> Recovery | None:
-        return None if self._recoverer is None else self._recoverer.recover(data, manifest, pixels, mark)
+        if self._recoverer is None:
+            return None
+        try:
+            return self._recoverer.recover(data, manifest, pixels, mark)
+        except RepositoryError as error:
+            # The file's own layers still say what they say.
+            _log.warning("no kept manifest was looked for: %s", error.message)
+            return None
 
     def _find_record(self, sha256: str, manifest: ManifestVerdict, mark: MarkReading | None) -> LedgerEvidence:
         if self._ledger is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import functools
+import io
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -115,13 +115,21 @@ class Signer:
         if not self._valid_from <= datetime.now(UTC) < self._valid_until:
             _refuse_unfit(self._key)
         _refuse_laundering(data)
-        sign = functools.partial(backend.sign, data, mime, spec.definition, self._key, anchors=self._anchors)
+        target = io.BytesIO()
+
+        def embed(spacious: bool = False) -> bytes:
+            signed, store = backend.sign(
+                data, mime, spec.definition, self._key, anchors=self._anchors, spacious=spacious
+            )
+            target.write(signed)
+            return store
+
         if self._stamping is None:
-            signed, manifest = sign()
+            manifest = embed()
         else:
-            signed, manifest = self._stamping.sign(lambda spacious: sign(spacious=spacious))
-            _refuse_unstamped(signed, self._anchors)
-        return Signed(data=signed, manifest_id=spec.manifest_id, manifest=manifest)
+            manifest = self._stamping.sign(target, embed)
+            _refuse_unstamped(target.getvalue(), self._anchors)
+        return Signed(data=target.getvalue(), manifest_id=spec.manifest_id, manifest=manifest)
 
 
 def _refuse_unstamped(data: bytes, anchors: bytes) -> None:

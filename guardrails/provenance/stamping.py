@@ -12,7 +12,6 @@ for byte. So nothing else in the file moves, and signature, claim and picture st
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,19 +45,25 @@ class Stamping:
         self._stamper = stamper
         self._spacious = False
 
-    def sign(self, sign: Callable[[bool], tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
-        """A stamped file and its manifest store.
+    def sign(self, target: BinaryIO, sign: Callable[[bool], bytes]) -> bytes:
+        """Have a file signed, then stamp it in place.
 
         Args:
-            sign: gives a signed file and its store; told whether to leave room for a token of any size.
+            target: open for reading and writing; what it holds is replaced.
+            sign: writes a signed file to `target` and returns its manifest store; told whether to leave room for a
+                token of any size.
+
+        Returns:
+            The manifest store, as it is in the file.
 
         Raises:
             SigningError, TimeStampError: nothing was signed, or there is no token.
         """
-        signed, store = sign(self._spacious)
-        file = io.BytesIO(signed)
+        target.seek(0)
+        target.truncate()
+        store = sign(self._spacious)
         try:
-            store = stamp_file(file, store, self._stamper)
+            return stamp_file(target, store, self._stamper)
         except NoRoomError:
             if self._spacious:
                 raise TimeStampError(
@@ -66,8 +71,7 @@ class Stamping:
                     hint="use an authority whose certificate chain is shorter",
                 ) from None
             self._spacious = True
-            return self.sign(sign)
-        return file.getvalue(), store
+            return self.sign(target, sign)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

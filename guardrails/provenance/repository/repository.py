@@ -12,7 +12,7 @@ from pathlib import Path
 
 from guardrails.provenance.repository.entries import Entry
 from guardrails.provenance.repository.fingerprints import Codes
-from guardrails.provenance.repository.store import Store
+from guardrails.provenance.repository.store import DATABASE_FILE, Store
 
 ISCC_BYTES, PDQ_BYTES = 8, 32
 
@@ -52,6 +52,12 @@ class Repository:
         self._store = Store(self._folder, create=self._create)
         self._iscc, self._pdq = Codes(ISCC_BYTES), Codes(PDQ_BYTES)
         self._loaded = 0
+
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """Whether there is something to open; False also where a process died before anything was kept."""
+        path = folder / DATABASE_FILE
+        return path.is_file() and path.stat().st_size > 0
 
     def __enter__(self) -> Repository:
         return self

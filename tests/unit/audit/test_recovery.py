@@ -209,6 +209,31 @@ def test_a_changed_store_in_the_repository_is_seen(made: Made, tmp_path: Path) -
         assert "was changed" in report.recovery.manifest.explanation
 
 
+def test_a_damaged_repository_does_not_keep_the_other_layers_from_speaking(
+    made: Made, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import sqlite3
+
+    home = Path(shutil.copytree(made.home, tmp_path / "home"))
+    with sqlite3.connect(home / "manifests" / "manifests.db") as connection:
+        connection.execute("UPDATE manifests SET pieces = 'x'")
+    report = verify_bytes(strip(made.images["png"].data), home=home)
+    assert report.recovery is None
+    assert report.verdict is FileVerdict.RECOVERED
+    assert report.ledger.found_by == "watermark"
+    assert "no kept manifest was looked for" in caplog.text
+
+
+def test_recovering_opens_no_socket(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr("socket.socket", refuse)
+    sealed = made.images["png"]
+    for data in (strip(sealed.data), jpeg(sealed.pixels), sealed.data):
+        assert verify_bytes(data, home=made.home).verdict in (FileVerdict.RECOVERED, FileVerdict.CONFIRMED)
+
+
 def test_a_failing_repository_refuses_the_picture(
     keyed_home: Path, tmp_path: Path, guard_in: Callable[..., Guard]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -68,7 +69,7 @@ def test_mistakes_end_with_one_line(cli: Cli, picture: Path, one_line_error: Cal
 
 
 def test_the_server_answers_this_machine_alone_and_stops_when_told(
-    cli: Cli, home: Path, picture: Path, tmp_path: Path
+    cli: Cli, home: Path, picture: Path, tmp_path: Path, shapes: None
 ) -> None:
     root = cli("tsa", "init", "--json").json["root"]
     process = subprocess.Popen(
@@ -80,8 +81,14 @@ def test_the_server_answers_this_machine_alone_and_stops_when_told(
         assert process.stdout is not None
         address = json.loads("".join(process.stdout.readline() for _ in range(3)))["address"]
         assert address.startswith("http://127.0.0.1:")
-        run = cli("tsa", "stamp", picture, "--url", address, "--trust", root, "--json")
+        trusted = shutil.copy(root, tmp_path / "tsa-root.pem")
+        run = cli("tsa", "stamp", picture, "--url", address, "--trust", trusted, "--json")
         assert (run.status, run.json["authority"]) == (0, "guardrails TSA")
+        shutil.rmtree(home / "keys" / "tsa")
+        run = cli("generate", "a red apple", "--tsa", address, "--out", "stamped", "--json")
+        assert run.status == 0
+        (report,) = cli("verify", "stamped", "--trust", trusted, "--json").json
+        assert "timeStamp.trusted" in report["manifest"]["codes"]
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) in (0, 130, -signal.SIGINT)
