@@ -128,16 +128,16 @@ def rest_digest(file: BinaryIO, placement: Placement | None = None) -> bytes:
     Args:
         placement: of the store in the file.
     """
-    begin, end = (placement.start, placement.start + placement.length) if placement else (0, 0)
+    size = file.seek(0, os.SEEK_END)
+    begin, end = (placement.start, placement.start + placement.length) if placement else (size, size)
+    digest, position = hashlib.sha256(), 0
     file.seek(0)
     head = file.read(12)
-    digest = hashlib.sha256()
     if head.startswith(b"RIFF") and head[8:] == b"WEBP":
-        head = head[: _RIFF_LENGTH[0]] + bytes(4) + head[_RIFF_LENGTH[1] :]
-    digest.update(head)
-    if placement:
-        _update(digest, file, len(head), begin)
-    _update(digest, file, max(end, len(head)), file.seek(0, os.SEEK_END))
+        digest.update(head[: _RIFF_LENGTH[0]] + bytes(4) + head[_RIFF_LENGTH[1] :])
+        position = len(head)
+    _update(digest, file, position, begin)
+    _update(digest, file, end, size)
     return digest.digest()
 
 

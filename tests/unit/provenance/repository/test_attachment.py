@@ -36,6 +36,23 @@ def test_a_stripped_file_becomes_the_signed_one_again(
     assert verifier.verify(target.getvalue()).status is ManifestStatus.TRUSTED
 
 
+def test_a_store_at_the_very_beginning_of_a_jpeg_is_put_back(
+    kept: SimpleNamespace, signer: Signer, verifier: Verifier, make: SimpleNamespace
+) -> None:
+    """Without a JFIF header the store is the first segment."""
+    data = make.file(1, "JPEG")
+    assert data[2:4] == b"\xff\xe0"
+    bare = data[:2] + data[4 + int.from_bytes(data[4:6], "big") :]
+    signed = signer.sign(bare, "image/jpeg", make.spec(1))
+    entry = to_entry(io.BytesIO(signed.data), manifest_id=signed.manifest_id, mark_id="", fingerprints=Fingerprints())
+    assert entry.start == 2
+    rest = kept.stripped(signed.data)
+    assert (rest, rest_digest(io.BytesIO(rest))) == (bare, entry.rest_sha256)
+    target = io.BytesIO()
+    attach(io.BytesIO(rest), entry, target)
+    assert target.getvalue() == signed.data
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_another_file_is_refused(format: str, kept: SimpleNamespace) -> None:
     signed, entry = kept.signed(format)
