@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from guardrails.audit.recovery import ISCC_RADIUS, PDQ_RADIUS, SAME_ISCC, SAME_PDQ, Appearance, Recoverer
+from guardrails.audit.recovery import ISCC_RADIUS, PDQ_RADIUS, SAME_ISCC, SAME_PDQ, Appearance, Recoverer, find_near
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import ManifestStatus, ManifestVerdict, MarkVerdict
 from guardrails.imaging import Pixels
@@ -41,14 +41,13 @@ def main() -> int:
     mark = PixelMark(Keyring(b"recovery benchmark, a fixed key."))
     with tempfile.TemporaryDirectory() as home, Repository(Path(home)) as repository:
         copies = [_keep(repository, mark, pixels) for pixels in marked]
-        recoverer = Recoverer(repository, ByName(TrustStore()))
         print(
             f"{len(copies)} marked pictures, {SIDE} px, each changed in {len(CHANGES)} ways; {len(unmarked)} unmarked"
         )
         print(f"{'change':<22}{'certain':>9}{'candidate':>11}{'none':>6}{'wrong':>7}{'mark read':>11}{'near':>6}")
         for name, change in CHANGES.items():
-            _show(name, recoverer, mark, [(change(pixels), urn) for pixels, urn in copies])
-        _show("unmarked, unrelated", recoverer, mark, [(pixels, "") for pixels in unmarked])
+            _show(name, repository, mark, [(change(pixels), urn) for pixels, urn in copies])
+        _show("unmarked, unrelated", repository, mark, [(pixels, "") for pixels in unmarked])
     _pairs(folder)
     return 0
 
@@ -125,14 +124,14 @@ class ByName(Verifier):
         return ManifestVerdict(status=ManifestStatus.TRUSTED, explanation="", manifest_id=data.decode())
 
 
-def _show(name: str, recoverer: Recoverer, mark: PixelMark, cases: list[tuple[Pixels, str]]) -> None:
-    counts: Counter[str] = Counter()
+def _show(name: str, repository: Repository, mark: PixelMark, cases: list[tuple[Pixels, str]]) -> None:
+    recoverer, counts = Recoverer(repository, ByName(TrustStore())), Counter[str]()
     stripped = ManifestVerdict(status=ManifestStatus.NO_MANIFEST, explanation="")
     for pixels, urn in cases:
         reading = mark.detect(pixels, "standard")
         recovery = recoverer.recover(b"", stripped, pixels, reading)
         counts["read"] += reading.verdict is MarkVerdict.PRESENT
-        counts["near"] += bool(recoverer.near(Appearance.of(pixels), limit=1))
+        counts["near"] += bool(find_near(repository, Appearance.of(pixels), limit=1))
         counts["none" if recovery is None else recovery.level.value] += 1
         counts["wrong"] += recovery is not None and recovery.manifest.manifest_id != urn
     row = [counts[key] for key in ("certain", "candidate", "none", "wrong", "read", "near")]

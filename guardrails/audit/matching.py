@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guardrails import home as homes
-from guardrails.audit.recovery import ISCC_RADIUS, Appearance, Recoverer, is_near, upright
+from guardrails.audit.recovery import ISCC_RADIUS, Appearance, find_near, is_near, upright
 from guardrails.domain.images import MarkReading, MarkVerdict
 from guardrails.errors import OptionError, WatermarkError
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode, read_image_bytes
-from guardrails.provenance import TrustStore, Verifier
 from guardrails.provenance.iscc import ALGORITHM as ISCC
 from guardrails.provenance.iscc import code_bits
 from guardrails.provenance.manifest import WATERMARK
@@ -59,7 +58,6 @@ class Matcher:
 
     def __init__(self, repository: Repository, mark: Scheme | None) -> None:
         self.repository, self._mark = repository, mark
-        self._recoverer = Recoverer(repository, Verifier(TrustStore()))
 
     @classmethod
     def open(cls, home: Path | None = None) -> Matcher:
@@ -136,7 +134,7 @@ class Matcher:
                 if hinted and is_near(*bits):
                     found.setdefault(hinted.manifest_id, _looks_alike(hinted, *bits))
         if algorithm in ("", ISCC):
-            for near in self._recoverer.near(appearance, limit=limit):
+            for near in find_near(self.repository, appearance, limit=limit):
                 bits = appearance.distances(near.entry.fingerprints, turned=True)
                 found.setdefault(near.entry.manifest_id, _looks_alike(near.entry, *bits))
         return sorted(found.values(), key=lambda match: -match.score)[:limit]

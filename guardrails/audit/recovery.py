@@ -119,21 +119,11 @@ class Recoverer:
         marked = self._marked(mark, appearance, known={embedded.manifest_id, *_names(embedded.ancestry)})
         if marked or embedded.manifest_id:
             return marked
-        near = self.near(appearance, limit=1)
+        near = find_near(self._repository, appearance, limit=1)
         if not near:
             return None
         iscc, pdq = appearance.distances(near[0].entry.fingerprints, turned=True)
         return self._recovery(RecoveryLevel.CANDIDATE, "fingerprint", near[0].entry, iscc, pdq, ERROR_RATE_FINGERPRINT)
-
-    def near(self, appearance: Appearance, *, limit: int) -> list[Near]:
-        """Kept manifests whose fingerprint is near, nearest first."""
-        return self._repository.by_fingerprint(
-            iscc=appearance.iscc,
-            iscc_radius=ISCC_RADIUS,
-            pdq=appearance.pdq,
-            pdq_radius=PDQ_RADIUS,
-            limit=limit,
-        )
 
     def _identical(self, data: bytes) -> Recovery | None:
         file = io.BytesIO(data)
@@ -174,6 +164,13 @@ class Recoverer:
             error_rate=error_rate,
             added_at=entry.added_at,
         )
+
+
+def find_near(repository: Repository, appearance: Appearance, *, limit: int) -> list[Near]:
+    """Kept manifests that the fingerprint alone leads to, in any orientation, nearest first."""
+    return repository.by_fingerprint(
+        iscc=appearance.iscc, iscc_radius=ISCC_RADIUS, pdq=appearance.pdq, pdq_radius=PDQ_RADIUS, limit=limit
+    )
 
 
 def identical(entry: Entry, verdict: ManifestVerdict) -> Recovery:

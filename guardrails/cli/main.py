@@ -24,7 +24,7 @@ SECTIONS = {
         "policy": "check a policy pack, explain a decision",
         "keys": "make, examine and rotate the keys of this installation",
         "manifests": "keep manifests, find them, give stripped files theirs back",
-        "tsa": "time-stamps: keep signed files trusted after their certificate expires",
+        "tsa": "time-stamps, so that signed files outlive their certificate",
         "ledger": "read, check and prove the record of everything made and refused",
     },
     "The embedded model": {
