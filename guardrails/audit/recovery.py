@@ -111,19 +111,37 @@ class Recoverer:
             pixels: decoded; None when they cannot be.
             mark: what the detector says.
         """
-        if embedded.status is ManifestStatus.NO_MANIFEST and (identical := self._identical(data)):
-            return identical
-        if pixels is None:
+        if embedded.status is ManifestStatus.NO_MANIFEST and (whole := self._identical(data)):
+            return whole
+        named = self._named_by(mark)
+        known = {embedded.manifest_id, *_names(embedded.ancestry)}
+        has_own = embedded.manifest_id and (not named or any(entry.manifest_id in known for entry in named))
+        if pixels is None or has_own:
             return None
         appearance = Appearance.of(upright(pixels, mark))
-        marked = self._marked(mark, appearance, known={embedded.manifest_id, *_names(embedded.ancestry)})
-        if marked or embedded.manifest_id:
-            return marked
+        return self._confirmed(named, appearance) if named else self._look_alike(appearance)
+
+    def _named_by(self, mark: MarkReading | None) -> list[Entry]:
+        if mark is None or mark.verdict is not MarkVerdict.PRESENT:
+            return []
+        return self._repository.by_mark(mark.mark_id)
+
+    def _confirmed(self, named: list[Entry], appearance: Appearance) -> Recovery:
+        """The entry that the picture looks like, of those that its watermark names; else the newest as a candidate."""
+        for entry in named:
+            iscc, pdq = appearance.distances(entry.fingerprints, turned=False)
+            if is_near(iscc, pdq):
+                return self._recovery(RecoveryLevel.CERTAIN, "watermark", entry, iscc, pdq, ERROR_RATE_CERTAIN)
+        iscc, pdq = appearance.distances(named[0].fingerprints, turned=False)
+        return self._recovery(RecoveryLevel.CANDIDATE, "watermark", named[0], iscc, pdq, ERROR_RATE_MARK_ALONE)
+
+    def _look_alike(self, appearance: Appearance) -> Recovery | None:
         near = find_near(self._repository, appearance, limit=1)
         if not near:
             return None
-        iscc, pdq = appearance.distances(near[0].entry.fingerprints, turned=True)
-        return self._recovery(RecoveryLevel.CANDIDATE, "fingerprint", near[0].entry, iscc, pdq, ERROR_RATE_FINGERPRINT)
+        entry = near[0].entry
+        iscc, pdq = appearance.distances(entry.fingerprints, turned=True)
+        return self._recovery(RecoveryLevel.CANDIDATE, "fingerprint", entry, iscc, pdq, ERROR_RATE_FINGERPRINT)
 
     def _identical(self, data: bytes) -> Recovery | None:
         file = io.BytesIO(data)
@@ -137,20 +155,6 @@ class Recoverer:
             if verdict.status not in (ManifestStatus.TAMPERED, ManifestStatus.UNREADABLE):
                 return identical(entry, verdict)
         return None
-
-    def _marked(self, mark: MarkReading | None, appearance: Appearance, known: set[str]) -> Recovery | None:
-        if mark is None or mark.verdict is not MarkVerdict.PRESENT:
-            return None
-        found = None
-        for entry in self._repository.by_mark(mark.mark_id):
-            if entry.manifest_id in known:
-                # The file carries it, or was made from the picture that does.
-                return None
-            iscc, pdq = appearance.distances(entry.fingerprints, turned=False)
-            if is_near(iscc, pdq):
-                return self._recovery(RecoveryLevel.CERTAIN, "watermark", entry, iscc, pdq, ERROR_RATE_CERTAIN)
-            found = found or (entry, iscc, pdq)
-        return found and self._recovery(RecoveryLevel.CANDIDATE, "watermark", *found, ERROR_RATE_MARK_ALONE)
 
     def _recovery(
         self, level: RecoveryLevel, found_by: str, entry: Entry, iscc: int | None, pdq: int | None, error_rate: str
