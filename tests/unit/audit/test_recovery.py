@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from guardrails.audit import FileVerdict, verify_bytes
-from guardrails.audit.recovery import SAME_ISCC, SAME_PDQ, Appearance
+from guardrails.audit.recovery import BOTH_ISCC, BOTH_PDQ, SAME_ISCC, SAME_PDQ, Appearance, is_near
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import ManifestStatus, RecoveryLevel
 from guardrails.imaging import Pixels
@@ -114,8 +114,7 @@ def test_a_transplanted_mark_is_a_candidate_at_most(made: Made) -> None:
     report = verify_bytes(encode(other, ImageFormat.PNG), home=made.home)
     assert report.recovery is not None
     assert (report.recovery.level, report.recovery.found_by) == (RecoveryLevel.CANDIDATE, "watermark")
-    assert report.recovery.iscc_bits is not None
-    assert report.recovery.iscc_bits > SAME_ISCC
+    assert not is_near(report.recovery.iscc_bits, report.recovery.pdq_bits)
     assert report.verdict is FileVerdict.SUSPECTED
 
 
@@ -252,14 +251,31 @@ def test_the_own_picture_is_near_itself_and_another_is_not() -> None:
     one, other = Appearance.of(draw_shapes(1)), Appearance.of(draw_shapes(2))
     assert one.distances(one.upright, turned=False) == (0, 0)
     iscc, pdq = one.distances(other.upright, turned=False)
-    assert iscc is not None
-    assert pdq is not None
-    assert iscc > SAME_ISCC
-    assert pdq > SAME_PDQ
+    assert not is_near(iscc, pdq)
     flat = Appearance.of(np.full((256, 256, 3), 200, np.uint8))
     # Too little detail: its PDQ would be that of every flat picture.
     assert flat.pdq == ()
     assert flat.distances(one.upright, turned=True)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("iscc", "pdq", "near"),
+    [
+        (None, None, False),
+        (SAME_ISCC, None, True),
+        (SAME_ISCC + 1, None, False),
+        (None, SAME_PDQ, True),
+        (None, SAME_PDQ + 1, False),
+        (SAME_ISCC, 256, True),
+        (64, SAME_PDQ, True),
+        (BOTH_ISCC, BOTH_PDQ, True),
+        (BOTH_ISCC + 1, BOTH_PDQ, False),
+        (BOTH_ISCC, BOTH_PDQ + 1, False),
+        (BOTH_ISCC, None, False),
+    ],
+)
+def test_what_is_near(iscc: int | None, pdq: int | None, near: bool) -> None:
+    assert is_near(iscc, pdq) is near
 
 
 def test_a_store_alone_is_judged_without_its_file(made: Made, tmp_path: Path) -> None:
