@@ -17,11 +17,13 @@
     ├── GenerationError          the model ran and gave no usable picture, or there was not enough memory
     ├── KeyMaterialError         a signing or watermark key is missing, expired or unusable
     ├── SigningError             the manifest could not be made or did not verify
-    │   └── LaunderingError      a new manifest would have dropped the history that the file carries
+    │   ├── LaunderingError      a new manifest would have dropped the history that the file carries
+    │   └── TimeStampError       a time-stamp authority did not answer, refused, or gave a token that does not verify
     ├── WatermarkError           the mark could not be embedded or read back
     ├── IndexFormatError         a similarity index is damaged or of another format
     ├── LedgerError              the record could not be written
     │   └── LedgerCorrupt        the log disagrees with its own hashes
+    ├── RepositoryError          the repository of manifests is damaged, missing or busy
     └── StorageError             a folder cannot be written, a disk is full
 
 Each carries a stable ``code``, a ``hint`` (the next step), an exit status for the command line and an HTTP status for
@@ -143,6 +145,12 @@ class LaunderingError(SigningError):
     code = "history_refused"
 
 
+class TimeStampError(SigningError):
+    """A time-stamp authority did not answer, refused, or gave a token that does not verify."""
+
+    code = "time_stamp_failed"
+
+
 class WatermarkError(GuardrailsError):
     """The mark could not be embedded or read back."""
 
@@ -165,6 +173,12 @@ class LedgerCorrupt(LedgerError):
     """The log disagrees with its own hashes."""
 
     code, http_status = "ledger_corrupt", 500
+
+
+class RepositoryError(GuardrailsError):
+    """The repository of manifests is damaged, missing or busy."""
+
+    code, exit_status, http_status = "repository_failed", 7, 500
 
 
 class StorageError(GuardrailsError):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from guardrails.errors import StorageError
+from guardrails.errors import ImageError, StorageError
 
 _STAGED_PREFIX = ".staged-"
 
@@ -67,6 +69,39 @@ def writing_atomically(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
         raise
 
 
+def stage_copy(source: Path, folder: Path, *, mode: int = 0o644) -> Path:
+    """Copy a file of any size, in pieces, under a hidden temporary name in `folder`; call `sync` before `publish`.
+
+    Raises:
+        ImageError: the source cannot be read.
+        StorageError: the folder cannot be written.
+    """
+    try:
+        if not source.is_file():
+            raise ImageError(f"{source} is missing or no regular file", hint="name a readable file")
+        opened = source.open("rb")
+    except OSError as error:
+        raise ImageError(f"cannot read {source}: {error.strerror or error}", hint="name a readable file") from error
+    with opened:
+        staged = stage(folder, b"", mode=mode)
+        try:
+            with staged.open("wb") as copy:
+                shutil.copyfileobj(opened, copy, 1 << 20)
+        except OSError as error:
+            staged.unlink(missing_ok=True)
+            raise StorageError(
+                f"cannot write in {folder}: {error.strerror or error}",
+                hint="check that the folder is writable and has room",
+            ) from error
+    return staged
+
+
+def sync(file: BinaryIO) -> None:
+    """Make what was written to an open file durable."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
 def publish(temporary: Path, path: Path) -> None:
     """Give a staged file its final name, durably."""
     try:
@@ -74,6 +109,26 @@ def publish(temporary: Path, path: Path) -> None:
     except OSError as error:
         raise StorageError(f"cannot create {path}: {error.strerror or error}", hint="choose another file") from error
     sync_folder(path.parent)
+
+
+def publish_folder(staged: Path, target: Path) -> bool:
+    """Give a staged folder its final name, unless another process was first: its folder is kept.
+
+    Returns:
+        True when `staged` is now `target`.
+
+    Raises:
+        StorageError: neither happened.
+    """
+    try:
+        os.rename(staged, target)
+    except OSError as error:
+        if target.exists():
+            return False
+        raise StorageError(
+            f"cannot create {target}: {error.strerror or error}", hint="choose another folder"
+        ) from error
+    return True
 
 
 def clear_abandoned(folder: Path, older_than: float, *, keep: Collection[Path] = ()) -> None:
@@ -97,6 +152,16 @@ def check_writable(folder: Path) -> None:
         StorageError: it cannot.
     """
     stage(folder, b"").unlink()
+
+
+@contextlib.contextmanager
+def locked(descriptor: int) -> Iterator[None]:
+    """Hold the advisory lock of an open file; other processes wait their turn in a queue, without polling."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def sync_folder(folder: Path) -> None:

@@ -21,6 +21,11 @@ def ledger_folder(root: Path) -> Path:
     return root / "ledger"
 
 
+def manifests_folder(root: Path) -> Path:
+    """The repository of manifests, for files that lost theirs."""
+    return root / "manifests"
+
+
 def evidence_folder(root: Path) -> Path:
     """Side-by-side pictures of refused images, for reviewers; readable by the owner only."""
     return root / "evidence"

@@ -4,29 +4,41 @@
 2. Decode the pixels and look for the watermark.
 3. Find the record: by image digest, then by the watermark's id, then by the manifest's.
 4. Verify the record's inclusion in the signed log.
-5. Compare the ids that the layers name, and the pixels' fingerprint with the recorded one.
+5. Where the manifest is missing, look for it in the repository of kept manifests.
+6. Compare the ids that the layers name, and the pixels' fingerprint with the recorded one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from guardrails import home as homes
+from guardrails.audit.recovery import Recoverer, upright
 from guardrails.audit.report import FileReport, LedgerEvidence, LedgerStatus, judge
 from guardrails.domain.identity import ImageId
-from guardrails.domain.images import ManifestVerdict, MarkReading, MarkVerdict
-from guardrails.errors import ImageError, LedgerCorrupt, LedgerError, WatermarkError
+from guardrails.domain.images import (
+    ManifestStatus,
+    ManifestVerdict,
+    MarkReading,
+    MarkVerdict,
+    Recovery,
+    RecoveryLevel,
+)
+from guardrails.errors import ImageError, LedgerCorrupt, LedgerError, RepositoryError, WatermarkError
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode, read_image_bytes
 from guardrails.ledger import Ledger, LoggedRecord
 from guardrails.provenance import TrustStore, Verifier, code_distance, image_code
 from guardrails.provenance.certificates import KEY_FOLDER
+from guardrails.provenance.repository import Repository
 from guardrails.watermark.keys import KEY_FILE, Keyring
 from guardrails.watermark.protocol import Scheme
 from guardrails.watermark.scheme import PixelMark
+
+_log = logging.getLogger(__name__)
 
 
 class Auditor:
@@ -35,10 +47,14 @@ class Auditor:
     Args:
         mark: None when this installation has no watermark key.
         ledger: None when it has no ledger yet.
+        repository: of kept manifests; None when there is none.
     """
 
-    def __init__(self, verifier: Verifier, mark: Scheme | None, ledger: Ledger | None) -> None:
+    def __init__(
+        self, verifier: Verifier, mark: Scheme | None, ledger: Ledger | None, repository: Repository | None = None
+    ) -> None:
         self.verifier = verifier
+        self._recoverer = None if repository is None else Recoverer(repository, verifier)
         self._mark = mark
         self._ledger = ledger
 
@@ -51,14 +67,12 @@ class Auditor:
             strict: also look at bytes that no signature covers.
         """
         root = home or homes.home()
-        keys, ledger = homes.keys_folder(root), homes.ledger_folder(root)
-        anchors = trust or TrustStore()
-        if (keys / KEY_FOLDER).exists():
-            anchors = anchors + TrustStore.dev(keys)
+        keys, ledger, manifests = homes.keys_folder(root), homes.ledger_folder(root), homes.manifests_folder(root)
         return cls(
-            Verifier(anchors, strict=strict),
+            Verifier((trust or TrustStore()) + installed_trust(root), strict=strict),
             PixelMark(Keyring.load_or_create(keys)) if (keys / KEY_FILE).exists() else None,
             Ledger.open(ledger, create=False) if ledger.exists() else None,
+            Repository(manifests, create=False) if Repository.exists(manifests) else None,
         )
 
     def verify_file(self, path: Path, *, mode: str = "standard") -> FileReport:
@@ -82,9 +96,12 @@ class Auditor:
         if pixels is not None:
             mark, problem = self._look_for_mark(pixels, mode)
         ledger = self._find_record(sha256, manifest, mark)
+        recovery = self._recover(data, manifest, pixels, mark)
         ids = _ids(manifest, mark, ledger)
         likeness = _likeness(pixels, mark, ledger.fingerprint)
-        verdict, explanation = judge(manifest, mark, ledger, ids, likeness)
+        verdict, explanation = judge(manifest, mark, ledger, ids, likeness, recovery)
+        if recovery is not None and manifest.status is ManifestStatus.NO_MANIFEST:
+            manifest = replace(manifest, status=ManifestStatus.RECOVERED, explanation=_explain(recovery))
         return FileReport(
             source=source,
             sha256=sha256,
@@ -96,6 +113,7 @@ class Auditor:
             ids=ids,
             exact=ledger.image_sha256 == sha256,
             likeness=likeness,
+            recovery=recovery,
             problem=problem,
         )
 
@@ -106,6 +124,18 @@ class Auditor:
             return self._mark.detect(pixels, mode), ""
         except WatermarkError as error:
             return _unread(error.message)
+
+    def _recover(
+        self, data: bytes, manifest: ManifestVerdict, pixels: Pixels | None, mark: MarkReading | None
+    ) -> Recovery | None:
+        if self._recoverer is None:
+            return None
+        try:
+            return self._recoverer.recover(data, manifest, pixels, mark)
+        except RepositoryError as error:
+            # The file's own layers still say what they say.
+            _log.warning("no kept manifest was looked for: %s", error.message)
+            return None
 
     def _find_record(self, sha256: str, manifest: ManifestVerdict, mark: MarkReading | None) -> LedgerEvidence:
         if self._ledger is None:
@@ -148,6 +178,12 @@ class Auditor:
         )
 
 
+def installed_trust(home: Path) -> TrustStore:
+    """The roots of an installation's own development keys; nobody where it has none."""
+    keys = homes.keys_folder(home)
+    return TrustStore.dev(keys) if (keys / KEY_FOLDER).exists() else TrustStore()
+
+
 def verify_bytes(data: bytes, *, home: Path | None = None, mode: str = "standard") -> FileReport:
     """Verify one file's bytes against the installation in `home`."""
     return Auditor.open(home).verify(data, mode=mode)
@@ -163,15 +199,18 @@ def _decode(data: bytes) -> tuple[Pixels | None, str]:
 def _likeness(pixels: Pixels | None, mark: MarkReading | None, fingerprint: str) -> int | None:
     if pixels is None or not fingerprint:
         return None
-    return code_distance(image_code(_upright(pixels, mark)), fingerprint)
+    return code_distance(image_code(upright(pixels, mark)), fingerprint)
 
 
-def _upright(pixels: Pixels, mark: MarkReading | None) -> Pixels:
-    """Undo the quarter turns and the mirroring that the watermark reveals."""
-    if mark is None or not mark.geometry:
-        return pixels
-    turned = np.rot90(pixels, -round(mark.geometry["rotation"] / 90))
-    return np.ascontiguousarray(turned[:, ::-1] if mark.geometry["mirror"] else turned)
+def _explain(recovery: Recovery) -> str:
+    name = recovery.manifest.manifest_id or "an unreadable manifest"
+    match recovery.level:
+        case RecoveryLevel.BIT_IDENTICAL:
+            return f"The file carries no manifest, but with {name} put back it is the signed file, byte for byte."
+        case RecoveryLevel.CERTAIN:
+            return f"The file carries no manifest; its watermark names {name}, and the picture is the recorded one."
+        case RecoveryLevel.CANDIDATE:
+            return f"The file carries no manifest; {name} may be its own ({recovery.found_by} alone): look at both."
 
 
 def _unread(reason: str) -> tuple[MarkReading, str]:

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from guardrails.domain.canonical import Json
-from guardrails.domain.images import ManifestStatus, ManifestVerdict, MarkReading, MarkVerdict
+from guardrails.domain.images import (
+    ManifestStatus,
+    ManifestVerdict,
+    MarkReading,
+    MarkVerdict,
+    Recovery,
+    RecoveryLevel,
+)
 from guardrails.domain.records import InclusionProof
 
 
@@ -69,6 +76,7 @@ class FileReport:
         exact: the file is byte for byte the one that was released.
         likeness: bits of 64 in which the pixels' fingerprint (ISCC) differs from the recorded one; None when there is
             no record or no picture.
+        recovery: the kept manifest of a file that does not carry it; None when it carries one, or none was found.
     """
 
     source: str
@@ -81,6 +89,7 @@ class FileReport:
     ids: Mapping[str, Json] = field(default_factory=dict)
     exact: bool = False
     likeness: int | None = None
+    recovery: Recovery | None = None
     problem: str = ""
 
 
@@ -99,6 +108,7 @@ def judge(
     ledger: LedgerEvidence,
     ids: Mapping[str, str],
     likeness: int | None = None,
+    recovery: Recovery | None = None,
 ) -> tuple[FileVerdict, str]:
     """Weigh the layers; the first rule that matches wins.
 
@@ -110,9 +120,10 @@ def judge(
     6. Mark and ledger agree without a trusted manifest of this very image: recovered, unless the pixels look unlike
        the recorded picture; then suspected, because a mark can be lifted from one picture onto another.
     7. A trusted manifest alone: signed.
-    8. A mark without a record, a pilot without a payload, or a manifest that nobody here vouches for (anyone can sign
-       with a key of his own): suspected.
-    9. Nothing: not found.
+    8. No manifest, but a kept one of a trusted signer belongs here for certain: recovered.
+    9. A mark without a record, a pilot without a payload, a manifest that nobody here vouches for (anyone can sign
+       with a key of his own), or a kept manifest that may belong here: suspected.
+    10. Nothing: not found.
     """
     marked = mark is not None and mark.verdict is MarkVerdict.PRESENT
     recorded = ledger.status is LedgerStatus.VERIFIED
@@ -138,14 +149,22 @@ def judge(
         )
     if manifest.status is ManifestStatus.TRUSTED:  # 7
         return FileVerdict.SIGNED, "Signed by a trusted signer; no matching watermark and ledger record here."
-    if marked or mark.verdict is MarkVerdict.SUSPECTED:  # 8
+    if recovery is not None and _is_sure(recovery) and not manifest.manifest_id:  # 8
+        return FileVerdict.RECOVERED, "Stripped since it was signed: its manifest of a trusted signer was kept."
+    if marked or mark.verdict is MarkVerdict.SUSPECTED:  # 9
         return FileVerdict.SUSPECTED, "A trace of this installation's watermark, but no record to confirm it."
     if manifest.status is ManifestStatus.BAD_ANCESTOR:
         return FileVerdict.SUSPECTED, "Intact as signed, but a picture that it was made from did not pass."
     if manifest.status in _UNVOUCHED:
         return FileVerdict.SUSPECTED, "A manifest that nobody trusted here vouches for: a claim, not a proof."
-    unlooked = " Its watermark could not be looked for." if mark.verdict is MarkVerdict.ERROR else ""  # 9
+    if recovery is not None:
+        return FileVerdict.SUSPECTED, "It looks like a picture whose manifest was kept; that alone is no proof."
+    unlooked = " Its watermark could not be looked for." if mark.verdict is MarkVerdict.ERROR else ""  # 10
     return (
         FileVerdict.NOT_FOUND,
         f"No evidence of this installation found.{unlooked} That does not mean the image is not AI-made.",
     )
+
+
+def _is_sure(recovery: Recovery) -> bool:
+    return recovery.level is not RecoveryLevel.CANDIDATE and recovery.manifest.status is ManifestStatus.TRUSTED

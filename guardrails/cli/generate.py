@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from guardrails.domain.requests import PromptRequest
     from guardrails.generation.protocol import Drawn, Generator, Progress
     from guardrails.pipeline import Outcome, Sealed
+    from guardrails.provenance import Signer
 
 POCKET = "pocket"
 # As a shell likes them; `guardrails.generation.samplers` has the same names with a space.
@@ -86,6 +87,13 @@ Examples
     show_default=True,
     help="Of the files.",
 )
+@option(
+    "--tsa",
+    metavar="URL",
+    section=WHERE,
+    envvar="GUARDRAILS_TSA",
+    help="Time-stamp authority to ask for every picture.  [default: this installation's own, if it has one]",
+)
 @home_option
 @json_option
 def command(
@@ -106,6 +114,7 @@ def command(
     policy: str,
     out: Path,
     file_format: str,
+    tsa: str | None,
     home: Path | None,
     as_json: bool,
 ) -> int:
@@ -141,7 +150,7 @@ def command(
             )
         from guardrails.pipeline import Guard
 
-        guard = Guard(generator, policy=rules, home=home)
+        guard = Guard(generator, policy=rules, home=home, signer=_signer(tsa, home) if tsa else None)
     with Steps("drawing and guarding", quiet=as_json) as progress:
         outcomes = guard.generate_all(request, format=file_format, out=out, progress=progress)
     if as_json:
@@ -150,6 +159,15 @@ def command(
         for outcome in outcomes:
             show(outcome, request)
     return next((status for status in map(exit_status, outcomes) if status), 0)
+
+
+def _signer(tsa: str, home: Path | None) -> Signer:
+    """The installation's own signer, stamped by an authority elsewhere."""
+    from guardrails import home as homes
+    from guardrails.provenance import Signer
+    from guardrails.provenance.timestamps import TimeStampClient
+
+    return Signer.dev(homes.keys_folder(home or homes.home())).stamped_by(TimeStampClient(tsa))
 
 
 class _NeverAsked:

@@ -23,6 +23,8 @@ _EXTRAS = {
     "transformers": "generate",
     "resvg_py": "pocket",
     "tokenizers": "pocket",
+    "fastapi": "service",
+    "uvicorn": "service",
 }
 
 

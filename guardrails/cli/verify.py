@@ -25,7 +25,8 @@ WRONG = frozenset({"conflict", "tampered", "unreadable"})
 EPILOG = """\b
 Verdicts
   confirmed   manifest, watermark and ledger name the same image
-  recovered   stripped or changed since, but the watermark leads to the ledger's record
+  recovered   stripped or changed since, but the watermark leads to the ledger's record, or
+              the manifest was kept
   signed      a manifest of a trusted signer alone
   suspected   a trace of the watermark, or a manifest of an unknown signer; no proof
   not_found   no evidence; that does not mean the image is not AI-made
@@ -69,7 +70,7 @@ def command(
     Folders stand for the images in them. Exits with 0 only when every file is confirmed, recovered or signed; with
     --rubric, when every manifest meets every statement.
     """
-    paths = [path for file in files for path in _images(file)]
+    paths = [path for file in files for path in images_of(file)]
     from guardrails.audit import Auditor
     from guardrails.provenance import TrustStore
 
@@ -90,7 +91,7 @@ def command(
     return 0 if all(_verdict(result) in PROVEN for result in results) else NOT_CONFIRMED
 
 
-def _images(path: Path) -> list[Path]:
+def images_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
@@ -136,6 +137,7 @@ def _facts(report: FileReport) -> list[tuple[str, str]]:
         attested = " (attested by a time-stamp authority)" if manifest.time_stamped else ""
         facts.append(("signed", f"{manifest.signed_at} by {manifest.issuer}{attested}".strip()))
         facts.append(("checks", _checks(manifest)))
+    facts += _recovery(report)
     facts.append(("watermark", _mark(report)))
     facts.append(("ledger", _ledger(report)))
     if ledger.record_id:
@@ -152,6 +154,22 @@ def _facts(report: FileReport) -> list[tuple[str, str]]:
 def _checks(manifest: ManifestVerdict) -> str:
     parts = ("integrity", "signature", "trust", "lineage")
     return ", ".join(f"{part} {getattr(manifest, part).value.replace('_', ' ')}" for part in parts)
+
+
+def _recovery(report: FileReport) -> list[tuple[str, str]]:
+    recovery = report.recovery
+    if recovery is None:
+        return []
+    kept = recovery.manifest
+    bits = ((recovery.iscc_bits, "ISCC {} of 64"), (recovery.pdq_bits, "PDQ {} of 256"))
+    near = ", ".join(text.format(count) for count, text in bits if count is not None)
+    level = recovery.level.value.replace("_", " ")
+    return [
+        ("kept manifest", f"{level}, found by {recovery.found_by}{f'; bits that differ: {near}' if near else ''}"),
+        ("", f"{kept.manifest_id}: {kept.status.value}: {kept.explanation}"),
+        ("", f"signed {kept.signed_at} by {kept.issuer}, model {kept.model or 'not named'}, kept {recovery.added_at}"),
+        ("", f"wrong: {recovery.error_rate}"),
+    ]
 
 
 def _mark(report: FileReport) -> str:

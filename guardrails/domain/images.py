@@ -135,9 +135,13 @@ class MarkEmbedding:
 
 
 class ManifestStatus(enum.Enum):
-    """The verdict on a file's C2PA manifest; the first rule that matches wins, in the order written."""
+    """The verdict on a file's C2PA manifest; the first rule that matches wins, in the order written.
+
+    RECOVERED: the file carries none, but the repository keeps one for it; `Recovery` says how sure that is.
+    """
 
     UNREADABLE = "unreadable"
+    RECOVERED = "recovered"
     NO_MANIFEST = "no_manifest"
     TAMPERED = "tampered"
     EXPIRED = "expired"
@@ -153,6 +157,18 @@ class CheckResult(enum.Enum):
     FAILED = "failed"
     UNKNOWN = "unknown"
     NOT_CHECKED = "not_checked"
+
+
+class RecoveryLevel(enum.Enum):
+    """How sure it is that a kept manifest belongs to a file.
+
+    BIT_IDENTICAL: with it put back the file is the signed one, byte for byte. CERTAIN: the watermark's keyed check is
+    right and the picture looks like the recorded one. CANDIDATE: only one of the two; a reason to look.
+    """
+
+    BIT_IDENTICAL = "bit_identical"
+    CERTAIN = "certain"
+    CANDIDATE = "candidate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,3 +207,25 @@ class ManifestVerdict:
     policy_decision: Mapping[str, Json] = field(default_factory=dict)
     codes: tuple[str, ...] = ()
     ancestry: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """A kept manifest that was found for a file without it.
+
+    Attributes:
+        found_by: "digest", "watermark" or "fingerprint".
+        manifest: what the kept manifest proves; for BIT_IDENTICAL of the whole file with it put back, else without
+            the tie to the file's bytes.
+        iscc_bits, pdq_bits: in which the fingerprints differ, of 64 and of 256; None when one is unknown.
+        error_rate: how often such a level is wrong, with what that rests on.
+        added_at: when the manifest was kept.
+    """
+
+    level: RecoveryLevel
+    found_by: str
+    manifest: ManifestVerdict
+    iscc_bits: int | None
+    pdq_bits: int | None
+    error_rate: str
+    added_at: str

@@ -7,7 +7,6 @@ file lock before they begin: SQLite's own busy handler polls, and with two write
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from guardrails.errors import GuardrailsError, LedgerCorrupt, LedgerError, StorageError
+from guardrails.files import locked
 
 DATABASE_FILE = "ledger.db"
 LOCK_FILE = "lock"
@@ -113,7 +113,7 @@ class Store:
             ) from error
         connection: sqlite3.Connection | None = None
         try:
-            with errors_of_sqlite(), _file_lock(descriptor):
+            with errors_of_sqlite(), locked(descriptor):
                 database = folder / DATABASE_FILE
                 database.touch(mode=0o600)
                 connection = _connect(f"{database.absolute().as_uri()}?mode=rw")
@@ -171,7 +171,7 @@ class Store:
         """
         if self._lock_descriptor is None:
             raise LedgerError("this ledger was opened for reading", hint="open it with create=True to write")
-        with self._threads, _file_lock(self._lock_descriptor):
+        with self._threads, locked(self._lock_descriptor):
             yield
 
     @contextlib.contextmanager
@@ -341,15 +341,6 @@ def errors_of_sqlite() -> Iterator[None]:
                 "another program holds the ledger's database", hint="close whatever has ledger.db open, then try again"
             ) from error
         raise LedgerError(f"the ledger's database refused: {error}", hint="run fsck on the ledger") from error
-
-
-@contextlib.contextmanager
-def _file_lock(descriptor: int) -> Iterator[None]:
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _connect(address: str) -> sqlite3.Connection:

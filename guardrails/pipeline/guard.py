@@ -4,7 +4,8 @@
 2. The model draws.
 3. Screens and the similarity search look at the pixels.
 4. The watermark goes in and is read back.
-5. The file is encoded, declared in XMP, signed last; the final bytes are read back.
+5. The file is encoded, declared in XMP, signed last; the final bytes are read back; its manifest is kept, so that a
+   copy that loses it can be given it back.
 6. The record is durable.
 7. The file gets its name.
 
@@ -16,6 +17,7 @@ released either.
 from __future__ import annotations
 
 import hashlib
+import io
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -57,10 +59,14 @@ from guardrails.pipeline.stages import Asked, Cleared, Draft, Marked, Screened, 
 from guardrails.policy import Policy, default_policy
 from guardrails.prompts import PromptGuard
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, image_code
+from guardrails.provenance import Signed as SignedFile
+from guardrails.provenance.iscc import code_bits
+from guardrails.provenance.repository import Fingerprints, Repository, to_entry
 from guardrails.resources import datasets_path
 from guardrails.screens import Screen, default_screens, run_screens
 from guardrails.screens import judge as judge_screens
 from guardrails.similarity.evidence import side_by_side
+from guardrails.similarity.hashes import pdq256
 from guardrails.similarity.judge import attributed
 from guardrails.similarity.judge import judge as judge_similarity
 from guardrails.similarity.protocol import WorksIndex
@@ -94,7 +100,7 @@ class Guard:
             did not run then decide.
         index: the rights-bearing similarity index; the shipped one when omitted.
         home: folder of keys and ledger; `guardrails.home.home()` when omitted.
-        signer, mark, ledger: taken from `home` when omitted.
+        signer, mark, ledger, manifests: taken from `home` when omitted.
     """
 
     def __init__(
@@ -109,6 +115,7 @@ class Guard:
         verifier: Verifier | None = None,
         mark: Scheme | None = None,
         ledger: Ledger | None = None,
+        manifests: Repository | None = None,
     ) -> None:
         home = home or homes.home()
         keys = homes.keys_folder(home)
@@ -125,6 +132,7 @@ class Guard:
         self._signer = signer or Signer.dev(keys)
         self._verifier = verifier or Verifier(TrustStore.dev(keys))
         self._mark = mark or PixelMark(Keyring.load_or_create(keys))
+        self._manifests = Repository(homes.manifests_folder(home)) if manifests is None else manifests
 
     @classmethod
     def default(cls, *, home: Path | None = None, policy: Policy | None = None) -> Guard:
@@ -294,7 +302,8 @@ class Guard:
             similar=attributed(marked.screened.matches, self.policy.similarity_rules),
             version=__version__,
         )
-        data = self._signer.sign(encoded, file_format.mime, spec).data
+        signed = self._signer.sign(encoded, file_format.mime, spec)
+        data = signed.data
         verdict = self._verifier.verify(data)
         if verdict.status is not ManifestStatus.TRUSTED or verdict.manifest_id != draft.id.urn:
             raise SigningError(
@@ -305,6 +314,7 @@ class Guard:
             raise WatermarkError(
                 f"the mark was not found in the final {file_format.name} file", hint="choose png, or a larger picture"
             )
+        self._keep(signed, marked, fingerprint)
         return Signed(
             marked=marked,
             data=data,
@@ -313,6 +323,20 @@ class Guard:
             fingerprint=fingerprint,
             prompt_commitment=commitment,
             manifest=verdict,
+        )
+
+    def _keep(self, signed: SignedFile, marked: Marked, fingerprint: str) -> None:
+        """Before anything leaves: one manifest too many is harmless, a released file without its own is not."""
+        hashes = pdq256(marked.pixels)
+        pdq = hashes.upright.bits if hashes.hashable else b""
+        self._manifests.add(
+            to_entry(
+                io.BytesIO(signed.data),
+                manifest_id=signed.manifest_id,
+                mark_id=marked.screened.draft.id.mark_id,
+                fingerprints=Fingerprints(iscc=code_bits(fingerprint), pdq=pdq),
+                store=signed.manifest,
+            )
         )
 
     def _release(self, signed: Signed, out: Path | None) -> Sealed:

@@ -18,6 +18,7 @@ from guardrails.domain.canonical import Json
 from guardrails.errors import SigningError
 from guardrails.provenance.certificates import CLAIM_SIGNING, SigningKey
 from guardrails.provenance.lineage import Ingredient
+from guardrails.provenance.private_keys import raw_signer
 from guardrails.provenance.services import Call
 from guardrails.provenance.shapes import members
 
@@ -112,6 +113,7 @@ def sign(
     *,
     anchors: bytes = b"",
     ingredients: Sequence[Ingredient] = (),
+    spacious: bool = False,
 ) -> tuple[bytes, bytes]:
     """Embed a signed manifest into bytes, see `sign_stream`.
 
@@ -119,7 +121,9 @@ def sign(
         The signed file and the manifest store alone.
     """
     target = io.BytesIO()
-    manifest = sign_stream(io.BytesIO(data), target, mime, definition, key, anchors=anchors, ingredients=ingredients)
+    manifest = sign_stream(
+        io.BytesIO(data), target, mime, definition, key, anchors=anchors, ingredients=ingredients, spacious=spacious
+    )
     return target.getvalue(), manifest
 
 
@@ -133,6 +137,7 @@ def sign_stream(
     anchors: bytes = b"",
     ingredients: Sequence[Ingredient] = (),
     service_seconds: float = DEFAULT_SERVICE_SECONDS,
+    spacious: bool = False,
 ) -> bytes:
     """Copy a file with a signed manifest in it; the SDK verifies the result.
 
@@ -141,6 +146,7 @@ def sign_stream(
         target: empty; readable, writable and seekable. What it holds after an error is worthless.
         anchors: whom to trust when the state of the ingredients is recorded (PEM).
         service_seconds: how long a key service may take.
+        spacious: leave about 10 kB of padding beside the signature, for a time-stamp of any authority.
 
     Returns:
         The manifest store.
@@ -151,7 +157,7 @@ def sign_stream(
     c2pa = _sdk()
     call = None if key.service is None else Call(key.service, service_seconds)
     try:
-        signer = _signer(os.getpid(), key) if call is None else _caller(call, key)
+        signer = _signer(os.getpid(), key, spacious) if call is None else _caller(call, key)
         builder = c2pa.Builder(dict(definition), _context(os.getpid(), anchors))
         for ingredient in ingredients:
             entry = {"title": ingredient.id, "relationship": ingredient.relationship, "label": ingredient.id}
@@ -249,9 +255,13 @@ def _context(process: int, anchors: bytes) -> Any:
 
 
 @functools.lru_cache(maxsize=16)
-def _signer(process: int, key: SigningKey) -> Any:
+def _signer(process: int, key: SigningKey, spacious: bool) -> Any:
     c2pa = _sdk()
     # No address of a time-stamp authority: signing opens no connection.
+    if spacious:
+        # The SDK leaves more room beside the signature of a callback than beside that of a key it holds.
+        algorithm = c2pa.C2paSigningAlg[key.algorithm.upper()]
+        return c2pa.Signer.from_callback(raw_signer(key), algorithm, key.chain_pem.decode("ascii"))
     return c2pa.Signer.from_info(c2pa.C2paSignerInfo(key.algorithm, key.chain_pem, key.key_pem, None))
 
 

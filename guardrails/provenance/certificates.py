@@ -12,7 +12,6 @@ asks for beyond it; `diagnosis.doctor` holds the rules one by one.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, Pub
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from guardrails.errors import KeyMaterialError, StorageError
-from guardrails.files import sync_folder, write_atomically
+from guardrails.files import publish_folder, sync_folder, write_atomically
 
 KEY_FOLDER = "c2pa"
 ROOT_FILE = "root.pem"
@@ -108,7 +107,7 @@ def create_dev_chain(folder: Path, *, now: datetime) -> None:
         ) from error
     try:
         _write_dev_chain(staged, now)
-        _move_unless_present(staged, target)
+        publish_folder(staged, target)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     sync_folder(folder)
@@ -213,17 +212,6 @@ def _write_leaf(folder: Path, issuer: _Signed, now: datetime) -> None:
     leaf = _issue_leaf("DEV signer", key, issuer, now)
     signing_pem = _key_pem(key) + _certificate_pem(leaf) + _certificate_pem(issuer[1])
     write_atomically(folder / SIGNING_FILE, signing_pem, mode=0o600)
-
-
-def _move_unless_present(staged: Path, target: Path) -> None:
-    try:
-        os.rename(staged, target)
-    except OSError as error:
-        # Another process made its keys between our look and our rename: those are the keys now.
-        if not target.exists():
-            raise StorageError(
-                f"cannot create {target}: {error.strerror or error}", hint="choose another folder"
-            ) from error
 
 
 def _issue_authority(

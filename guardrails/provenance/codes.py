@@ -6,6 +6,7 @@ EXPIRED = "signingCredential.expired"
 SIGNER_TRUSTED = "signingCredential.trusted"
 SIGNATURE_VALIDATED = "claimSignature.validated"
 TIME_STAMP_TRUSTED = "timeStamp.trusted"
+STAMPED = "timeStamp.validated"
 
 # Our own: a manifest in the file that nothing refers to, and an ancestor that could not be checked again.
 UNREFERENCED = "org.guardrails.manifest.unreferenced"

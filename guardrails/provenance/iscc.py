@@ -36,8 +36,12 @@ def image_code(pixels: Pixels) -> str:
     Returns:
         "ISCC:" and 16 base32 characters: 2 header bytes, then 8 bytes of code.
     """
-    grey = Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
-    return "ISCC:" + base64.b32encode(_HEADER + grey_code(np.asarray(grey))).decode("ascii")
+    return "ISCC:" + base64.b32encode(_HEADER + grey_code(reduced(pixels))).decode("ascii")
+
+
+def reduced(pixels: Pixels) -> NDArray[np.uint8]:
+    """The 32 x 32 grey values that the code is made of. Turning and mirroring can as well be done to them."""
+    return np.asarray(Image.fromarray(pixels).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
 
 
 def code_distance(one: str, other: str) -> int:
@@ -46,14 +50,19 @@ def code_distance(one: str, other: str) -> int:
     Raises:
         ValueError: either is not such a code.
     """
-    return (_bits(one) ^ _bits(other)).bit_count()
+    return (int.from_bytes(code_bits(one), "big") ^ int.from_bytes(code_bits(other), "big")).bit_count()
 
 
-def _bits(code: str) -> int:
+def code_bits(code: str) -> bytes:
+    """The 8 bytes of an Image-Code as `image_code` writes it, without its header.
+
+    Raises:
+        ValueError: it is not such a code.
+    """
     data = base64.b32decode(code.removeprefix("ISCC:"))
     if len(data) != len(_HEADER) + 8 or data[:2] != _HEADER:
         raise ValueError(f"{code!r} is not a 64-bit ISCC Image-Code")
-    return int.from_bytes(data[len(_HEADER) :], "big")
+    return data[len(_HEADER) :]
 
 
 def grey_code(grey: NDArray[np.uint8]) -> bytes:

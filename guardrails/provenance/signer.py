@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 from collections.abc import Callable
@@ -10,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from guardrails.errors import KeyMaterialError, LaunderingError, SigningError
+from guardrails.errors import KeyMaterialError, LaunderingError, SigningError, TimeStampError
 from guardrails.files import writing_atomically
-from guardrails.provenance import backend
+from guardrails.provenance import backend, codes
 from guardrails.provenance.certificates import (
     KEY_FOLDER,
     SigningKey,
@@ -26,6 +27,9 @@ from guardrails.provenance.lineage import Ingredient, Source
 from guardrails.provenance.manifest import ManifestSpec
 from guardrails.provenance.services import Call
 from guardrails.provenance.signatures import is_signature
+from guardrails.provenance.stamping import Stamping
+from guardrails.provenance.timestamps import Stamper, TimeStampAuthority
+from guardrails.provenance.timestamps.keys import TSA_FOLDER
 from guardrails.provenance.trust import TrustStore
 
 _log = logging.getLogger(__name__)
@@ -65,13 +69,15 @@ class Signer:
         leaf = key.leaf
         self._key, self._anchors = key, trust.anchors
         self._service_seconds = service_seconds
+        self._stamping: Stamping | None = None
         self._valid_from, self._valid_until = leaf.not_valid_before_utc, leaf.not_valid_after_utc
 
     @classmethod
     def dev(cls, folder: Path) -> Signer:
         """Sign with the development keys in `folder`, which are made when there are none.
 
-        Nobody trusts these keys except who adds their root (`TrustStore.dev`).
+        Nobody trusts these keys except who adds their root (`TrustStore.dev`). Where the folder also holds an own
+        time-stamp authority (`guardrails tsa init`), that one stamps every signature.
 
         Raises:
             KeyMaterialError: the keys are damaged, open to other accounts, or expired.
@@ -81,7 +87,9 @@ class Signer:
         create_dev_chain(folder, now=datetime.now(UTC))
         if is_new:
             _log.warning("made development signing keys in %s: not for production", folder / KEY_FOLDER)
-        return cls(load_dev_key(folder), TrustStore.dev(folder))
+        signer = cls(load_dev_key(folder), TrustStore.dev(folder))
+        has_authority = (folder / TSA_FOLDER).exists()
+        return signer.stamped_by(TimeStampAuthority.open(folder)) if has_authority else signer
 
     @classmethod
     def from_pem(
@@ -145,6 +153,12 @@ class Signer:
             return Diagnosis(rule=rule, passed=False, why=why, fix=fix)
         return Diagnosis(rule=rule, passed=True)
 
+    def stamped_by(self, stamper: Stamper) -> Signer:
+        """The same signer, with a time-stamp beside every signature: such files outlive the signing certificate."""
+        signer = copy.copy(self)
+        signer._stamping = Stamping(stamper)
+        return signer
+
     def sign(self, data: bytes, mime: str, spec: ManifestSpec) -> Signed:
         """Embed the manifest. Pixels are untouched; any byte written to the file afterwards breaks the signature.
 
@@ -156,6 +170,7 @@ class Signer:
         Raises:
             LaunderingError: the manifest that the file carries would be lost.
             SigningError: the file is not of that type, or the result did not verify.
+            TimeStampError: time-stamps are wanted, and there is none that verifies.
             KeyMaterialError: the certificate has expired since it was loaded.
         """
         target = io.BytesIO()
@@ -186,17 +201,36 @@ class Signer:
         if not self._valid_from <= datetime.now(UTC) < self._valid_until:
             _refuse_unfit(self._key)
         _refuse_laundering(source, spec.ingredients)
-        with source.open() as stream:
-            return backend.sign_stream(
-                stream,
-                target,
-                source.mime,
-                spec.definition,
-                self._key,
-                anchors=self._anchors,
-                ingredients=spec.ingredients,
-                service_seconds=self._service_seconds,
-            )
+
+        def embed(spacious: bool = False) -> bytes:
+            with source.open() as stream:
+                return backend.sign_stream(
+                    stream,
+                    target,
+                    source.mime,
+                    spec.definition,
+                    self._key,
+                    anchors=self._anchors,
+                    ingredients=spec.ingredients,
+                    service_seconds=self._service_seconds,
+                    spacious=spacious,
+                )
+
+        if self._stamping is None:
+            return embed()
+        manifest = self._stamping.sign(target, embed)
+        _refuse_unstamped(target, self._anchors)
+        return manifest
+
+
+def _refuse_unstamped(file: BinaryIO, anchors: bytes) -> None:
+    """The token went in behind the SDK's back, so the SDK is asked whether it sees what we meant."""
+    file.seek(0)
+    reading = backend.read_stream(file, anchors)
+    if not isinstance(reading, backend.Store) or codes.STAMPED not in reading.successes:
+        raise TimeStampError(
+            "the time-stamp does not verify in the signed file", hint="use another authority, or sign without one"
+        )
 
 
 def _refuse_unfit(key: SigningKey) -> None:

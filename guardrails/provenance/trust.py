@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guardrails.provenance.certificates import KEY_FOLDER, ROOT_FILE, read_anchors
+from guardrails.provenance.timestamps.keys import TSA_FOLDER
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,13 @@ class TrustStore:
 
     @classmethod
     def dev(cls, folder: Path) -> TrustStore:
-        """The root of the development keys in `folder`.
+        """The root of the development keys in `folder`, and that of its own time-stamp authority where there is one.
 
         Raises:
             KeyMaterialError: there are none.
         """
-        return cls.pem(folder / KEY_FOLDER / ROOT_FILE)
+        authority = folder / TSA_FOLDER / ROOT_FILE
+        return cls.pem(folder / KEY_FOLDER / ROOT_FILE, *([authority] if authority.exists() else []))
 
     def __add__(self, other: TrustStore) -> TrustStore:
         return TrustStore(b"\n".join(filter(None, (self.anchors, other.anchors))))

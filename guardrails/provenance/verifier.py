@@ -19,7 +19,7 @@ order; the first that matches decides:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guardrails.domain.canonical import Json
 from guardrails.domain.images import CheckResult, ManifestStatus, ManifestVerdict
@@ -94,6 +94,16 @@ class Verifier:
         """
         reading = backend.read(data, self._anchors)
         return _assertions(reading) if isinstance(reading, backend.Store) else {}
+
+    def verify_store(self, data: bytes) -> ManifestVerdict:
+        """The verdict on a manifest store whose file is not at hand: everything but the tie to the file's bytes."""
+        match backend.read(data, self._anchors, backend.STORE_FORMAT):
+            case backend.Store() as store:
+                failures = tuple(code for code in store.failures if not codes.concerns_file(code))
+                verdict = _verify(replace(store, failures=failures))
+                return replace(verdict, explanation=_explain_store(verdict))
+            case _:
+                return _unreadable("there is no readable manifest store")
 
 
 def _verify(store: backend.Store, oddities: tuple[str, ...] = ()) -> ManifestVerdict:
@@ -235,6 +245,22 @@ def _explain_absence(remote: bool) -> str:
         else "The file carries no manifest."
     )
     return f"{found} That says nothing about its origin: manifests are lost whenever a file is saved anew."
+
+
+def _explain_store(verdict: ManifestVerdict) -> str:
+    issuer = verdict.issuer or "an unnamed signer"
+    match verdict.status:
+        case ManifestStatus.TRUSTED:
+            found = f"it is intact, and its signer ({issuer}) is on the trust list"
+        case ManifestStatus.VALID_UNTRUSTED:
+            found = f"it is intact, but its signer ({issuer}) is not on the trust list"
+        case ManifestStatus.EXPIRED:
+            found = f"it is intact, but the certificate of {issuer} has expired"
+        case ManifestStatus.BAD_ANCESTOR:
+            found = f"it is intact and signed by {issuer}, but a manifest that it refers to is not in order"
+        case _:
+            found = "it was changed after it was signed"
+    return f"The manifest was checked without its file: {found}."
 
 
 def _explain(status: ManifestStatus, found: tuple[str, ...], declared: Declarations, trusted: bool) -> str:

@@ -97,7 +97,7 @@ def test_a_stripped_and_recompressed_copy_is_recovered_by_its_watermark(made: Ma
     report = verify_bytes(jpeg(sealed.pixels, 60), home=root)
     assert report.verdict is FileVerdict.RECOVERED
     assert not report.exact
-    assert report.manifest.status is ManifestStatus.NO_MANIFEST
+    assert report.manifest.status is ManifestStatus.RECOVERED
     assert (report.ledger.found_by, report.ledger.record_id) == ("watermark", str(sealed.id))
     assert report.ids == {"watermark": sealed.id.mark_id, "ledger": sealed.id.mark_id}
 
@@ -263,8 +263,11 @@ def test_a_lost_ledger_leaves_what_the_keys_prove(changed: Path, made: Made) -> 
     shutil.rmtree(changed / "ledger")
     report = verify_bytes(made[1].data, home=changed)
     assert (report.verdict, report.ledger.status) == (FileVerdict.SIGNED, LedgerStatus.UNAVAILABLE)
-    stripped = verify_bytes(jpeg(made[1].pixels, 80), home=changed)
-    assert stripped.verdict is FileVerdict.SUSPECTED
+    # The kept manifest is signed: it stands where the ledger is lost.
+    stripped = jpeg(made[1].pixels, 80)
+    assert verify_bytes(stripped, home=changed).verdict is FileVerdict.RECOVERED
+    shutil.rmtree(changed / "manifests")
+    assert verify_bytes(stripped, home=changed).verdict is FileVerdict.SUSPECTED
 
 
 def test_nothing_is_created_where_there_is_no_installation(made: Made, tmp_path: Path) -> None:
@@ -277,7 +280,7 @@ def test_nothing_is_created_where_there_is_no_installation(made: Made, tmp_path:
 
 
 def test_a_picture_too_small_for_a_mark_says_so(made: Made) -> None:
-    report = verify_bytes(encode(draw_shapes(1, side=64), ImageFormat.PNG), home=made[0])
+    report = verify_bytes(encode(draw_shapes(60, side=64), ImageFormat.PNG), home=made[0])
     assert report.mark is not None
     assert report.mark.verdict is MarkVerdict.ERROR
     assert report.problem

@@ -6,12 +6,14 @@ import io
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +24,7 @@ from guardrails.domain.images import ManifestStatus
 from guardrails.errors import SigningError
 from guardrails.provenance import Signer, TrustStore, Verifier
 from guardrails.provenance.certificates import load_dev_key
+from guardrails.provenance.timestamps import create_authority_keys
 
 
 @pytest.fixture
@@ -107,7 +110,11 @@ print("a socket was opened")
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="seccomp filters exist on Linux only")
-def test_signing_and_verifying_open_no_socket(keys: Path, make: SimpleNamespace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stamped", [False, True], ids=["without a time-stamp", "with an own authority's"])
+def test_signing_and_verifying_open_no_socket(stamped: bool, keys: Path, make: SimpleNamespace, tmp_path: Path) -> None:
+    if stamped:
+        keys = Path(shutil.copytree(keys, tmp_path / "keys"))
+        create_authority_keys(keys, now=datetime.now(UTC))
     path = tmp_path / "plain.png"
     path.write_bytes(make.file())
     command = [sys.executable, "-c", _WITHOUT_SOCKETS, path, keys, json.dumps(make.spec().definition)]
