@@ -80,7 +80,7 @@ Outcome: TypeAlias = Sealed | Refusal
 _Result = TypeVar("_Result")
 
 POCKET = "pocket"
-POCKET_STEPS = 25
+POCKET_STEPS = 20
 POCKET_GUIDANCE = 3.0
 GENERATOR = f"latent-guardrails {__version__}"
 
