@@ -134,6 +134,20 @@ class MarkEmbedding:
     p_value: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentStart:
+    """Whether one picture was drawn from noise that carries its id.
+
+    Attributes:
+        scheme: of the latent mark; "" when the noise is that of the seed alone.
+        reason: why there is no mark in it; "" when there is one.
+    """
+
+    scheme: str = ""
+    epoch: int | None = None
+    reason: str = ""
+
+
 class ManifestStatus(enum.Enum):
     """The verdict on a file's C2PA manifest; the first rule that matches wins, in the order written."""
 

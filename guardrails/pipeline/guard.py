@@ -20,6 +20,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -29,7 +30,7 @@ from guardrails import home as homes
 from guardrails.domain.canonical import canonical_json, to_plain
 from guardrails.domain.findings import Action, Check, Component, Finding, strongest
 from guardrails.domain.identity import ImageId
-from guardrails.domain.images import ManifestStatus, MarkVerdict, Match
+from guardrails.domain.images import LatentStart, ManifestStatus, MarkVerdict, Match
 from guardrails.domain.records import Receipt, Record, RecordKind, Refusal, Stage
 from guardrails.domain.requests import PromptRequest
 from guardrails.errors import (
@@ -46,7 +47,7 @@ from guardrails.files import check_writable, clear_abandoned, stage, write_atomi
 from guardrails.generation.defaults import WithDefaults
 from guardrails.generation.diffusers_pipeline import DiffusersGenerator
 from guardrails.generation.loading import load_generator
-from guardrails.generation.protocol import Drawn, Generator, Progress
+from guardrails.generation.protocol import Drawn, Generator, Progress, SignedGenerator
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
 from guardrails.imaging.metadata import ai_generated_xmp
@@ -66,6 +67,7 @@ from guardrails.similarity.protocol import WorksIndex
 from guardrails.similarity.search import SimilarityIndex
 from guardrails.version import __version__
 from guardrails.watermark.keys import Keyring
+from guardrails.watermark.latent import LatentMark
 from guardrails.watermark.protocol import Scheme
 from guardrails.watermark.scheme import PixelMark
 
@@ -94,6 +96,7 @@ class Guard:
         index: the rights-bearing similarity index; the shipped one when omitted.
         home: folder of keys and ledger; `guardrails.home.home()` when omitted.
         signer, mark, ledger: taken from `home` when omitted.
+        latent: signs the noise that pictures are drawn from; taken from `home` when mark is.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class Guard:
         signer: Signer | None = None,
         verifier: Verifier | None = None,
         mark: Scheme | None = None,
+        latent: LatentMark | None = None,
         ledger: Ledger | None = None,
     ) -> None:
         home = home or homes.home()
@@ -123,7 +127,11 @@ class Guard:
         self._index = shipped_index(home) if index is None else index
         self._signer = signer or Signer.dev(keys)
         self._verifier = verifier or Verifier(TrustStore.dev(keys))
-        self._mark = mark or PixelMark(Keyring.load_or_create(keys))
+        self._latent = latent
+        if mark is None:
+            keyring = Keyring.load_or_create(keys)
+            mark, self._latent = PixelMark(keyring), latent or LatentMark(keyring)
+        self._mark = mark
 
     @classmethod
     def default(cls, *, home: Path | None = None, policy: Policy | None = None) -> Guard:
@@ -186,10 +194,15 @@ class Guard:
         cleared = self._clear(request)
         if isinstance(cleared, Refusal):
             return [cleared]
-        drawn = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, progress))
+        ids = [ImageId.new() for _ in range(request.count)]
+        drawn = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, ids, progress))
         if isinstance(drawn, Refusal):
             return [drawn]
-        return [self._finish(cleared, picture, file_format, out) for picture in drawn]
+        latent, pictures = drawn
+        begin = [
+            partial(_draft, cleared, image_id, picture, latent) for image_id, picture in zip(ids, pictures, strict=True)
+        ]
+        return [self._finish(cleared, draft, file_format, out) for draft in begin]
 
     def _clear(self, request: PromptRequest) -> Cleared | Refusal:
         decision = self._guarded(Stage.PROMPT, Asked(request=request), lambda: self._prompts.decide(request))
@@ -199,17 +212,42 @@ class Guard:
             return self._refuse(Stage.PROMPT, Asked(request=request, decision=decision), decision.findings)
         return Cleared(request=request, decision=decision)
 
-    def _draw(self, cleared: Cleared, progress: Progress | None) -> list[Drawn]:
-        drawn = self._generator.draw(cleared.request, cleared.decision.prompt, progress=progress)
+    def _draw(
+        self, cleared: Cleared, ids: Sequence[ImageId], progress: Progress | None
+    ) -> tuple[LatentStart, list[Drawn]]:
+        request, prompt, generator = cleared.request, cleared.decision.prompt, self._generator
+        latent = self._latent_start(request)
+        if latent.scheme and self._latent is not None and isinstance(generator, SignedGenerator):
+            shape = generator.latent_shape(request)
+            signs = [self._latent.signs(image_id.mark_id, shape) for image_id in ids]
+            drawn = generator.draw(request, prompt, progress=progress, signs=signs)
+        else:
+            drawn = generator.draw(request, prompt, progress=progress)
         if len(drawn) != cleared.request.count:
             raise GenerationError(
                 f"the model gave {len(drawn)} pictures where {cleared.request.count} were asked for",
                 hint="the generator must return one picture for each seed",
             )
-        return drawn
+        return latent, drawn
 
-    def _finish(self, cleared: Cleared, picture: Drawn, file_format: ImageFormat, out: Path | None) -> Outcome:
-        draft = self._guarded(Stage.GENERATION, cleared, lambda: _draft(cleared, picture))
+    def _latent_start(self, request: PromptRequest) -> LatentStart:
+        """Whether the noise of a request's pictures carries their ids; when not, why."""
+        wanted = self.policy.watermark_rule.latent
+        if wanted == "never":
+            return LatentStart(reason="the policy does not ask for it")
+        if wanted == "unseeded" and request.seed is not None:
+            return LatentStart(reason="the request names the seed")
+        if self._latent is None:
+            return LatentStart(reason="no key for it")
+        if not isinstance(self._generator, SignedGenerator):
+            return LatentStart(reason=f"{type(self._generator).__name__} takes no initial latents")
+        reason = self._generator.refuses_signs(request)
+        return LatentStart(reason=reason) if reason else self._latent.start(self._generator.latent_shape(request))
+
+    def _finish(
+        self, cleared: Cleared, begin: Callable[[], Draft], file_format: ImageFormat, out: Path | None
+    ) -> Outcome:
+        draft = self._guarded(Stage.GENERATION, cleared, begin)
         if isinstance(draft, Refusal):
             return draft
         screened = self._guarded(Stage.SCREENING, cleared, lambda: self._screen(draft))
@@ -332,6 +370,7 @@ class Guard:
                 checks=marked.screened.checks,
                 action=marked.action,
                 generation=draft.facts,
+                latent=draft.latent,
                 embedding=marked.embedding,
                 fingerprint=signed.fingerprint,
             ),
@@ -347,6 +386,7 @@ class Guard:
             path=path,
             pixels=marked.pixels,
             facts=draft.facts,
+            latent=draft.latent,
             decision=draft.cleared.decision,
             findings=marked.all_findings,
             checks=marked.screened.checks,
@@ -460,7 +500,7 @@ def _check_recordable(request: PromptRequest, file_format: ImageFormat) -> None:
         raise OptionError(f"the request cannot be recorded: {error}", hint="use finite numbers below 2**53") from error
 
 
-def _draft(cleared: Cleared, picture: Drawn) -> Draft:
+def _draft(cleared: Cleared, image_id: ImageId, picture: Drawn, latent: LatentStart) -> Draft:
     pixels = picture.pixels
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         # Screens would see something else than what leaves.
@@ -473,7 +513,7 @@ def _draft(cleared: Cleared, picture: Drawn) -> Draft:
         )
     # Raises for facts that no record can hold, such as NaN, while there is still time to refuse.
     canonical_json(picture.facts)
-    return Draft(cleared=cleared, id=ImageId.new(), pixels=pixels, facts=picture.facts)
+    return Draft(cleared=cleared, id=image_id, pixels=pixels, facts=picture.facts, latent=latent)
 
 
 def _private(asked: Asked | Cleared, salt: str) -> dict[str, Any]:

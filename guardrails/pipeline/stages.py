@@ -7,7 +7,7 @@ from pathlib import Path
 
 from guardrails.domain.findings import Action, Check, Finding, strongest
 from guardrails.domain.identity import ImageId
-from guardrails.domain.images import GenerationFacts, ManifestVerdict, MarkEmbedding, Match
+from guardrails.domain.images import GenerationFacts, LatentStart, ManifestVerdict, MarkEmbedding, Match
 from guardrails.domain.records import Receipt
 from guardrails.domain.requests import PromptDecision, PromptRequest
 from guardrails.imaging import Pixels
@@ -38,6 +38,7 @@ class Draft:
     id: ImageId
     pixels: Pixels
     facts: GenerationFacts
+    latent: LatentStart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,6 +100,7 @@ class Sealed:
     path: Path | None
     pixels: Pixels
     facts: GenerationFacts
+    latent: LatentStart
     decision: PromptDecision
     findings: tuple[Finding, ...]
     checks: tuple[Check, ...]
