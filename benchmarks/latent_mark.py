@@ -4,7 +4,8 @@ Run: python benchmarks/latent_mark.py OUT [--pictures 100] [--grid 16] [--null 4
 
 Every row states n and a Wilson 95 % interval. A picture counts as found blind when a detector that knows neither id,
 prompt nor seed says `present` or `suspected` at a false-positive rate of 1e-6; as confirmed when the id is known from
-the pixel mark. Writes one CSV row a picture and condition, and one bar plot, into OUT.
+the pixel mark. Writes one CSV row a picture and condition, and one bar plot, into OUT; a run that was cut off goes on
+from the rows that it finds there.
 """
 
 from __future__ import annotations
@@ -38,7 +39,13 @@ from guardrails.watermark.scheme import PixelMark
 
 KEYRING = Keyring(bytes(range(32)))
 FOUND = ("present", "suspected")
+COLUMNS = (
+    *("group", "condition", "picture", "sign_agreement", "blind", "blind_p", "id_right", "id_wrong"),
+    *("confirm_z", "confirmed", "pixel_right"),
+)
+NUMBERS = ("sign_agreement", "blind_p", "id_right", "id_wrong", "confirm_z", "confirmed", "pixel_right")
 Attack = Callable[[Pixels], Pixels]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +61,28 @@ class Drawing:
 class Bench:
     """The embedded model, both marks and the rows measured so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
         self.generator: DiffusersGenerator = load_generator(str(pocket_model()), device="cpu")
         self.inverter = Inverter(self.generator.pipeline)
         self.latent, self.pixel = LatentMark(KEYRING), PixelMark(KEYRING)
-        self.rows: list[dict[str, Any]] = []
+        self.path = path
+        self.rows: list[Row] = read_rows(path) if path.exists() else []
+        self.known = {(row["condition"], row["picture"]) for row in self.rows}
+
+    def lacks(self, condition: str, number: int) -> bool:
+        """Whether there is no row for this picture yet."""
+        return (condition, str(number)) not in self.known
+
+    def add(self, **values: Any) -> None:
+        """Keep one row, in memory and on disk."""
+        row = dict.fromkeys(COLUMNS, "") | {name: str(value) for name, value in values.items()}
+        new = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=COLUMNS)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        self.rows.append(numbered(row))
 
     def draw(
         self,
@@ -86,22 +110,30 @@ class Bench:
         blind = self.latent.detect(noise)
         known = self.latent.confirm(noise, drawing.mark_id, KEYRING.current_epoch)
         pixel = self.pixel.detect(attacked, "standard") if with_pixel_mark else None
-        self.rows.append(
-            {
-                "group": group,
-                "condition": condition,
-                "picture": drawing.number,
-                "sign_agreement": round(float(((noise > 0) == (drawing.signs > 0)).mean()), 4),
-                "blind": blind.verdict.value,
-                "blind_p": blind.p_value,
-                "id_right": int(blind.mark_id == drawing.mark_id),
-                "id_wrong": int(blind.mark_id not in ("", drawing.mark_id)),
-                "confirm_z": known.z,
-                "confirmed": int(known.verdict.value == "present"),
-                "pixel": pixel.verdict.value if pixel else "",
-                "pixel_right": int(pixel.mark_id == drawing.mark_id) if pixel else "",
-            }
+        self.add(
+            group=group,
+            condition=condition,
+            picture=drawing.number,
+            sign_agreement=round(float(((noise > 0) == (drawing.signs > 0)).mean()), 4),
+            blind=blind.verdict.value,
+            blind_p=blind.p_value,
+            id_right=int(blind.mark_id == drawing.mark_id),
+            id_wrong=int(blind.mark_id not in ("", drawing.mark_id)),
+            confirm_z=known.z,
+            confirmed=int(known.verdict.value == "present"),
+            pixel_right="" if pixel is None else int(pixel.mark_id == drawing.mark_id),
         )
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of an earlier run."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [numbered(row) for row in csv.DictReader(file)]
+
+
+def numbered(row: dict[str, str]) -> Row:
+    """Numbers as numbers, empty cells as None."""
+    return {name: (float(cell) if cell else None) if name in NUMBERS else cell for name, cell in row.items()}
 
 
 def prompt_of(number: int) -> str:
@@ -195,7 +227,7 @@ def grid(bench: Bench, count: int) -> None:
 
 def run(bench: Bench, group: str, condition: str, count: int, **settings: Any) -> None:
     """Draw and read back `count` pictures under one setting."""
-    for number in range(count):
+    for number in filter(lambda number: bench.lacks(condition, number), range(count)):
         tell(f"{condition}: {number + 1} of {count}")
         drawing = bench.draw(number, **settings)
         bench.measure(group, condition, drawing, lambda pixels: pixels, with_pixel_mark=False)
@@ -205,31 +237,30 @@ def survival(bench: Bench, count: int, extra: int) -> None:
     """Attacks on pictures with both marks; `extra` pictures for the two rows that a rate is claimed for."""
     listed = list(attacks(bench))
     for number in range(max(count, extra)):
-        drawing = bench.draw(number)
-        for group, name, attack in listed:
-            if number < count or (number < extra and name in ("none", "jpeg 60")):
-                tell(f"attacks: picture {number + 1}, {name}")
-                bench.measure(group, name, drawing, attack, with_pixel_mark=True)
+        wanted = [entry for entry in listed if number < (extra if entry[1] in ("none", "jpeg 60") else count)]
+        missing = [entry for entry in wanted if bench.lacks(entry[1], number)]
+        drawing = bench.draw(number) if missing else None
+        for group, name, attack in missing:
+            tell(f"attacks: picture {number + 1}, {name}")
+            bench.measure(group, name, drawing, attack, with_pixel_mark=True)
 
 
 def null(bench: Bench, count: int) -> None:
     """Unmarked pictures of the same model, each read under 50 foreign keys."""
-    for number in range(count):
+    for number in filter(lambda number: bench.lacks("unmarked", number), range(count)):
         tell(f"unmarked: {number + 1} of {count}")
         drawing = bench.draw(number, marked=False)
         noise = bench.inverter.latent(drawing.pixels)
         for key in range(50):
             foreign = LatentMark(Keyring(key.to_bytes(32, "big")))
             reading = foreign.detect(noise)
-            bench.rows.append(
-                {
-                    "group": "unmarked",
-                    "condition": "unmarked",
-                    "picture": number,
-                    "blind": reading.verdict.value,
-                    "blind_p": reading.p_value,
-                    "confirm_z": foreign.confirm(noise, drawing.mark_id, 0).z,
-                }
+            bench.add(
+                group="unmarked",
+                condition="unmarked",
+                picture=number,
+                blind=reading.verdict.value,
+                blind_p=reading.p_value,
+                confirm_z=foreign.confirm(noise, drawing.mark_id, 0).z,
             )
 
 
@@ -291,14 +322,14 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     return middle - reach, middle + reach
 
 
-def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def table(rows: list[Row]) -> list[Row]:
     """One line a condition, in the order measured."""
     lines = []
     for condition in dict.fromkeys(row["condition"] for row in rows if row["group"] != "unmarked"):
         part = [row for row in rows if row["condition"] == condition]
         found = sum(row["blind"] in FOUND for row in part)
         low, high = wilson(found, len(part))
-        pixel = [row["pixel_right"] for row in part if row["pixel_right"] != ""]
+        pixel = [row["pixel_right"] for row in part if row["pixel_right"] is not None]
         lines.append(
             {
                 "group": part[0]["group"],
@@ -317,7 +348,7 @@ def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-def show(lines: list[dict[str, Any]]) -> None:
+def show(lines: list[Row]) -> None:
     """The table of the documentation."""
     print("| condition | n | signs agree | found blind (95 %) | id read | confirmed by id | weakest z | pixel mark |")
     print("|---|---|---|---|---|---|---|---|")
@@ -329,7 +360,7 @@ def show(lines: list[dict[str, Any]]) -> None:
         )
 
 
-def plot(lines: list[dict[str, Any]], path: Path) -> None:
+def plot(lines: list[Row], path: Path) -> None:
     """Bars of the share found blind, with intervals, and of the pixel mark beside them; SVG."""
     height, left, width = 22, 170, 460
     parts = [
@@ -366,21 +397,18 @@ def main() -> None:
     parser.add_argument("--likeness", type=int, default=120, help="pictures a set; 0 leaves the comparison out")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    bench = Bench()
-    survival(bench, options.grid, options.pictures)
+    bench = Bench(options.out / "latent_mark.csv")
+    survival(bench, options.grid, options.grid)
     grid(bench, options.grid)
     null(bench, options.null)
-    with (options.out / "latent_mark.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(bench.rows[0]))
-        writer.writeheader()
-        writer.writerows(bench.rows)
+    survival(bench, options.grid, options.pictures)
     lines = table(bench.rows)
     print(file=sys.stderr)
     show(lines)
     plot(lines, options.out / "latent_mark.svg")
     unmarked = [row for row in bench.rows if row["group"] == "unmarked"]
     nulls, scores = (np.array([row[name] for row in unmarked]) for name in ("blind_p", "confirm_z"))
-    wrong = sum(row.get("id_wrong", 0) for row in bench.rows)
+    wrong = int(sum(row["id_wrong"] or 0 for row in bench.rows))
     print(f"\nunmarked: {len(nulls)} readings, smallest p {nulls.min():.2g}, p < .01: {(nulls < 0.01).mean():.4f}")
     print(
         f"unmarked, one known id: z has mean {scores.mean():.3f}, deviation {scores.std():.3f}, "

@@ -1,31 +1,37 @@
 """Any file from anywhere: collect the evidence of every layer, then judge.
 
 1. Read the manifest (integrity, signature, trust, ancestry).
-2. Decode the pixels and look for the watermark.
+2. Decode the pixels and look for the watermark; where that is asked for, for the latent mark as well.
 3. Find the record: by image digest, then by the watermark's id, then by the manifest's.
 4. Verify the record's inclusion in the signed log.
-5. Compare the ids that the layers name, and the pixels' fingerprint with the recorded one.
+5. Compare the pixels with the recorded edges: a mark on another picture is unbound.
+6. Compare the ids that the layers name.
+7. Look for the public marks of other programs; they are shown and prove nothing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from guardrails import home as homes
+from guardrails.audit.latent import LatentReader
 from guardrails.audit.report import FileReport, LedgerEvidence, LedgerStatus, judge
 from guardrails.domain.identity import ImageId
-from guardrails.domain.images import ManifestVerdict, MarkReading, MarkVerdict
+from guardrails.domain.images import ManifestStatus, ManifestVerdict, MarkReading, MarkVerdict
 from guardrails.errors import ImageError, LedgerCorrupt, LedgerError, WatermarkError
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode, read_image_bytes
 from guardrails.ledger import Ledger, LoggedRecord
-from guardrails.provenance import TrustStore, Verifier, code_distance, image_code
+from guardrails.provenance import TrustStore, Verifier
 from guardrails.provenance.certificates import KEY_FOLDER
+from guardrails.watermark.binding import EdgeMap, Fit
 from guardrails.watermark.keys import KEY_FILE, Keyring
 from guardrails.watermark.protocol import Scheme
+from guardrails.watermark.public_marks import find_public_mark
 from guardrails.watermark.scheme import PixelMark
 
 
@@ -35,25 +41,40 @@ class Auditor:
     Args:
         mark: None when this installation has no watermark key.
         ledger: None when it has no ledger yet.
+        latent: looks for the latent mark with a model; seconds a picture. None leaves it out.
     """
 
-    def __init__(self, verifier: Verifier, mark: Scheme | None, ledger: Ledger | None) -> None:
+    def __init__(
+        self, verifier: Verifier, mark: Scheme | None, ledger: Ledger | None, latent: LatentReader | None = None
+    ) -> None:
         self._verifier = verifier
         self._mark = mark
         self._ledger = ledger
+        self._latent = latent
 
     @classmethod
-    def open(cls, home: Path | None = None, *, trust: TrustStore | None = None) -> Auditor:
-        """The auditor of an installation; what is missing there is reported as unavailable, not created."""
+    def open(
+        cls, home: Path | None = None, *, trust: TrustStore | None = None, latent_model: str | None = None
+    ) -> Auditor:
+        """The auditor of an installation; what is missing there is reported as unavailable, not created.
+
+        Args:
+            latent_model: "pocket", a folder or a hub id: look for the latent mark with this model.
+
+        Raises:
+            ModelUnavailable, OptionError: the model cannot be loaded or inverted.
+        """
         root = home or homes.home()
         keys, ledger = homes.keys_folder(root), homes.ledger_folder(root)
         anchors = trust or TrustStore()
         if (keys / KEY_FOLDER).exists():
             anchors = anchors + TrustStore.dev(keys)
+        keyring = Keyring.load_or_create(keys) if (keys / KEY_FILE).exists() else None
         return cls(
             Verifier(anchors),
-            PixelMark(Keyring.load_or_create(keys)) if (keys / KEY_FILE).exists() else None,
+            PixelMark(keyring) if keyring else None,
             Ledger.open(ledger, create=False) if ledger.exists() else None,
+            LatentReader.load(latent_model, keyring) if latent_model and keyring else None,
         )
 
     def verify_file(self, path: Path, *, mode: str = "standard") -> FileReport:
@@ -77,9 +98,18 @@ class Auditor:
         if pixels is not None:
             mark, problem = self._look_for_mark(pixels, mode)
         ledger = self._find_record(sha256, manifest, mark)
-        ids = _ids(manifest, mark, ledger)
-        likeness = _likeness(pixels, mark, ledger.fingerprint)
-        verdict, explanation = judge(manifest, mark, ledger, ids, likeness)
+        fit = _fit(pixels, mark, ledger.edges)
+        latent = None
+        if self._latent is not None and pixels is not None and mark is not None:
+            latent = self._latent.read(pixels, mark, fit, ledger.size)
+            if latent.mark_id and not mark.mark_id:
+                ledger = self._find_record(sha256, manifest, latent)
+                fit = _fit(pixels, mark, ledger.edges)
+        vouched = ledger.image_sha256 == sha256 or _vouches(manifest, ledger)
+        mark, latent = (_bound(reading, ledger, fit, vouched=vouched) for reading in (mark, latent))
+        heard = latent if latent is not None and latent.mark_id and mark is not None and not mark.mark_id else mark
+        ids = _ids(manifest, heard, ledger)
+        verdict, explanation = judge(manifest, heard, ledger, ids)
         return FileReport(
             source=source,
             sha256=sha256,
@@ -88,9 +118,11 @@ class Auditor:
             manifest=manifest,
             mark=mark,
             ledger=ledger,
+            latent=latent,
+            public_mark=None if pixels is None else find_public_mark(pixels),
             ids=ids,
             exact=ledger.image_sha256 == sha256,
-            likeness=likeness,
+            likeness=None if fit is None else round(fit.likeness, 3),
             problem=problem,
         )
 
@@ -137,7 +169,8 @@ class Auditor:
             action=facts.get("action", ""),
             rules=tuple(finding["rule"] for finding in facts.get("findings", ())),
             image_sha256=record.image_sha256,
-            fingerprint=facts.get("fingerprint", ""),
+            edges=facts.get("edges", ""),
+            size=_size(facts.get("generation", {})),
             proof=proof,
             reason=reason,
         )
@@ -155,18 +188,35 @@ def _decode(data: bytes) -> tuple[Pixels | None, str]:
         return None, error.message
 
 
-def _likeness(pixels: Pixels | None, mark: MarkReading | None, fingerprint: str) -> int | None:
-    if pixels is None or not fingerprint:
+def _size(generation: Mapping[str, Any]) -> tuple[int, int] | None:
+    return (generation["width"], generation["height"]) if "width" in generation and "height" in generation else None
+
+
+def _fit(pixels: Pixels | None, mark: MarkReading | None, edges: str) -> Fit | None:
+    """Where the pixels fit the recorded edges; None without a record, or one that holds no edges that can be read."""
+    if pixels is None or not edges:
         return None
-    return code_distance(image_code(_upright(pixels, mark)), fingerprint)
+    try:
+        recorded = EdgeMap.parse(edges)
+    except ValueError:
+        return None
+    return recorded.fit(pixels, mark.geometry if mark is not None else {})
 
 
-def _upright(pixels: Pixels, mark: MarkReading | None) -> Pixels:
-    """Undo the quarter turns and the mirroring that the watermark reveals."""
-    if mark is None or not mark.geometry:
-        return pixels
-    turned = np.rot90(pixels, -round(mark.geometry["rotation"] / 90))
-    return np.ascontiguousarray(turned[:, ::-1] if mark.geometry["mirror"] else turned)
+def _bound(
+    reading: MarkReading | None, ledger: LedgerEvidence, fit: Fit | None, *, vouched: bool
+) -> MarkReading | None:
+    """A reading, `present_unbound` when its record is of another picture, or cannot be compared."""
+    if reading is None or reading.verdict is not MarkVerdict.PRESENT or ledger.status is not LedgerStatus.VERIFIED:
+        return reading
+    if vouched or reading.mark_id != ledger.mark_id or (fit is not None and fit.same):
+        return reading
+    return dataclasses.replace(reading, verdict=MarkVerdict.PRESENT_UNBOUND)
+
+
+def _vouches(manifest: ManifestVerdict, ledger: LedgerEvidence) -> bool:
+    """Whether a trusted manifest says that these bytes are the recorded picture: its hash covers them all."""
+    return manifest.status is ManifestStatus.TRUSTED and manifest.manifest_id == f"urn:c2pa:{ledger.record_id}"
 
 
 def _unread(reason: str) -> tuple[MarkReading, str]:

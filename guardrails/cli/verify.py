@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from guardrails.cli.generate import quiet_libraries
 from guardrails.cli.output import Steps, home_option, json_option, print_error, print_facts, print_heading, print_json
 from guardrails.cli.status import NOT_CONFIRMED
 from guardrails.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
     from guardrails.audit import Auditor, FileReport
+    from guardrails.domain.images import MarkReading
+    from guardrails.watermark.public_marks import PublicMark
 
 # What counts as an image in a folder; a file that is named itself is read whatever its name.
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".gif", ".bmp"})
@@ -33,6 +36,7 @@ Verdicts
 Examples
   guardrails verify picture.png
   guardrails verify out downloads/*.jpg --mode deep --json
+  guardrails verify regenerated.png --latent pocket
 """
 
 
@@ -45,10 +49,23 @@ Examples
     show_default=True,
     help="How hard the watermark is looked for.",
 )
+@click.option(
+    "--latent",
+    "latent_model",
+    metavar="MODEL",
+    help="Look for the latent mark too, with this model: pocket, a diffusers folder or a hub id. Seconds a picture.",
+)
 @click.option("--trust", multiple=True, type=click.Path(path_type=Path), help="Further trust anchors (PEM).")
 @home_option
 @json_option
-def command(files: tuple[Path, ...], mode: str, trust: tuple[Path, ...], home: Path | None, as_json: bool) -> int:
+def command(
+    files: tuple[Path, ...],
+    mode: str,
+    latent_model: str | None,
+    trust: tuple[Path, ...],
+    home: Path | None,
+    as_json: bool,
+) -> int:
     """Say what FILES prove: manifest, watermark, ledger, and whether they agree.
 
     Folders stand for the images in them. Exits with 0 only when every file is confirmed, recovered or signed.
@@ -57,7 +74,11 @@ def command(files: tuple[Path, ...], mode: str, trust: tuple[Path, ...], home: P
     from guardrails.audit import Auditor
     from guardrails.provenance import TrustStore
 
-    auditor = Auditor.open(home, trust=TrustStore.pem(*trust) if trust else None)
+    anchors = TrustStore.pem(*trust) if trust else None
+    if latent_model:
+        quiet_libraries()
+    with Steps("loading the model", quiet=as_json or not latent_model):
+        auditor = Auditor.open(home, trust=anchors, latent_model=latent_model)
     results: list[FileReport | dict[str, Any]] = []
     for path in paths:
         with Steps(f"verifying {path.name}", quiet=as_json):
@@ -117,6 +138,10 @@ def _facts(report: FileReport) -> list[tuple[str, str]]:
     if manifest.issuer:
         facts.append(("signed", f"{manifest.signed_at} by {manifest.issuer}".strip()))
     facts.append(("watermark", _mark(report)))
+    if report.latent is not None:
+        facts.append(("latent mark", _reading(report.latent)))
+    if report.public_mark is not None:
+        facts.append(("public mark", _public_mark(report.public_mark)))
     facts.append(("ledger", _ledger(report)))
     if ledger.record_id:
         rules = ", ".join(ledger.rules) or "no rule spoke"
@@ -135,7 +160,18 @@ def _mark(report: FileReport) -> str:
         return f"not looked for: {report.problem}"
     if report.problem:
         return f"{mark.verdict.value}: {report.problem}"
+    return _reading(mark)
+
+
+def _reading(mark: MarkReading) -> str:
     return f"{mark.verdict.value.replace('_', ' ')}: p = {mark.p_value:.1e} over {mark.tests} tests ({mark.stage})"
+
+
+def _public_mark(mark: PublicMark) -> str:
+    return (
+        f"{mark.program}'s known public mark, {mark.agreeing} of {mark.bits} bits; anyone can write it, "
+        "so it proves nothing"
+    )
 
 
 def _ledger(report: FileReport) -> str:

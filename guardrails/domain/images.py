@@ -79,9 +79,14 @@ class Match:
 
 
 class MarkVerdict(enum.Enum):
-    """What the watermark detector says. NOT_DETECTED never means "not AI"."""
+    """What the watermark detector says.
+
+    PRESENT_UNBOUND: the payload is right, but the pixels are not those that the id was given to, as the record's edge
+    map shows: probably a transplant. NOT_DETECTED never means "not AI".
+    """
 
     PRESENT = "present"
+    PRESENT_UNBOUND = "present_unbound"
     SUSPECTED = "suspected"
     NOT_DETECTED = "not_detected"
     ERROR = "error"
@@ -96,7 +101,7 @@ class MarkReading:
         p_value: probability of a pilot this strong in an unmarked image, after correction for every test made; with a
             right payload check, of both together.
         tests: how many hypotheses that correction counts.
-        stage: "fast", "standard" or "deep".
+        stage: "fast", "standard" or "deep" of the pixel mark, "latent" of the latent mark.
         geometry: rotation (degrees), mirror (bool), scale, shift as found.
         corrected_bits: channel bits that the code repaired.
     """

@@ -18,6 +18,7 @@ def public_facts(
     latent: LatentStart | None = None,
     embedding: MarkEmbedding | None = None,
     fingerprint: str = "",
+    edges: str = "",
 ) -> dict[str, Json]:
     """The `facts` of a record. Findings lose message, span and evidence: those quote the prompt."""
     facts: dict[str, Json] = {
@@ -44,4 +45,6 @@ def public_facts(
         facts["watermark"] = to_plain(embedding)
     if fingerprint:
         facts["fingerprint"] = fingerprint
+    if edges:
+        facts["edges"] = edges
     return facts

@@ -66,6 +66,7 @@ from guardrails.similarity.judge import judge as judge_similarity
 from guardrails.similarity.protocol import WorksIndex
 from guardrails.similarity.search import SimilarityIndex
 from guardrails.version import __version__
+from guardrails.watermark.binding import EdgeMap
 from guardrails.watermark.keys import Keyring
 from guardrails.watermark.latent import LatentMark
 from guardrails.watermark.protocol import Scheme
@@ -348,6 +349,7 @@ class Guard:
             format=file_format,
             sha256=hashlib.sha256(data).hexdigest(),
             fingerprint=fingerprint,
+            edges=EdgeMap.of(marked.pixels).to_text(),
             prompt_commitment=commitment,
             manifest=verdict,
         )
@@ -373,6 +375,7 @@ class Guard:
                 latent=draft.latent,
                 embedding=marked.embedding,
                 fingerprint=signed.fingerprint,
+                edges=signed.edges,
             ),
         )
         payload = _private(draft.cleared, salt)

@@ -73,13 +73,19 @@ class Marked:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Signed:
-    """Final bytes, signed last and verified back."""
+    """Final bytes, signed last and verified back.
+
+    Attributes:
+        fingerprint: ISCC of the marked pixels.
+        edges: their `watermark.binding.EdgeMap`, which tells a transplanted mark.
+    """
 
     marked: Marked
     data: bytes
     format: ImageFormat
     sha256: str
     fingerprint: str
+    edges: str
     prompt_commitment: tuple[str, str]
     manifest: ManifestVerdict
 

@@ -107,7 +107,8 @@ class LatentMark:
         """The signs of one picture's initial latent, +-1 float32 of `shape`; independent of any other picture's.
 
         Args:
-            mark_id: 16 hexadecimal digits; every picture needs its own.
+            mark_id: 16 hexadecimal digits; every picture needs its own, chosen at random (`ImageId.new`): bits that
+                many ids have in common would show in the average of their noise.
             shape: of the latent, channels x height x width.
 
         Raises:
