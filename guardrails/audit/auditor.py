@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from guardrails import home as homes
-from guardrails.audit.latent import LatentReader
+from guardrails.audit.latent import LatentReader, found_geometry
 from guardrails.audit.report import FileReport, LedgerEvidence, LedgerStatus, judge
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import ManifestStatus, ManifestVerdict, MarkReading, MarkVerdict
@@ -200,7 +200,7 @@ def _fit(pixels: Pixels | None, mark: MarkReading | None, edges: str) -> Fit | N
         recorded = EdgeMap.parse(edges)
     except ValueError:
         return None
-    return recorded.fit(pixels, mark.geometry if mark is not None else {})
+    return recorded.fit(pixels, found_geometry(mark))
 
 
 def _bound(

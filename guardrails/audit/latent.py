@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from guardrails.domain.canonical import Json
 from guardrails.domain.images import MarkReading, MarkVerdict
 from guardrails.imaging import Pixels
 from guardrails.watermark.binding import Fit
 from guardrails.watermark.keys import Keyring
 from guardrails.watermark.latent import LatentMark
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 POCKET = "pocket"
 # Sides that every supported model can draw are multiples of this.
@@ -73,7 +72,8 @@ class LatentReader:
         if fit is not None and fit.same and size is not None:
             upright = fit.register(pixels, *size)
         else:
-            upright = _resized(_turned_back(pixels, mark.geometry), self._size_of(pixels))
+            upright = _turned_back(pixels, found_geometry(mark))
+            upright = _resized(upright, self._size_of(upright))
         noise = self._inverter.latent(upright)
         if mark.verdict is MarkVerdict.PRESENT and mark.epoch is not None:
             known = self._mark.confirm(noise, mark.mark_id, mark.epoch)
@@ -90,13 +90,19 @@ class LatentReader:
         return _drawable(width), _drawable(height)
 
 
+def found_geometry(mark: MarkReading | None) -> Mapping[str, Json]:
+    """What a reading says about the picture's geometry; nothing when no mark was found, for then it is noise."""
+    heard = (MarkVerdict.PRESENT, MarkVerdict.PRESENT_UNBOUND, MarkVerdict.SUSPECTED)
+    return mark.geometry if mark is not None and mark.verdict in heard else {}
+
+
 def _drawable(side: int) -> int:
     return max(_MULTIPLE, round(side / _MULTIPLE) * _MULTIPLE)
 
 
-def _turned_back(pixels: Pixels, geometry: Mapping[str, object]) -> Pixels:
+def _turned_back(pixels: Pixels, geometry: Mapping[str, Json]) -> Pixels:
     """Undo quarter turns and mirroring."""
-    turned = np.rot90(pixels, -round(float(str(geometry.get("rotation", 0.0))) / 90))
+    turned = np.rot90(pixels, -round(geometry.get("rotation", 0.0) / 90))
     return np.ascontiguousarray(turned[:, ::-1] if geometry.get("mirror") else turned)
 
 
