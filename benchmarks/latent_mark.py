@@ -181,7 +181,7 @@ def autoencoded(bench: Bench, pixels: Pixels) -> Pixels:
 
     vae = bench.generator.pipeline.vae
     with torch.no_grad():
-        picture = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
+        picture = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 127.5 - 1
         drawn = vae.decode(vae.encode(picture).latent_dist.mode()).sample[0]
     return np.rint((drawn.permute(1, 2, 0).numpy().clip(-1, 1) + 1) * 127.5).astype(np.uint8)
 

@@ -195,7 +195,7 @@ class Inverter:
 def _to_tensor(pixels: Pixels, vae: Any) -> Any:
     import torch
 
-    picture = torch.from_numpy(np.ascontiguousarray(pixels)).to(vae.device, torch.float32)
+    picture = torch.from_numpy(np.array(pixels)).to(vae.device, torch.float32)
     return (picture.permute(2, 0, 1)[None] / 127.5 - 1).to(vae.dtype)
 
 
