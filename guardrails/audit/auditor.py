@@ -30,9 +30,13 @@ from guardrails.provenance import TrustStore, Verifier
 from guardrails.provenance.certificates import KEY_FOLDER
 from guardrails.watermark.binding import EdgeMap, Fit
 from guardrails.watermark.keys import KEY_FILE, Keyring
+from guardrails.watermark.latent import SCHEME as LATENT_SCHEME
 from guardrails.watermark.protocol import Scheme
 from guardrails.watermark.public_marks import find_public_mark
 from guardrails.watermark.scheme import PixelMark
+
+# Half a millisecond each; an older picture is still found by what it carries itself.
+MOST_CANDIDATES = 10_000
 
 
 class Auditor:
@@ -101,7 +105,7 @@ class Auditor:
         fit = _fit(pixels, mark, ledger.edges)
         latent = None
         if self._latent is not None and pixels is not None and mark is not None:
-            latent = self._latent.read(pixels, mark, fit, ledger.size)
+            latent = self._latent.read(pixels, mark, fit, ledger.size, self._signed_ids)
             if latent.mark_id and not mark.mark_id:
                 ledger = self._find_record(sha256, manifest, latent)
                 fit = _fit(pixels, mark, ledger.edges)
@@ -150,6 +154,19 @@ class Auditor:
             # An entry so damaged that it cannot even be read.
             return LedgerEvidence(status=LedgerStatus.CORRUPT, reason=error.message)
         return LedgerEvidence(status=LedgerStatus.NO_RECORD, reason="no record of this image")
+
+    def _signed_ids(self) -> list[tuple[str, int]]:
+        """Ids and epochs of the newest recorded pictures that were drawn from signed noise."""
+        if self._ledger is None:
+            return []
+        newest = len(self._ledger)
+        logged = (self._ledger.find_by_index(index) for index in range(max(0, newest - MOST_CANDIDATES), newest))
+        records = [entry.record for entry in logged if entry is not None]
+        return [
+            (record.mark_id, record.facts["latent"]["epoch"])
+            for record in records
+            if record.facts.get("latent", {}).get("scheme") == LATENT_SCHEME
+        ]
 
     def _evidence(self, ledger: Ledger, logged: LoggedRecord, found_by: str) -> LedgerEvidence:
         record = logged.record

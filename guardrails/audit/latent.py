@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -57,17 +57,26 @@ class LatentReader:
         pipeline = load_generator(str(pocket_model()) if model == POCKET else model, dtype="float32").pipeline
         return cls(Inverter(pipeline), LatentMark(keyring), picture_size(pipeline, PromptRequest(prompt="")))
 
-    def read(self, pixels: Pixels, mark: MarkReading, fit: Fit | None, size: tuple[int, int] | None) -> MarkReading:
+    def read(
+        self,
+        pixels: Pixels,
+        mark: MarkReading,
+        fit: Fit | None,
+        size: tuple[int, int] | None,
+        candidates: Callable[[], Sequence[tuple[str, int]]],
+    ) -> MarkReading:
         """Look for the latent mark.
 
         1. With a record, lay the picture over the recorded one; without, undo what the pixel mark's geometry tells.
         2. Invert it.
-        3. When the pixel mark gave an id, ask for that one; else, or if it is not there, for any.
+        3. When the pixel mark gave an id, ask for that one; else, or if it is not there, for any; at last for those
+           of the ledger, which are heard when a picture was regenerated and nothing can be decoded any more.
 
         Args:
             mark: what the pixel mark says.
             fit: where the picture lies on the recorded one, when there is a record.
             size: width and height of the recorded picture.
+            candidates: gives ids and epochs of recorded pictures that were drawn from signed noise.
         """
         if fit is not None and fit.same and size is not None:
             upright = fit.register(pixels, *size)
@@ -79,7 +88,11 @@ class LatentReader:
             known = self._mark.confirm(noise, mark.mark_id, mark.epoch)
             if known.verdict is MarkVerdict.PRESENT:
                 return known
-        return self._mark.detect(noise)
+        blind = self._mark.detect(noise)
+        if blind.verdict is MarkVerdict.PRESENT:
+            return blind
+        identified = self._mark.identify(noise, candidates())
+        return identified if identified.verdict is MarkVerdict.PRESENT else blind
 
     def _size_of(self, pixels: Pixels) -> tuple[int, int]:
         """The model's own size where the shape fits it, else the picture's, in steps that the model can draw."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,8 @@ STAGE = "latent"
 FALSE_POSITIVE_RATE = 1e-6
 # The pixel mark's searches use three quarters of the false-positive budget.
 BUDGET_SHARE = 1 / 4
+# Chi-square, decoding, and comparison with known ids: each has a third of the share.
+ROUTES = 3
 STREAMS = 64
 FRESH_SHARE = 8
 ID_SYMBOLS = (ID_BITS + MEMORY) * RATE
@@ -120,16 +123,30 @@ class LatentMark:
 
     def confirm(self, latents: Latents, mark_id: str, epoch: int) -> MarkReading:
         """Whether a recovered latent is that of a mark id which is known from the pixel mark: one test."""
+        return self.identify(latents, [(mark_id, epoch)])
+
+    def identify(self, latents: Latents, candidates: Sequence[tuple[str, int]]) -> MarkReading:
+        """Whether a recovered latent is that of one of some ids, for example of the records of an installation.
+
+        Hears what `detect` no longer hears, because a known id needs no decoding; every candidate is a test.
+
+        Args:
+            candidates: mark ids and the epochs they were signed in.
+        """
         flat = _flat(latents)
-        z = _score(flat, self._signs(mark_id, epoch, len(flat)))
-        p_value = _p_value(_log_tail(z), 1)
+        scored = [
+            (_score(flat, self._signs(mark_id, epoch, len(flat))), mark_id, epoch) for mark_id, epoch in candidates
+        ]
+        z, mark_id, epoch = max(scored, default=(0.0, "", 0))
+        tests = max(1, len(scored))
+        p_value = _p_value(_log_tail(z), ROUTES * tests)
         found = p_value <= FALSE_POSITIVE_RATE
         return MarkReading(
             verdict=MarkVerdict.PRESENT if found else MarkVerdict.NOT_DETECTED,
             scheme=SCHEME,
             p_value=p_value,
             z=round(z, 3),
-            tests=1,
+            tests=tests,
             stage=STAGE,
             mark_id=mark_id if found else "",
             epoch=epoch if found else None,
@@ -138,9 +155,9 @@ class LatentMark:
     def detect(self, latents: Latents) -> MarkReading:
         """Look for a mark in a recovered latent, without its id, prompt or payload.
 
-        1. Chi-square of the carried part under every stream of every kept epoch (half of the latent's budget).
-        2. Decode the likeliest streams; the whole latent must agree with the decoded id (the other half, counted over
-           all 2**64 ids that could have been decoded).
+        1. Chi-square of the carried part under every stream of every kept epoch.
+        2. Decode the likeliest streams; the whole latent must agree with the decoded id, counted over all 2**64 ids
+           that could have been decoded.
         3. Present when the fresh part, by itself, agrees too; else only suspected.
 
         Args:
@@ -169,7 +186,7 @@ class LatentMark:
         return best
 
     def _by_chi_square(self, statistic: float, epoch: int, tests: int) -> MarkReading:
-        p_value = _p_value(log_chi_square_survival(statistic, ID_SYMBOLS), 2 * tests)
+        p_value = _p_value(log_chi_square_survival(statistic, ID_SYMBOLS), ROUTES * tests)
         found = p_value <= FALSE_POSITIVE_RATE
         return MarkReading(
             verdict=MarkVerdict.SUSPECTED if found else MarkVerdict.NOT_DETECTED,
@@ -190,7 +207,7 @@ class LatentMark:
             return None
         signs = self._signs(mark_id, epoch, len(flat))
         z = _score(flat, signs)
-        p_value = _p_value(_log_tail(z) + ID_BITS * math.log(2), 2 * tests)
+        p_value = _p_value(_log_tail(z) + ID_BITS * math.log(2), ROUTES * tests)
         if p_value > FALSE_POSITIVE_RATE:
             return None
         fresh = self._stream(epoch, index, len(flat)).fresh

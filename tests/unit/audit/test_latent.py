@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,14 @@ from guardrails.audit import FileVerdict
 from guardrails.audit.auditor import Auditor
 from guardrails.audit.latent import LatentReader
 from guardrails.domain.images import MarkVerdict
+from guardrails.domain.requests import PromptRequest
+from guardrails.generation.protocol import Drawn
 from guardrails.imaging import Pixels
 from guardrails.imaging.encoding import ImageFormat, encode
 from guardrails.ledger import Ledger
 from guardrails.pipeline import Guard, Sealed
 from guardrails.provenance import TrustStore, Verifier
+from guardrails.testing.doubles import ShapeGenerator
 from guardrails.watermark.keys import Keyring
 from guardrails.watermark.latent import LatentMark
 from guardrails.watermark.scheme import PixelMark
@@ -38,21 +42,36 @@ class KnownNoise:
         return self._noise
 
 
+class SignedShapes(ShapeGenerator):
+    """Shapes that claim to be drawn from signed noise."""
+
+    def refuses_signs(self, request: PromptRequest) -> str:
+        return ""
+
+    def latent_shape(self, request: PromptRequest) -> tuple[int, int, int]:
+        return SHAPE
+
+    def draw(self, *arguments: Any, signs: Any = (), **options: Any) -> list[Drawn]:
+        return super().draw(*arguments, **options)
+
+
 @pytest.fixture(scope="module")
 def made(
     keyed_home: Path, tmp_path_factory: pytest.TempPathFactory, guard_in: Callable[..., Guard]
 ) -> tuple[Path, Sealed]:
     root = tmp_path_factory.mktemp("latent") / "home"
     shutil.copytree(keyed_home, root)
-    sealed = guard_in(root).generate("a red apple", seed=1)
+    sealed = guard_in(root, SignedShapes()).generate("a red apple")
     assert isinstance(sealed, Sealed)
     return root, sealed
 
 
-def auditor_with(root: Path, mark_id: str) -> tuple[Auditor, KnownNoise]:
+def auditor_with(root: Path, mark_id: str, *, kept: float = 1.0) -> tuple[Auditor, KnownNoise]:
     keyring = Keyring.load_or_create(root / "keys")
     mark = LatentMark(keyring)
-    noise = np.abs(np.random.default_rng(0).standard_normal(SHAPE)) * mark.signs(mark_id, SHAPE)
+    rng = np.random.default_rng(0)
+    noise = np.abs(rng.standard_normal(SHAPE)) * mark.signs(mark_id, SHAPE)
+    noise = kept * noise + np.sqrt(1 - kept**2) * rng.standard_normal(SHAPE)
     inverter = KnownNoise(noise.astype(np.float32))
     reader = LatentReader(inverter, mark, (256, 256))
     ledger = Ledger.open(root / "ledger", create=False)
@@ -70,6 +89,20 @@ def test_a_picture_that_lost_its_pixel_mark_is_recovered_by_its_noise(made: tupl
     assert report.latent.mark_id == sealed.id.mark_id
     assert report.ledger.found_by == "watermark"
     assert report.verdict is FileVerdict.RECOVERED
+
+
+def test_a_regenerated_picture_is_recovered_by_the_ids_of_the_ledger(made: tuple[Path, Sealed]) -> None:
+    """So little of the noise is left that no id can be decoded."""
+    root, sealed = made
+    image = Image.fromarray(sealed.pixels).resize((40, 40)).resize((256, 256))
+    data = encode(np.asarray(image), ImageFormat.PNG)
+    report = auditor_with(root, sealed.id.mark_id, kept=0.14)[0].verify(data)
+    assert report.latent is not None
+    assert (report.latent.mark_id, report.latent.tests) == (sealed.id.mark_id, 1)
+    assert report.verdict is FileVerdict.RECOVERED
+    stranger = auditor_with(root, "0123456789abcdef", kept=0.14)[0].verify(data)
+    assert stranger.latent is not None
+    assert stranger.latent.verdict is MarkVerdict.NOT_DETECTED
 
 
 def test_noise_that_was_used_again_for_another_picture_is_unbound(made: tuple[Path, Sealed]) -> None:
