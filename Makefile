@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench lock clean
+.PHONY: help demo test test-slow lint bench bench-latent lock clean
 
 # A bare datasets/ folder on sys.path would pass for another library's package.
 export PYTHONSAFEPATH := 1
@@ -33,6 +33,9 @@ lint: .venv/.ready ## style, types and layers
 bench: .venv/.ready ## the measurements behind the published figures
 	@$(BIN)/python benchmarks/watermark_robustness.py
 	@$(BIN)/python benchmarks/provenance.py
+
+bench-latent: .venv/.ready ## what the latent mark costs and survives
+	@$(BIN)/python benchmarks/latent_mark.py out/latent-mark
 
 lock: $(UV) ## resolve the dependencies anew
 	@$(UV) pip compile pyproject.toml --all-extras --group dev --generate-hashes --no-emit-index-url --no-header \

@@ -1,22 +1,27 @@
 """Any file from anywhere: collect the evidence of every layer, then judge.
 
 1. Read the manifest (integrity, signature, trust, ancestry).
-2. Decode the pixels and look for the watermark.
+2. Decode the pixels and look for the watermark; where that is asked for, for the latent mark as well.
 3. Find the record: by image digest, then by the watermark's id, then by the manifest's.
 4. Verify the record's inclusion in the signed log.
 5. Where the manifest is missing, look for it in the repository of kept manifests.
-6. Compare the ids that the layers name, and the pixels' fingerprint with the recorded one.
+6. Compare the pixels with the recorded edges: a mark on another picture is unbound.
+7. Compare the ids that the layers name.
+8. Look for the public marks of other programs; they are shown and prove nothing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from guardrails import home as homes
-from guardrails.audit.recovery import Recoverer, upright
+from guardrails.audit.latent import LatentReader, found_geometry
+from guardrails.audit.recovery import Recoverer
 from guardrails.audit.report import FileReport, LedgerEvidence, LedgerStatus, judge
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import (
@@ -31,14 +36,20 @@ from guardrails.errors import ImageError, LedgerCorrupt, LedgerError, Repository
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode, read_image_bytes
 from guardrails.ledger import Ledger, LoggedRecord
-from guardrails.provenance import TrustStore, Verifier, code_distance, image_code
+from guardrails.provenance import TrustStore, Verifier
 from guardrails.provenance.certificates import KEY_FOLDER
 from guardrails.provenance.repository import Repository
+from guardrails.watermark.binding import EdgeMap, Fit
 from guardrails.watermark.keys import KEY_FILE, Keyring
+from guardrails.watermark.latent import SCHEME as LATENT_SCHEME
 from guardrails.watermark.protocol import Scheme
+from guardrails.watermark.public_marks import find_public_mark
 from guardrails.watermark.scheme import PixelMark
 
 _log = logging.getLogger(__name__)
+
+# Half a millisecond each; an older picture is still found by what it carries itself.
+MOST_CANDIDATES = 10_000
 
 
 class Auditor:
@@ -48,31 +59,51 @@ class Auditor:
         mark: None when this installation has no watermark key.
         ledger: None when it has no ledger yet.
         repository: of kept manifests; None when there is none.
+        latent: looks for the latent mark with a model; seconds a picture. None leaves it out.
     """
 
     def __init__(
-        self, verifier: Verifier, mark: Scheme | None, ledger: Ledger | None, repository: Repository | None = None
+        self,
+        verifier: Verifier,
+        mark: Scheme | None,
+        ledger: Ledger | None,
+        repository: Repository | None = None,
+        latent: LatentReader | None = None,
     ) -> None:
         self.verifier = verifier
         self._recoverer = None if repository is None else Recoverer(repository, verifier)
         self._mark = mark
         self._ledger = ledger
+        self._latent = latent
 
     @classmethod
-    def open(cls, home: Path | None = None, *, trust: TrustStore | None = None, strict: bool = False) -> Auditor:
+    def open(
+        cls,
+        home: Path | None = None,
+        *,
+        trust: TrustStore | None = None,
+        strict: bool = False,
+        latent_model: str | None = None,
+    ) -> Auditor:
         """The auditor of an installation; what is missing there is reported as unavailable, not created.
 
         Args:
             trust: further trust anchors, beside the installation's own.
             strict: also look at bytes that no signature covers.
+            latent_model: "pocket", a folder or a hub id: look for the latent mark with this model.
+
+        Raises:
+            ModelUnavailable, OptionError: the model cannot be loaded or inverted.
         """
         root = home or homes.home()
         keys, ledger, manifests = homes.keys_folder(root), homes.ledger_folder(root), homes.manifests_folder(root)
+        keyring = Keyring.load_or_create(keys) if (keys / KEY_FILE).exists() else None
         return cls(
             Verifier((trust or TrustStore()) + installed_trust(root), strict=strict),
-            PixelMark(Keyring.load_or_create(keys)) if (keys / KEY_FILE).exists() else None,
+            PixelMark(keyring) if keyring else None,
             Ledger.open(ledger, create=False) if ledger.exists() else None,
             Repository(manifests, create=False) if Repository.exists(manifests) else None,
+            LatentReader.load(latent_model, keyring) if latent_model and keyring else None,
         )
 
     def verify_file(self, path: Path, *, mode: str = "standard") -> FileReport:
@@ -97,11 +128,20 @@ class Auditor:
             mark, problem = self._look_for_mark(pixels, mode)
         ledger = self._find_record(sha256, manifest, mark)
         recovery = self._recover(data, manifest, pixels, mark)
-        ids = _ids(manifest, mark, ledger)
-        likeness = _likeness(pixels, mark, ledger.fingerprint)
-        verdict, explanation = judge(manifest, mark, ledger, ids, likeness, recovery)
+        fit = _fit(pixels, mark, ledger.edges)
+        latent = None
+        if self._latent is not None and pixels is not None and mark is not None:
+            latent = self._latent.read(pixels, mark, fit, ledger.size, self._signed_ids)
+            if latent.mark_id and not mark.mark_id:
+                ledger = self._find_record(sha256, manifest, latent)
+                fit = _fit(pixels, mark, ledger.edges)
+        vouched = ledger.image_sha256 == sha256 or _vouches(manifest, ledger)
+        mark, latent = (_bound(reading, ledger, fit, vouched=vouched) for reading in (mark, latent))
+        heard = latent if latent is not None and latent.mark_id and mark is not None and not mark.mark_id else mark
+        ids = _ids(manifest, heard, ledger)
+        verdict, explanation = judge(manifest, heard, ledger, ids, recovery)
         if recovery is not None and manifest.status is ManifestStatus.NO_MANIFEST:
-            manifest = replace(manifest, status=ManifestStatus.RECOVERED, explanation=_explain(recovery))
+            manifest = dataclasses.replace(manifest, status=ManifestStatus.RECOVERED, explanation=_explain(recovery))
         return FileReport(
             source=source,
             sha256=sha256,
@@ -110,9 +150,11 @@ class Auditor:
             manifest=manifest,
             mark=mark,
             ledger=ledger,
+            latent=latent,
+            public_mark=None if pixels is None else find_public_mark(pixels),
             ids=ids,
             exact=ledger.image_sha256 == sha256,
-            likeness=likeness,
+            likeness=None if fit is None else round(fit.likeness, 3),
             recovery=recovery,
             problem=problem,
         )
@@ -154,6 +196,19 @@ class Auditor:
             return LedgerEvidence(status=LedgerStatus.CORRUPT, reason=error.message)
         return LedgerEvidence(status=LedgerStatus.NO_RECORD, reason="no record of this image")
 
+    def _signed_ids(self) -> list[tuple[str, int]]:
+        """Ids and epochs of the newest recorded pictures that were drawn from signed noise."""
+        if self._ledger is None:
+            return []
+        newest = len(self._ledger)
+        logged = (self._ledger.find_by_index(index) for index in range(max(0, newest - MOST_CANDIDATES), newest))
+        records = [entry.record for entry in logged if entry is not None]
+        return [
+            (record.mark_id, record.facts["latent"]["epoch"])
+            for record in records
+            if record.facts.get("latent", {}).get("scheme") == LATENT_SCHEME
+        ]
+
     def _evidence(self, ledger: Ledger, logged: LoggedRecord, found_by: str) -> LedgerEvidence:
         record = logged.record
         try:
@@ -172,7 +227,8 @@ class Auditor:
             action=facts.get("action", ""),
             rules=tuple(finding["rule"] for finding in facts.get("findings", ())),
             image_sha256=record.image_sha256,
-            fingerprint=facts.get("fingerprint", ""),
+            edges=facts.get("edges", ""),
+            size=_size(facts.get("generation", {})),
             proof=proof,
             reason=reason,
         )
@@ -196,10 +252,19 @@ def _decode(data: bytes) -> tuple[Pixels | None, str]:
         return None, error.message
 
 
-def _likeness(pixels: Pixels | None, mark: MarkReading | None, fingerprint: str) -> int | None:
-    if pixels is None or not fingerprint:
+def _size(generation: Mapping[str, Any]) -> tuple[int, int] | None:
+    return (generation["width"], generation["height"]) if "width" in generation and "height" in generation else None
+
+
+def _fit(pixels: Pixels | None, mark: MarkReading | None, edges: str) -> Fit | None:
+    """Where the pixels fit the recorded edges; None without a record, or one that holds no edges that can be read."""
+    if pixels is None or not edges:
         return None
-    return code_distance(image_code(upright(pixels, mark)), fingerprint)
+    try:
+        recorded = EdgeMap.parse(edges)
+    except ValueError:
+        return None
+    return recorded.fit(pixels, found_geometry(mark))
 
 
 def _explain(recovery: Recovery) -> str:
@@ -211,6 +276,22 @@ def _explain(recovery: Recovery) -> str:
             return f"The file carries no manifest; its watermark names {name}, and the picture is the recorded one."
         case RecoveryLevel.CANDIDATE:
             return f"The file carries no manifest; {name} may be its own ({recovery.found_by} alone): look at both."
+
+
+def _bound(
+    reading: MarkReading | None, ledger: LedgerEvidence, fit: Fit | None, *, vouched: bool
+) -> MarkReading | None:
+    """A reading, `present_unbound` when its record is of another picture, or cannot be compared."""
+    if reading is None or reading.verdict is not MarkVerdict.PRESENT or ledger.status is not LedgerStatus.VERIFIED:
+        return reading
+    if vouched or reading.mark_id != ledger.mark_id or (fit is not None and fit.same):
+        return reading
+    return dataclasses.replace(reading, verdict=MarkVerdict.PRESENT_UNBOUND)
+
+
+def _vouches(manifest: ManifestVerdict, ledger: LedgerEvidence) -> bool:
+    """Whether a trusted manifest says that these bytes are the recorded picture: its hash covers them all."""
+    return manifest.status is ManifestStatus.TRUSTED and manifest.manifest_id == f"urn:c2pa:{ledger.record_id}"
 
 
 def _unread(reason: str) -> tuple[MarkReading, str]:

@@ -16,6 +16,7 @@ from guardrails.domain.images import (
     RecoveryLevel,
 )
 from guardrails.domain.records import InclusionProof
+from guardrails.watermark.public_marks import PublicMark
 
 
 class FileVerdict(enum.Enum):
@@ -47,6 +48,8 @@ class LedgerEvidence:
     Attributes:
         found_by: "image", "manifest" or "watermark".
         proof: inclusion in the signed tree, verified; None unless `status` is VERIFIED.
+        edges: the recorded `watermark.binding.EdgeMap` as text, or "".
+        size: width and height of the picture as it was drawn.
         reason: why there is no verified record.
     """
 
@@ -60,7 +63,8 @@ class LedgerEvidence:
     action: str = ""
     rules: tuple[str, ...] = ()
     image_sha256: str = ""
-    fingerprint: str = ""
+    edges: str = ""
+    size: tuple[int, int] | None = None
     proof: InclusionProof | None = None
     reason: str = ""
 
@@ -74,8 +78,11 @@ class FileReport:
             "ledger": ...}; layers that name none are left out, and so is a manifest that names the recorded image as
             what it was made from: an edit is no transplant.
         exact: the file is byte for byte the one that was released.
-        likeness: bits of 64 in which the pixels' fingerprint (ISCC) differs from the recorded one; None when there is
-            no record or no picture.
+        mark: what the pixel mark says, after the comparison with the record.
+        latent: what the latent mark says, where it was looked for.
+        public_mark: the keyless mark of another program, a hint that takes no part in the verdict.
+        likeness: correlation of the picture's edges with the recorded ones, -1..1, where it fits best; None when there
+            is no record or no picture.
         recovery: the kept manifest of a file that does not carry it; None when it carries one, or none was found.
     """
 
@@ -86,9 +93,11 @@ class FileReport:
     manifest: ManifestVerdict
     mark: MarkReading | None
     ledger: LedgerEvidence
+    latent: MarkReading | None = None
+    public_mark: PublicMark | None = None
     ids: Mapping[str, Json] = field(default_factory=dict)
     exact: bool = False
-    likeness: int | None = None
+    likeness: float | None = None
     recovery: Recovery | None = None
     problem: str = ""
 
@@ -97,17 +106,11 @@ class FileReport:
 _UNVOUCHED = (ManifestStatus.VALID_UNTRUSTED, ManifestStatus.EXPIRED)
 
 
-# Saving anew, resizing, small crops and small rotations stay below; two different pictures differ in 32 bits on
-# average and, if bits were fair coins, in 16 or fewer once in 25,000 pairs.
-SAME_PICTURE_BITS = 16
-
-
 def judge(
     manifest: ManifestVerdict,
     mark: MarkReading | None,
     ledger: LedgerEvidence,
     ids: Mapping[str, str],
-    likeness: int | None = None,
     recovery: Recovery | None = None,
 ) -> tuple[FileVerdict, str]:
     """Weigh the layers; the first rule that matches wins.
@@ -117,8 +120,8 @@ def judge(
     3. Layers that name different images: conflict.
     4. A damaged ledger: conflict.
     5. Trusted manifest, mark and ledger agree: confirmed.
-    6. Mark and ledger agree without a trusted manifest of this very image: recovered, unless the pixels look unlike
-       the recorded picture; then suspected, because a mark can be lifted from one picture onto another.
+    6. Mark and ledger agree without a trusted manifest of this very image: recovered. A mark whose pixels are unlike
+       the recorded picture is only suspected, because it can be lifted from one picture onto another.
     7. A trusted manifest alone: signed.
     8. No manifest, but a kept one of a trusted signer belongs here for certain: recovered.
     9. A mark without a record, a pilot without a payload, a manifest that nobody here vouches for (anyone can sign
@@ -137,12 +140,12 @@ def judge(
         return FileVerdict.CONFLICT, "The ledger does not verify, so its record proves nothing."
     if manifest.status is ManifestStatus.TRUSTED and "manifest" in ids and marked and recorded:  # 5
         return FileVerdict.CONFIRMED, "Made here: manifest, watermark and ledger name the same image."
-    if marked and recorded:  # 6
-        if likeness is None or likeness > SAME_PICTURE_BITS:
-            return (
-                FileVerdict.SUSPECTED,
-                "The watermark is that of a recorded image, but these pixels look different: cut or transplanted.",
-            )
+    if mark.verdict is MarkVerdict.PRESENT_UNBOUND:  # 6
+        return (
+            FileVerdict.SUSPECTED,
+            "The watermark is that of a recorded image, but these pixels look different: probably transplanted.",
+        )
+    if marked and recorded:
         return (
             FileVerdict.RECOVERED,
             "Made here, stripped or changed since: the watermark leads to the ledger's record.",

@@ -253,6 +253,7 @@ def describe(outcome: Any) -> dict[str, Any]:
         "checks": outcome.checks,
         "similar": outcome.matches,
         "watermark": outcome.embedding,
+        "latent": outcome.latent,
         "manifest": outcome.manifest,
         "receipt": outcome.receipt,
     }
@@ -281,6 +282,7 @@ def show_sealed(sealed: Sealed, request: PromptRequest) -> None:
             *_checks(sealed),
             *(("similar", _work(match)) for match in sealed.matches),
             ("watermark", f"{mark.psnr:.1f} dB PSNR, {'robust' if mark.robust else 'NOT robust'}, id {mark.mark_id}"),
+            ("latent mark", "its noise carries the id" if sealed.latent.scheme else f"none: {sealed.latent.reason}"),
             ("manifest", f"{sealed.manifest.status.value}: {sealed.manifest.explanation}"),
             ("ledger", f"record {sealed.receipt.index}"),
         ]

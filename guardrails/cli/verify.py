@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from guardrails.cli.generate import quiet_libraries
 from guardrails.cli.output import Steps, home_option, json_option, print_error, print_facts, print_heading, print_json
 from guardrails.cli.rubric import check_files
 from guardrails.cli.status import NOT_CONFIRMED
@@ -15,7 +16,8 @@ from guardrails.errors import ImageError, OptionError
 
 if TYPE_CHECKING:
     from guardrails.audit import Auditor, FileReport
-    from guardrails.domain.images import ManifestVerdict
+    from guardrails.domain.images import ManifestVerdict, MarkReading
+    from guardrails.watermark.public_marks import PublicMark
 
 # What counts as an image in a folder; a file that is named itself is read whatever its name.
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".gif", ".bmp"})
@@ -37,6 +39,7 @@ Examples
   guardrails verify picture.png
   guardrails verify out downloads/*.jpg --mode deep --json
   guardrails verify out --rubric
+  guardrails verify regenerated.png --latent pocket
 """
 
 
@@ -53,6 +56,12 @@ Examples
     "--strict", is_flag=True, help="Also look at bytes that no signature covers: padding, headers, checksums."
 )
 @click.option("--rubric", is_flag=True, help="Judge only how manifests are formed: 31 statements for C2PA 2.4.")
+@click.option(
+    "--latent",
+    "latent_model",
+    metavar="MODEL",
+    help="Look for the latent mark too, with this model: pocket, a diffusers folder or a hub id. Seconds a picture.",
+)
 @click.option("--trust", multiple=True, type=click.Path(path_type=Path), help="Further trust anchors (PEM).")
 @home_option
 @json_option
@@ -61,6 +70,7 @@ def command(
     mode: str,
     strict: bool,
     rubric: bool,
+    latent_model: str | None,
     trust: tuple[Path, ...],
     home: Path | None,
     as_json: bool,
@@ -74,7 +84,11 @@ def command(
     from guardrails.audit import Auditor
     from guardrails.provenance import TrustStore
 
-    auditor = Auditor.open(home, trust=TrustStore.pem(*trust) if trust else None, strict=strict)
+    anchors = TrustStore.pem(*trust) if trust else None
+    if latent_model:
+        quiet_libraries()
+    with Steps("loading the model", quiet=as_json or not latent_model):
+        auditor = Auditor.open(home, trust=anchors, strict=strict, latent_model=latent_model)
     if rubric:
         return check_files(paths, auditor.verifier, as_json=as_json)
     results: list[FileReport | dict[str, Any]] = []
@@ -139,6 +153,10 @@ def _facts(report: FileReport) -> list[tuple[str, str]]:
         facts.append(("checks", _checks(manifest)))
     facts += _recovery(report)
     facts.append(("watermark", _mark(report)))
+    if report.latent is not None:
+        facts.append(("latent mark", _reading(report.latent)))
+    if report.public_mark is not None:
+        facts.append(("public mark", _public_mark(report.public_mark)))
     facts.append(("ledger", _ledger(report)))
     if ledger.record_id:
         rules = ", ".join(ledger.rules) or "no rule spoke"
@@ -178,7 +196,18 @@ def _mark(report: FileReport) -> str:
         return f"not looked for: {report.problem}"
     if report.problem:
         return f"{mark.verdict.value}: {report.problem}"
+    return _reading(mark)
+
+
+def _reading(mark: MarkReading) -> str:
     return f"{mark.verdict.value.replace('_', ' ')}: p = {mark.p_value:.1e} over {mark.tests} tests ({mark.stage})"
+
+
+def _public_mark(mark: PublicMark) -> str:
+    return (
+        f"{mark.program}'s known public mark, {mark.agreeing} of {mark.bits} bits; anyone can write it, "
+        "so it proves nothing"
+    )
 
 
 def _ledger(report: FileReport) -> str:

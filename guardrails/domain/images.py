@@ -79,9 +79,14 @@ class Match:
 
 
 class MarkVerdict(enum.Enum):
-    """What the watermark detector says. NOT_DETECTED never means "not AI"."""
+    """What the watermark detector says.
+
+    PRESENT_UNBOUND: the payload is right, but the pixels are not those that the id was given to, as the record's edge
+    map shows: probably a transplant. NOT_DETECTED never means "not AI".
+    """
 
     PRESENT = "present"
+    PRESENT_UNBOUND = "present_unbound"
     SUSPECTED = "suspected"
     NOT_DETECTED = "not_detected"
     ERROR = "error"
@@ -96,7 +101,7 @@ class MarkReading:
         p_value: probability of a pilot this strong in an unmarked image, after correction for every test made; with a
             right payload check, of both together.
         tests: how many hypotheses that correction counts.
-        stage: "fast", "standard" or "deep".
+        stage: "fast", "standard" or "deep" of the pixel mark, "latent" of the latent mark.
         geometry: rotation (degrees), mirror (bool), scale, shift as found.
         corrected_bits: channel bits that the code repaired.
     """
@@ -132,6 +137,20 @@ class MarkEmbedding:
     robust: bool
     strength_db: float
     p_value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentStart:
+    """Whether one picture was drawn from noise that carries its id.
+
+    Attributes:
+        scheme: of the latent mark; "" when the noise is that of the seed alone.
+        reason: why there is no mark in it; "" when there is one.
+    """
+
+    scheme: str = ""
+    epoch: int | None = None
+    reason: str = ""
 
 
 class ManifestStatus(enum.Enum):

@@ -12,6 +12,14 @@ from guardrails.domain.images import GenerationFacts
 from guardrails.domain.requests import PromptRequest
 from guardrails.errors import GenerationError, OptionError
 from guardrails.generation.arguments import CallForm, Plan
+from guardrails.generation.latents import (
+    Shape,
+    Signs,
+    latent_shape,
+    picture_size,
+    signed_noise,
+    why_not_invertible,
+)
 from guardrails.generation.pictures import to_pixels
 from guardrails.generation.placement import choose_placement
 from guardrails.generation.protocol import Drawn, Progress
@@ -80,24 +88,42 @@ class DiffusersGenerator:
         if compile:
             self._compile_denoiser()
 
-    def draw(self, request: PromptRequest, prompt: str, *, progress: Progress | None = None) -> list[Drawn]:
-        """See `Generator.draw`."""
+    def refuses_signs(self, request: PromptRequest) -> str:
+        """See `protocol.SignedGenerator`."""
+        return why_not_invertible(self.pipeline, self._call.plan(request, request.prompt).steps)
+
+    def latent_shape(self, request: PromptRequest) -> Shape:
+        """See `protocol.SignedGenerator`."""
+        return latent_shape(self.pipeline, *picture_size(self.pipeline, request))
+
+    def draw(
+        self,
+        request: PromptRequest,
+        prompt: str,
+        *,
+        progress: Progress | None = None,
+        signs: Sequence[Signs] = (),
+    ) -> list[Drawn]:
+        """See `Generator.draw`, and `protocol.SignedGenerator` for `signs`."""
         plan = self._call.plan(request, prompt)
         first = secrets.randbelow(SEED_RANGE) if request.seed is None else request.seed
         seeds = range(first, first + request.count)
-        batches = [seeds[start : start + self._batch_size] for start in range(0, len(seeds), self._batch_size)]
+        starts = range(0, len(seeds), self._batch_size)
         drawn: list[Drawn] = []
         with self._lock:
-            for done, batch in enumerate(batches):
-                meter = _Meter(progress, done, len(batches), plan.steps)
-                drawn += self._draw_batch(plan, batch, meter)
+            for done, start in enumerate(starts):
+                batch = slice(start, start + self._batch_size)
+                meter = _Meter(progress, done, len(starts), plan.steps)
+                drawn += self._draw_batch(plan, seeds[batch], signs[batch], meter)
         return drawn
 
-    def _draw_batch(self, plan: Plan, seeds: Sequence[int], meter: _Meter) -> list[Drawn]:
+    def _draw_batch(self, plan: Plan, seeds: Sequence[int], signs: Sequence[Signs], meter: _Meter) -> list[Drawn]:
         import torch
 
         arguments = dict(plan.arguments)
         arguments["generator"] = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        if signs:
+            arguments["latents"] = signed_noise(self.pipeline, signs, arguments["generator"])
         if self._call.accepts("num_images_per_prompt"):
             arguments["num_images_per_prompt"] = len(seeds)
         if self._call.accepts("callback_on_step_end"):

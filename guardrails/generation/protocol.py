@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from guardrails.domain.images import GenerationFacts
 from guardrails.domain.requests import PromptRequest
+from guardrails.generation.latents import Shape, Signs
 from guardrails.imaging import Pixels
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -48,5 +49,33 @@ class Generator(Protocol):
         Raises:
             OptionError: this model cannot do what the request asks; raised before anything is drawn.
             GenerationError: the model ran and gave no usable picture.
+        """
+        ...
+
+
+@runtime_checkable
+class SignedGenerator(Generator, Protocol):
+    """A generator whose initial latents can carry a mark: the signs are given, the magnitudes are the seed's."""
+
+    def refuses_signs(self, request: PromptRequest) -> str:
+        """Why a picture of this request would not lead back to its initial latent; "" when it would."""
+        ...
+
+    def latent_shape(self, request: PromptRequest) -> Shape:
+        """Channels, height and width of the latents of this request."""
+        ...
+
+    def draw(
+        self,
+        request: PromptRequest,
+        prompt: str,
+        *,
+        progress: Progress | None = None,
+        signs: Sequence[Signs] = (),
+    ) -> list[Drawn]:
+        """See `Generator.draw`.
+
+        Args:
+            signs: one array a picture, of the shape that `latent_shape` gives; empty for latents of the seeds alone.
         """
         ...

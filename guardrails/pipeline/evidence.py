@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from guardrails.domain.canonical import Json, to_plain
 from guardrails.domain.findings import Action, Check, Finding
-from guardrails.domain.images import GenerationFacts, MarkEmbedding
+from guardrails.domain.images import GenerationFacts, LatentStart, MarkEmbedding
 
 
 def public_facts(
@@ -15,8 +15,10 @@ def public_facts(
     checks: Iterable[Check],
     action: Action,
     generation: GenerationFacts | None = None,
+    latent: LatentStart | None = None,
     embedding: MarkEmbedding | None = None,
     fingerprint: str = "",
+    edges: str = "",
 ) -> dict[str, Json]:
     """The `facts` of a record. Findings lose message, span and evidence: those quote the prompt."""
     facts: dict[str, Json] = {
@@ -37,8 +39,12 @@ def public_facts(
     }
     if generation is not None:
         facts["generation"] = to_plain(generation)
+    if latent is not None:
+        facts["latent"] = to_plain(latent)
     if embedding is not None:
         facts["watermark"] = to_plain(embedding)
     if fingerprint:
         facts["fingerprint"] = fingerprint
+    if edges:
+        facts["edges"] = edges
     return facts

@@ -22,6 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -31,7 +32,7 @@ from guardrails import home as homes
 from guardrails.domain.canonical import canonical_json, to_plain
 from guardrails.domain.findings import Action, Check, Component, Finding, strongest
 from guardrails.domain.identity import ImageId
-from guardrails.domain.images import ManifestStatus, MarkVerdict, Match
+from guardrails.domain.images import LatentStart, ManifestStatus, MarkVerdict, Match
 from guardrails.domain.records import Receipt, Record, RecordKind, Refusal, Stage
 from guardrails.domain.requests import PromptRequest
 from guardrails.errors import (
@@ -48,7 +49,7 @@ from guardrails.files import check_writable, clear_abandoned, stage, write_atomi
 from guardrails.generation.defaults import WithDefaults
 from guardrails.generation.diffusers_pipeline import DiffusersGenerator
 from guardrails.generation.loading import load_generator
-from guardrails.generation.protocol import Drawn, Generator, Progress
+from guardrails.generation.protocol import Drawn, Generator, Progress, SignedGenerator
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
 from guardrails.imaging.metadata import ai_generated_xmp
@@ -72,7 +73,9 @@ from guardrails.similarity.judge import judge as judge_similarity
 from guardrails.similarity.protocol import WorksIndex
 from guardrails.similarity.search import SimilarityIndex
 from guardrails.version import __version__
+from guardrails.watermark.binding import EdgeMap
 from guardrails.watermark.keys import Keyring
+from guardrails.watermark.latent import LatentMark
 from guardrails.watermark.protocol import Scheme
 from guardrails.watermark.scheme import PixelMark
 
@@ -101,6 +104,7 @@ class Guard:
         index: the rights-bearing similarity index; the shipped one when omitted.
         home: folder of keys and ledger; `guardrails.home.home()` when omitted.
         signer, mark, ledger, manifests: taken from `home` when omitted.
+        latent: signs the noise that pictures are drawn from; taken from `home` when mark is.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class Guard:
         signer: Signer | None = None,
         verifier: Verifier | None = None,
         mark: Scheme | None = None,
+        latent: LatentMark | None = None,
         ledger: Ledger | None = None,
         manifests: Repository | None = None,
     ) -> None:
@@ -131,7 +136,11 @@ class Guard:
         self._index = shipped_index(home) if index is None else index
         self._signer = signer or Signer.dev(keys)
         self._verifier = verifier or Verifier(TrustStore.dev(keys))
-        self._mark = mark or PixelMark(Keyring.load_or_create(keys))
+        self._latent = latent
+        if mark is None:
+            keyring = Keyring.load_or_create(keys)
+            mark, self._latent = PixelMark(keyring), latent or LatentMark(keyring)
+        self._mark = mark
         self._manifests = Repository(homes.manifests_folder(home)) if manifests is None else manifests
 
     @classmethod
@@ -195,10 +204,15 @@ class Guard:
         cleared = self._clear(request)
         if isinstance(cleared, Refusal):
             return [cleared]
-        drawn = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, progress))
+        ids = [ImageId.new() for _ in range(request.count)]
+        drawn = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, ids, progress))
         if isinstance(drawn, Refusal):
             return [drawn]
-        return [self._finish(cleared, picture, file_format, out) for picture in drawn]
+        latent, pictures = drawn
+        begin = [
+            partial(_draft, cleared, image_id, picture, latent) for image_id, picture in zip(ids, pictures, strict=True)
+        ]
+        return [self._finish(cleared, draft, file_format, out) for draft in begin]
 
     def _clear(self, request: PromptRequest) -> Cleared | Refusal:
         decision = self._guarded(Stage.PROMPT, Asked(request=request), lambda: self._prompts.decide(request))
@@ -208,17 +222,42 @@ class Guard:
             return self._refuse(Stage.PROMPT, Asked(request=request, decision=decision), decision.findings)
         return Cleared(request=request, decision=decision)
 
-    def _draw(self, cleared: Cleared, progress: Progress | None) -> list[Drawn]:
-        drawn = self._generator.draw(cleared.request, cleared.decision.prompt, progress=progress)
+    def _draw(
+        self, cleared: Cleared, ids: Sequence[ImageId], progress: Progress | None
+    ) -> tuple[LatentStart, list[Drawn]]:
+        request, prompt, generator = cleared.request, cleared.decision.prompt, self._generator
+        latent = self._latent_start(request)
+        if latent.scheme and self._latent is not None and isinstance(generator, SignedGenerator):
+            shape = generator.latent_shape(request)
+            signs = [self._latent.signs(image_id.mark_id, shape) for image_id in ids]
+            drawn = generator.draw(request, prompt, progress=progress, signs=signs)
+        else:
+            drawn = generator.draw(request, prompt, progress=progress)
         if len(drawn) != cleared.request.count:
             raise GenerationError(
                 f"the model gave {len(drawn)} pictures where {cleared.request.count} were asked for",
                 hint="the generator must return one picture for each seed",
             )
-        return drawn
+        return latent, drawn
 
-    def _finish(self, cleared: Cleared, picture: Drawn, file_format: ImageFormat, out: Path | None) -> Outcome:
-        draft = self._guarded(Stage.GENERATION, cleared, lambda: _draft(cleared, picture))
+    def _latent_start(self, request: PromptRequest) -> LatentStart:
+        """Whether the noise of a request's pictures carries their ids; when not, why."""
+        wanted = self.policy.watermark_rule.latent
+        if wanted == "never":
+            return LatentStart(reason="the policy does not ask for it")
+        if wanted == "unseeded" and request.seed is not None:
+            return LatentStart(reason="the request names the seed")
+        if self._latent is None:
+            return LatentStart(reason="no key for it")
+        if not isinstance(self._generator, SignedGenerator):
+            return LatentStart(reason=f"{type(self._generator).__name__} takes no initial latents")
+        reason = self._generator.refuses_signs(request)
+        return LatentStart(reason=reason) if reason else self._latent.start(self._generator.latent_shape(request))
+
+    def _finish(
+        self, cleared: Cleared, begin: Callable[[], Draft], file_format: ImageFormat, out: Path | None
+    ) -> Outcome:
+        draft = self._guarded(Stage.GENERATION, cleared, begin)
         if isinstance(draft, Refusal):
             return draft
         screened = self._guarded(Stage.SCREENING, cleared, lambda: self._screen(draft))
@@ -321,6 +360,7 @@ class Guard:
             format=file_format,
             sha256=hashlib.sha256(data).hexdigest(),
             fingerprint=fingerprint,
+            edges=EdgeMap.of(marked.pixels).to_text(),
             prompt_commitment=commitment,
             manifest=verdict,
         )
@@ -357,8 +397,10 @@ class Guard:
                 checks=marked.screened.checks,
                 action=marked.action,
                 generation=draft.facts,
+                latent=draft.latent,
                 embedding=marked.embedding,
                 fingerprint=signed.fingerprint,
+                edges=signed.edges,
             ),
         )
         payload = _private(draft.cleared, salt)
@@ -372,6 +414,7 @@ class Guard:
             path=path,
             pixels=marked.pixels,
             facts=draft.facts,
+            latent=draft.latent,
             decision=draft.cleared.decision,
             findings=marked.all_findings,
             checks=marked.screened.checks,
@@ -487,7 +530,7 @@ def _check_recordable(request: PromptRequest, file_format: ImageFormat) -> None:
         raise OptionError(f"the request cannot be recorded: {error}", hint="use finite numbers below 2**53") from error
 
 
-def _draft(cleared: Cleared, picture: Drawn) -> Draft:
+def _draft(cleared: Cleared, image_id: ImageId, picture: Drawn, latent: LatentStart) -> Draft:
     pixels = picture.pixels
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         # Screens would see something else than what leaves.
@@ -500,7 +543,7 @@ def _draft(cleared: Cleared, picture: Drawn) -> Draft:
         )
     # Raises for facts that no record can hold, such as NaN, while there is still time to refuse.
     canonical_json(picture.facts)
-    return Draft(cleared=cleared, id=ImageId.new(), pixels=pixels, facts=picture.facts)
+    return Draft(cleared=cleared, id=image_id, pixels=pixels, facts=picture.facts, latent=latent)
 
 
 def _private(asked: Asked | Cleared, salt: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from guardrails.domain.findings import Action, Check, Finding, strongest
 from guardrails.domain.identity import ImageId
-from guardrails.domain.images import GenerationFacts, ManifestVerdict, MarkEmbedding, Match
+from guardrails.domain.images import GenerationFacts, LatentStart, ManifestVerdict, MarkEmbedding, Match
 from guardrails.domain.records import Receipt
 from guardrails.domain.requests import PromptDecision, PromptRequest
 from guardrails.imaging import Pixels
@@ -38,6 +38,7 @@ class Draft:
     id: ImageId
     pixels: Pixels
     facts: GenerationFacts
+    latent: LatentStart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,13 +73,19 @@ class Marked:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Signed:
-    """Final bytes, signed last and verified back."""
+    """Final bytes, signed last and verified back.
+
+    Attributes:
+        fingerprint: ISCC of the marked pixels.
+        edges: their `watermark.binding.EdgeMap`, which tells a transplanted mark.
+    """
 
     marked: Marked
     data: bytes
     format: ImageFormat
     sha256: str
     fingerprint: str
+    edges: str
     prompt_commitment: tuple[str, str]
     manifest: ManifestVerdict
 
@@ -99,6 +106,7 @@ class Sealed:
     path: Path | None
     pixels: Pixels
     facts: GenerationFacts
+    latent: LatentStart
     decision: PromptDecision
     findings: tuple[Finding, ...]
     checks: tuple[Check, ...]

@@ -66,10 +66,10 @@ class Fields:
             found.fail(f"expected true or false, found {_kind(found)}")
         return found.value
 
-    def choice(self, name: str, allowed: Iterable[str]) -> str:
-        """A text that must be one of `allowed`."""
-        found = self.need(name)
-        return one_of(found, allowed)
+    def choice(self, name: str, allowed: Iterable[str], *, default: str = "") -> str:
+        """A text that must be one of `allowed`; required when there is no default."""
+        found = self.take(name) if default else self.need(name)
+        return default if found is None else one_of(found, allowed)
 
     def items(self, name: str) -> list[Node]:
         """The items of a list; empty when absent."""

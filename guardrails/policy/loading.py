@@ -242,6 +242,7 @@ def _watermark_rule(node: Node) -> WatermarkRule:
         id=fields.text("id"),
         not_robust=_action(fields, "not_robust", _IMAGE_ACTIONS),
         message=_message(fields, words=False),
+        latent=fields.choice("latent", ("always", "unseeded", "never"), default="unseeded"),
     )
     fields.finish()
     return rule

@@ -84,11 +84,18 @@ class SimilarityRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatermarkRule:
-    """What happens when a picture cannot carry a robust mark (it always must carry a readable one)."""
+    """What happens when a picture cannot carry a robust mark (it always must carry a readable one).
+
+    Attributes:
+        latent: when pictures are drawn from noise that carries their id as well, where the model allows it: "always",
+            "unseeded" (not when the request names a seed, whose picture would then be another one each time) or
+            "never".
+    """
 
     id: str
     not_robust: Action
     message: str
+    latent: str = "unseeded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ _IMPOSSIBLE = np.float32(-1e6)
 
 
 def encode(message: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Code a message of 96 bits into 416 coded bits (uint8 0/1)."""
+    """Code a message of n bits into 4 (n + 8) coded bits (uint8 0/1): 96 into 416 for the pixel mark."""
     padded = np.concatenate([np.zeros(MEMORY, np.int64), message.astype(np.int64), np.zeros(MEMORY, np.int64)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, MEMORY + 1)
     registers = windows @ (1 << np.arange(MEMORY, -1, -1))
@@ -55,17 +55,18 @@ def decode(soft: NDArray[np.float32], prefix: NDArray[np.uint8]) -> NDArray[np.u
     """The most likely message (maximum-likelihood sequence, Viterbi 1967).
 
     Args:
-        soft: float32 of shape (416,), positive where the coded bit looks like 0.
+        soft: float32 of shape (4 (n + 8),), positive where the coded bit looks like 0.
         prefix: message bits that are known beforehand, shape (n,); the paths that contradict them are closed.
 
     Returns:
-        uint8 0/1 of shape (96,).
+        uint8 0/1 of shape (n,).
     """
-    metrics = (soft.reshape(STEPS, RATE) @ _SIGNS).reshape(STEPS, 2, _STATES)
+    steps = len(soft) // RATE
+    metrics = (soft.reshape(steps, RATE) @ _SIGNS).reshape(steps, 2, _STATES)
     best = np.full(_STATES, _IMPOSSIBLE)
     best[0] = 0.0
-    came_from_high = np.empty((STEPS, _STATES), bool)
-    for step in range(STEPS):
+    came_from_high = np.empty((steps, _STATES), bool)
+    for step in range(steps):
         low = best[_FROM_LOW] + metrics[step, 0]
         high = best[_FROM_LOW + _STATES // 2] + metrics[step, 1]
         came_from_high[step] = high > low
@@ -77,9 +78,10 @@ def decode(soft: NDArray[np.float32], prefix: NDArray[np.uint8]) -> NDArray[np.u
 
 def _trace_back(came_from_high: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Follow the survivors from the zero state, where the tail ends, to the start."""
-    bits = np.empty(STEPS, np.uint8)
+    steps = len(came_from_high)
+    bits = np.empty(steps, np.uint8)
     state = 0
-    for step in range(STEPS - 1, -1, -1):
+    for step in range(steps - 1, -1, -1):
         bits[step] = state & 1
         state = state >> 1 | int(came_from_high[step, state]) << (MEMORY - 1)
-    return bits[:MESSAGE_BITS]
+    return bits[:-MEMORY]

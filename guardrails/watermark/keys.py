@@ -97,6 +97,10 @@ class Keyring:
         """Everything derived for `epoch`; kept in memory after the first call."""
         return _derive_epoch(self._master, epoch)
 
+    def derive(self, purpose: str) -> bytes:
+        """A sub-key of 32 bytes for one purpose that is named nowhere else."""
+        return _derive(self._master, purpose)
+
 
 @functools.lru_cache(maxsize=8)
 def _derive_epoch(master: bytes, epoch: int) -> EpochKeys:
