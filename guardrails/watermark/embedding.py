@@ -35,15 +35,15 @@ from guardrails.watermark.quantisation import BLOCK, DeadZone
 from guardrails.watermark.synchronisation import Band, ring_rms
 
 # Start with one grey level rms in flat areas and as much in texture as 42 dB allow; the self-check may raise both.
-_PSNR_GOAL, _PSNR_FLOOR = 42.0, 41.0
-_FLAT_RMS = 1.0
+_PSNR_GOAL, _PSNR_FLOOR = 42.4, 41.0
+_FLAT_RMS = 0.88
 _STEP_DB, _STEPS = 0.5, 8
 # Room for the mark in pixels that are saturated, for example on white paper: without it half of the mark is clipped.
 _HEADROOM = 1.5
 # Half-informed: a bin where the host already says the right thing is written more weakly, and the reverse.
 _HOST_FEEDBACK, _WEAKEST, _STRONGEST = 0.5, 0.25, 2.2
 _TILT_RADIUS, _TILT = 6.0, 0.8
-_MASK_GAIN, _MASK_EXPONENT, _MASK_LIMIT = 0.55, 0.8, 10.0
+_MASK_GAIN, _MASK_EXPONENT, _MASK_LIMIT = 0.33, 0.75, 10.0
 _SELF_CHECK_QUALITY = 50
 
 
@@ -59,7 +59,7 @@ def embed(pixels: Pixels, payload: Payload, keys: EpochKeys) -> Embedded:
     require_markable(pixels)
     host = luma(pixels)
     coded = encode(payload.to_bits(keys.check_key))
-    tiles = _tiles(host, keys.carrier_of(payload.mark_id), coded)
+    tiles = tiles_of(host, keys.carrier_of(payload.mark_id), coded)
     robust = False
     for attempt in _attempts(pixels, host, tiles):
         robust = _survives(attempt.pixels, payload, keys)
@@ -145,7 +145,7 @@ def _jpeg(pixels: Pixels, quality: int) -> Pixels:
     return np.ascontiguousarray(decoded[..., ::-1])
 
 
-def _tiles(host: Plane, carrier: Carrier, coded: NDArray[np.uint8]) -> Plane:
+def tiles_of(host: Plane, carrier: Carrier, coded: NDArray[np.uint8]) -> Plane:
     """The mark at the size of the host, of unit standard deviation everywhere."""
     height, width = host.shape
     spectrum = np.zeros(TILE * (TILE // 2 + 1), np.complex64)

@@ -92,10 +92,14 @@ class DeadZone:
         crossing = self._zero & (needed < _DEAREST)
         energy = (wanted * wanted).sum(axis=(2, 3), keepdims=True)
         appeal = np.where(crossing, np.abs(wanted) ** np.float32(_PREFERENCE) / needed, np.float32(0))
-        chosen = self._thresholds < _probabilities(appeal, needed * needed, _SHARE * energy)
+        cost = needed * needed
+        probabilities = _probabilities(appeal, cost, _SHARE * energy)
+        chosen = self._thresholds < probabilities
         rest = np.where(chosen, 0, wanted)
         rest_energy = (rest * rest).sum(axis=(2, 3), keepdims=True)
-        rest *= np.sqrt(np.minimum((1 - _SHARE) * energy / (rest_energy + 1e-9), 1))
+        # A block of texture has few zeros to cross: what they leave of the energy stays with the rest.
+        left = energy - (probabilities * cost).sum(axis=(2, 3), keepdims=True)
+        rest *= np.sqrt(np.minimum(left / (rest_energy + 1e-9), 1))
         hardened = np.where(chosen, np.sign(wanted) * needed, rest)
         return inverse_block_dct(hardened, *self._shape)
 
