@@ -23,7 +23,7 @@ _STATES = 1 << MEMORY
 def _branch_signs() -> NDArray[np.float32]:
     """Sent symbols (+1 for bit 0) of the two branches that enter each state, shape (4, 2 * 256).
 
-    A state is the last 8 bits, newest lowest. State s is entered from s >> 1 and from (s >> 1) + 128.
+    Within a branch the states whose newest bit is 0 come first. A state is the last 8 bits, newest lowest. State s is entered from s >> 1 and from (s >> 1) + 128.
     """
     states = np.arange(_STATES)
     signs = np.empty((RATE, 2, _STATES), np.float32)
@@ -32,12 +32,11 @@ def _branch_signs() -> NDArray[np.float32]:
         for output, generator in enumerate(GENERATORS):
             parity = np.bitwise_count(register & generator) & 1
             signs[output, branch] = np.where(parity == 1, -1.0, 1.0)
-    return signs.reshape(RATE, 2 * _STATES)
+    by_newest_bit = signs.reshape(RATE, 2, _STATES // 2, 2).swapaxes(2, 3)
+    return by_newest_bit.reshape(RATE, 2 * _STATES)
 
 
 _SIGNS = _branch_signs()
-_FROM_LOW = np.arange(_STATES) >> 1
-_NEWEST_BIT = np.arange(_STATES) & 1
 # Far below any sum of 416 clipped soft values, yet exact in float32 when added to them.
 _IMPOSSIBLE = np.float32(-1e6)
 
@@ -61,17 +60,19 @@ def decode(soft: NDArray[np.float32], prefix: NDArray[np.uint8]) -> NDArray[np.u
     Returns:
         uint8 0/1 of shape (96,).
     """
-    metrics = (soft.reshape(STEPS, RATE) @ _SIGNS).reshape(STEPS, 2, _STATES)
+    # States 2 s and 2 s + 1 are entered from s and from s + 128, so halves are added and no gathering is needed.
+    metrics = (soft.reshape(STEPS, RATE) @ _SIGNS).reshape(STEPS, 2, 2, _STATES // 2)
     best = np.full(_STATES, _IMPOSSIBLE)
     best[0] = 0.0
-    came_from_high = np.empty((STEPS, _STATES), bool)
+    by_newest_bit = best.reshape(-1, 2).T
+    came_from_high = np.empty((STEPS, 2, _STATES // 2), bool)
     for step in range(STEPS):
-        low = best[_FROM_LOW] + metrics[step, 0]
-        high = best[_FROM_LOW + _STATES // 2] + metrics[step, 1]
-        came_from_high[step] = high > low
-        best = np.maximum(low, high)
+        low = best[: _STATES // 2] + metrics[step, 0]
+        high = best[_STATES // 2 :] + metrics[step, 1]
+        np.greater(high, low, out=came_from_high[step])
+        np.maximum(low, high, out=by_newest_bit)
         if step < len(prefix):
-            best[prefix[step] != _NEWEST_BIT] = _IMPOSSIBLE
+            by_newest_bit[1 - prefix[step]] = _IMPOSSIBLE
     return _trace_back(came_from_high)
 
 
@@ -81,5 +82,5 @@ def _trace_back(came_from_high: NDArray[np.bool_]) -> NDArray[np.uint8]:
     state = 0
     for step in range(STEPS - 1, -1, -1):
         bits[step] = state & 1
-        state = state >> 1 | int(came_from_high[step, state]) << (MEMORY - 1)
+        state = state >> 1 | int(came_from_high[step, state & 1, state >> 1]) << (MEMORY - 1)
     return bits[:MESSAGE_BITS]
