@@ -18,6 +18,7 @@ SECTIONS = {
     "Make and verify": {
         "generate": "make pictures; release only what every guard passes",
         "verify": "say what a file proves: manifest, watermark, ledger",
+        "mark": "write, read and measure the invisible watermark alone",
         "demo": "the main job from prompt to proof, with a page to look at",
     },
     "Rules, keys and records": {

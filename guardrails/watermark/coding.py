@@ -23,7 +23,8 @@ _STATES = 1 << MEMORY
 def _branch_signs() -> NDArray[np.float32]:
     """Sent symbols (+1 for bit 0) of the two branches that enter each state, shape (4, 2 * 256).
 
-    Within a branch the states whose newest bit is 0 come first. A state is the last 8 bits, newest lowest. State s is entered from s >> 1 and from (s >> 1) + 128.
+    A state is the last 8 bits, newest lowest. State s is entered from s >> 1 and from (s >> 1) + 128. Within a branch
+    the states whose newest bit is 0 come first.
     """
     states = np.arange(_STATES)
     signs = np.empty((RATE, 2, _STATES), np.float32)

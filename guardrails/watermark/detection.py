@@ -1,8 +1,8 @@
 """The detector: from pixels to a verdict with a p-value that counts every test.
 
 1. Bring the picture to the canonical frame and whiten it.
-2. Search, cheapest first: aligned, then shifted (mode "fast"), then cropped ("standard"); then the same once more behind
-   the learned front end, and rotated ("deep").
+2. Search, cheapest first: aligned, then shifted (mode "fast"), then cropped ("standard"); then the same once more
+   behind the learned front end, and rotated ("deep").
 3. Correlate every frame of a search with all pilots of all kept epochs.
 4. Decode the best candidates of a search that are rare enough for a right check to make them present.
 5. Stop at the first payload whose keyed check is right and whose p-value is at most 1e-6.

@@ -193,7 +193,7 @@ def mask_of(frame: Plane) -> Plane:
     """
     detail = frame - blur(frame, _DETAIL_SIGMA)
     energy = blur(detail * detail, _ENERGY_SIGMA)
-    padded = cv2.copyMakeBorder(energy, *[_REACH] * 4, cv2.BORDER_REFLECT_101)
+    padded = cv2.copyMakeBorder(energy, _REACH, _REACH, _REACH, _REACH, cv2.BORDER_REFLECT_101)
     height, width = frame.shape
     least = energy
     for down in (0, 2 * _REACH):

@@ -1,7 +1,7 @@
 """The learned front end: a small network that guesses which pattern a mark may have added to a picture.
 
 It has never seen a key, so what a keyed pilot finds behind it has the same null distribution as behind the whitening
-filter. `front_training` made it; `datasets/watermark/README.md` is its card. OpenCV runs it, no other runtime is needed.
+filter. `front_training` made it; `datasets/watermark/README.md` is its card. OpenCV runs it.
 """
 
 from __future__ import annotations

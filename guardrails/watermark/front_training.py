@@ -22,13 +22,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode, read_image_bytes
 from guardrails.watermark import attacks
 from guardrails.watermark.coding import encode
 from guardrails.watermark.embedding import embed, tiles_of
-from guardrails.watermark.frame import SHORT_SIDE, Plane, luma
+from guardrails.watermark.frame import SHORT_SIDE, Plane, canonical, luma, resize
 from guardrails.watermark.front_features import BLOCK, CHANNELS, features, gather
 from guardrails.watermark.keys import Keyring
 from guardrails.watermark.payload import Payload
@@ -74,7 +75,8 @@ def drawn(rng: np.random.Generator) -> Pixels:
         turn = float(rng.uniform(0, 180))
         cv2.ellipse(picture, tuple(map(int, centre)), tuple(map(int, axes)), turn, 0, 360, colour, -1, cv2.LINE_AA)
     grain = rng.normal(0, rng.choice([0.0, 0.0, 2.0, 6.0]), picture.shape)
-    return np.clip(np.rint(picture + grain), 0, 255).astype(np.uint8)
+    grained: Pixels = np.clip(np.rint(picture + grain), 0, 255).astype(np.uint8)
+    return grained
 
 
 def photographed(picture: Pixels, rng: np.random.Generator) -> Pixels:
@@ -97,8 +99,8 @@ def make_examples(pictures: list[Pixels], count: int, rng: np.random.Generator) 
         keys = keyrings[int(rng.integers(KEYRINGS))].keys(0)
         payload = Payload(mark_id=rng.bytes(8).hex(), epoch=0)
         coded = encode(payload.to_bits(keys.check_key))
-        pattern = tiles_of(luma(host), keys.carrier_of(payload.mark_id), coded)
-        examples.append(Example(host, embed(host, payload, keys).pixels, pattern))
+        tiles = tiles_of(canonical(luma(host)), keys.carrier_of(payload.mark_id), coded)
+        examples.append(Example(host, embed(host, payload, keys).pixels, resize(tiles, HOST, HOST)))
     return examples
 
 
@@ -139,22 +141,25 @@ def _patch(frame: Plane, pattern: Plane, rng: np.random.Generator) -> tuple[Plan
     linear = np.array([[cosine, -sine], [sine, cosine]])
     middle = WINDOW / 2 - linear @ np.array([PATCH / 2, PATCH / 2]) + rng.uniform(-32, 32, 2)
     matrix = np.hstack([linear, middle[:, None]])
-    frame, pattern = (
-        cv2.warpAffine(
-            cv2.GaussianBlur(plane, (0, 0), 0.3 * zoom),
-            matrix,
-            (PATCH, PATCH),
-            flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REFLECT_101,
-        )
-        for plane in (frame, pattern)
-    )
-    for axis in (0, 1):
+    pair = np.stack([_sampled(plane, matrix, zoom) for plane in (frame, pattern)])
+    for axis in (1, 2):
         if rng.random() < 0.5:
-            frame, pattern = np.flip(frame, axis), np.flip(pattern, axis)
+            pair = np.flip(pair, axis)
     if rng.random() < 0.5:
-        frame, pattern = frame.T, pattern.T
-    return np.ascontiguousarray(frame), np.ascontiguousarray(pattern)
+        pair = pair.swapaxes(1, 2)
+    return np.ascontiguousarray(pair[0]), np.ascontiguousarray(pair[1])
+
+
+def _sampled(plane: Plane, matrix: NDArray[np.float64], zoom: float) -> Plane:
+    """A patch of a plane, blurred as much as shrinking by `zoom` needs."""
+    sampled: Plane = cv2.warpAffine(  # type: ignore[assignment]
+        cv2.GaussianBlur(plane, (0, 0), 0.3 * zoom),
+        matrix,
+        (PATCH, PATCH),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+    return sampled
 
 
 def correlation(output: Any, target: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -176,7 +177,7 @@ class Autocorrelation:
         return total
 
 
-def _comb(spectrum: NDArray[np.complex64]) -> NDArray[np.float32]:
+def _comb(spectrum: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.float32]:
     """Power of a half spectrum relative to its surroundings: a repeated tile has thin lines, a host has not.
 
     Loud lines are flattened, so that a host with a period of its own does not drown the mark's.

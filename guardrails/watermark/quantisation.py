@@ -124,7 +124,7 @@ def _probabilities(appeal: Blocks, cost: Blocks, budget: Blocks) -> Blocks:
     A few fixed-point steps are enough: only the entries that saturate at 1 need them.
     """
     scale = budget / (np.einsum("ij,ij->i", appeal, cost)[:, None] + 1e-9)
-    probabilities = np.minimum(1, scale * appeal)
+    probabilities: Blocks = np.minimum(1, scale * appeal)
     for _ in range(_FIXED_POINT_STEPS):
         spent = np.einsum("ij,ij->i", probabilities, cost)[:, None]
         scale = np.minimum(scale * budget / (spent + 1e-9), 1e6)

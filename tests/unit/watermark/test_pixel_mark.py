@@ -13,7 +13,6 @@ from guardrails.domain.images import MarkVerdict
 from guardrails.errors import OptionError, WatermarkError
 from guardrails.imaging import Pixels
 from guardrails.watermark.carrier import FLAT_INDEX, TILE
-from guardrails.watermark.embedding import _jpeg
 from guardrails.watermark.keys import Keyring
 from guardrails.watermark.payload import FLAG_AI_EDITED, FLAG_AI_GENERATED
 from guardrails.watermark.protocol import Scheme
@@ -232,8 +231,3 @@ def test_an_unknown_mode_is_refused(mark: PixelMark) -> None:
 def test_the_mark_fulfils_the_protocol(mark: PixelMark) -> None:
     scheme: Scheme = mark
     assert scheme.name == "org.guardrails.watermark.1"
-
-
-def test_the_self_check_keeps_colours() -> None:
-    red = np.full((64, 64, 3), (200, 30, 30), np.uint8)
-    assert np.abs(_jpeg(red, 50).astype(int) - red).max() < 12
