@@ -152,7 +152,7 @@ class Detector:
         yield CROPPED, self._by_lattice(whitened, upright_lattices)
         if depth == 1:
             return
-        guessed = View(guess_pattern(frame))
+        guessed = View(guess_pattern(frame, whitened.frame))
         yield LEARNED_ALIGNED, self._candidates(guessed.frame, None, correlate_aligned)
         yield LEARNED_SHIFTED, self._candidates(guessed.frame, None, correlate_all_shifts)
         yield LEARNED_CROPPED, self._by_lattice(guessed, upright_lattices)

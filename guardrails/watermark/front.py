@@ -19,16 +19,25 @@ from guardrails.watermark.front_features import features, scatter
 _THREAD = threading.local()
 
 
-def guess_pattern(frame: Plane) -> Plane:
+def guess_pattern(frame: Plane, whitened: Plane) -> Plane:
     """The pattern that was probably added to a canonical luma frame.
+
+    The network and the whitening filter err in different places, so their sum is better than either.
 
     Args:
         frame: float32 of shape (height, width), 0..255.
+        whitened: the same frame behind `frame.whiten`.
 
     Returns:
-        float32 of the same shape; larger where the network is surer.
+        float32 of the same shape; larger where the two are surer.
     """
     if not hasattr(_THREAD, "network"):
         _THREAD.network = cv2.dnn.readNetFromONNX(str(datasets_path("watermark", "front.onnx")))
     _THREAD.network.setInput(features(frame))
-    return scatter(np.asarray(_THREAD.network.forward(), np.float32), *frame.shape)
+    guessed = scatter(np.asarray(_THREAD.network.forward(), np.float32), *frame.shape)
+    return _unit(guessed) + _unit(whitened)
+
+
+def _unit(plane: Plane) -> Plane:
+    unit: Plane = plane / (plane.std() + np.float32(1e-9))
+    return unit

@@ -33,7 +33,11 @@ def periodic(period: int) -> Pixels:
     return picture
 
 
-@pytest.fixture(scope="module", params=[whiten, guess_pattern], ids=["whitened", "learned"])
+def learned(frame: Plane) -> Plane:
+    return guess_pattern(frame, whiten(frame))
+
+
+@pytest.fixture(scope="module", params=[whiten, learned], ids=["whitened", "learned"])
 def unmarked(request: pytest.FixtureRequest, pictures: list[Pixels]) -> list[Band]:
     """Behind both fronts: neither may know anything about a key."""
     return [prepared(picture, request.param) for picture in [*pictures, periodic(64), periodic(16)]]
