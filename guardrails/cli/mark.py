@@ -177,7 +177,7 @@ def _show(path: Path, result: MarkReading | GuardrailsError) -> None:
     if result.mark_id:
         facts += [
             ("id", f"{result.mark_id}, key epoch {result.epoch}"),
-            ("repaired", f"{result.corrected_bits} of 416 coded bits"),
+            ("repaired", f"{result.corrected_bits} of 344 coded bits"),
             ("geometry", ", ".join(f"{name} {value}" for name, value in result.geometry.items())),
         ]
     print_facts(facts)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,12 @@ def _is_deterministic(scheme: Scheme) -> Iterator[str]:
 
 
 def _refuses_what_it_cannot_mark(scheme: Scheme) -> Iterator[str]:
-    for pixels in (np.zeros((8, 8, 3), np.uint8), np.zeros((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE, 3))):
+    wrong: tuple[Any, ...] = (
+        np.zeros((8, 8, 3), np.uint8),
+        np.zeros((SIDE, SIDE), np.uint8),
+        np.zeros((SIDE, SIDE, 3)),
+    )
+    for pixels in wrong:
         for name, attempt in (("embed", lambda p: scheme.embed(p, MARK_IDS[0])), ("detect", scheme.detect)):
             try:
                 attempt(pixels)

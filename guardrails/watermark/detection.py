@@ -33,7 +33,6 @@ from guardrails.watermark.geometry import (
     LEARNED_ROTATED,
     LEARNED_SHIFTED,
     ORIENTATIONS,
-    ROTATED,
     SHIFTED,
     Autocorrelation,
     Lattice,
@@ -43,14 +42,14 @@ from guardrails.watermark.geometry import (
     upright_lattices,
 )
 from guardrails.watermark.keys import EpochKeys
-from guardrails.watermark.payload import Payload, known_prefix
+from guardrails.watermark.payload import Payload
 from guardrails.watermark.synchronisation import (
     Band,
     Correlation,
     correlate_aligned,
     correlate_all_shifts,
+    limited,
     prepare,
-    ring_rms,
     shift_back,
 )
 
@@ -58,7 +57,6 @@ SCHEME = "org.guardrails.watermark.1"
 MODES = ("fast", "standard", "deep")
 FALSE_POSITIVE_RATE = 1e-6
 
-_SOFT_LIMIT = 2.5
 _RINGS = int(RING.max()) + 1
 # Smooths the reliability over neighbouring rings: one ring holds only about ten pilot bins.
 _RING_BANDWIDTH = 2.0
@@ -157,7 +155,6 @@ class Detector:
         yield LEARNED_SHIFTED, self._candidates(guessed.frame, None, correlate_all_shifts)
         yield LEARNED_CROPPED, self._by_lattice(guessed, upright_lattices)
         yield LEARNED_ROTATED, self._by_lattice(guessed, turned_lattices)
-        yield ROTATED, self._by_lattice(whitened, turned_lattices)
 
     def _by_lattice(self, view: View, find: Callable[[Autocorrelation], list[Lattice]]) -> Iterator[Candidate]:
         for lattice in find(view.correlation):
@@ -243,10 +240,10 @@ def demodulate(candidate: Candidate) -> tuple[Payload, int] | None:
     keys = candidate.keys
     carrier = keys.pool.carriers[candidate.correlation.pilot]
     band = shift_back(candidate.band, candidate.correlation.shift)
-    flat = (band / ring_rms(band)).astype(np.complex64)
-    soft = carrier.soft_bits(flat, _reliability(flat, carrier), _SOFT_LIMIT)
-    message = decode(soft, known_prefix(keys.epoch))
-    payload = Payload.from_bits(message, keys.check_key)
+    flat = limited(band)
+    soft = carrier.soft_bits(flat, _reliability(flat, carrier))
+    message = decode(soft)
+    payload = Payload.from_bits(message, keys.check_key, keys.epoch)
     if payload is None:
         return None
     return payload, int(((soft < 0) != encode(message)).sum())

@@ -25,7 +25,7 @@ Axis = NDArray[np.float32]
 SHIFTS = TILE * TILE
 ORIENTATIONS = tuple((turns, mirror) for mirror in (False, True) for turns in range(4))
 # How many lattices of each family are correlated with the pilots.
-EQUAL_LATTICES, FREE_LATTICES, TURNED_LATTICES = 6, 4, 8
+EQUAL_LATTICES, FREE_LATTICES, TURNED_LATTICES = 6, 6, 8
 LATTICE_DEMODULATIONS = 2
 
 
@@ -76,12 +76,11 @@ def _lattice_search(stage: str, share: float, lattices: int) -> Search:
 ALIGNED = Search(stage="fast", share=1 / 8, maps=len(ORIENTATIONS), shifts=1)
 SHIFTED = Search(stage="fast", share=1 / 16, maps=len(ORIENTATIONS), shifts=SHIFTS)
 CROPPED = _lattice_search("standard", 3 / 16, EQUAL_LATTICES + FREE_LATTICES)
-# The same once more behind the learned front end, and rotation behind both fronts.
+# The same once more behind the learned front end, whose lattices stand out twice as far, and rotation.
 LEARNED_ALIGNED = Search(stage="deep", share=1 / 16, maps=len(ORIENTATIONS), shifts=1)
 LEARNED_SHIFTED = Search(stage="deep", share=1 / 16, maps=len(ORIENTATIONS), shifts=SHIFTS)
 LEARNED_CROPPED = _lattice_search("deep", 1 / 8, EQUAL_LATTICES + FREE_LATTICES)
-ROTATED = _lattice_search("deep", 1 / 16, TURNED_LATTICES)
-LEARNED_ROTATED = _lattice_search("deep", 1 / 16, TURNED_LATTICES)
+LEARNED_ROTATED = _lattice_search("deep", 1 / 8, TURNED_LATTICES)
 SEARCHES = (
     ALIGNED,
     SHIFTED,
@@ -89,7 +88,6 @@ SEARCHES = (
     LEARNED_ALIGNED,
     LEARNED_SHIFTED,
     LEARNED_CROPPED,
-    ROTATED,
     LEARNED_ROTATED,
 )
 
