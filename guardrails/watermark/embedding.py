@@ -42,7 +42,7 @@ _DARKEST, _BRIGHTEST = 1, 254
 # Half-informed: a bin where the host already says the right thing is written more weakly, and the reverse.
 _HOST_FEEDBACK, _WEAKEST, _STRONGEST = 0.5, 0.25, 2.2
 _TILT_RADIUS, _TILT = 6.0, 0.8
-_MASK_GAIN, _MASK_EXPONENT, _MASK_LIMIT = 0.36, 0.75, 10.0
+_MASK_GAIN, _MASK_EXPONENT, _MASK_LIMIT = 0.4, 0.75, 10.0
 _DETAIL_SIGMA, _ENERGY_SIGMA, _REACH = 2.2, 2.0, 5
 _SELF_CHECK_QUALITY = 50
 

@@ -34,14 +34,15 @@ _LUMINANCE = np.array(
     ],
     np.float32,
 )
-# A little coarser than the quality that the self-check asks for; 5000 / quality is the scaling of libjpeg.
-_QUALITY = 40
+# The coarsest quality that is met in everyday life: what crosses its steps crosses finer ones too. 5000 / quality is the
+# scaling of libjpeg.
+_QUALITY = 25
 _HALF_STEPS = (np.floor((_LUMINANCE * np.float32(5000 / _QUALITY) + 50) / 100) / 2).reshape(-1)
 _MARGIN = 1.08
 # Coefficients that need more than this are too dear: they would starve the others and be seen.
-_DEAREST, _CHEAPEST = 10.0, 0.3
+_DEAREST, _CHEAPEST = 13.0, 0.3
 # Share of a block's energy spent on crossing thresholds; the rest stays spread and serves every other attack.
-_SHARE = 0.75
+_SHARE = 0.5
 _FIXED_POINT_STEPS = 3
 _PLASTIC = 1.324717957244746
 # Rows of blocks are worked on in strips of about this many blocks: they stay in the cache, and memory is bounded.
