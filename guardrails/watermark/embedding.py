@@ -38,7 +38,8 @@ _PSNR_GOAL, _PSNR_FLOOR = 41.6, 41.0
 _FLAT_RMS = 0.92
 _STEP_DB, _STEPS = 0.5, 8
 # Room for the mark in pixels that are saturated, for example on white paper: without it half of the mark is clipped.
-_DARKEST, _BRIGHTEST = 1, 254
+# One grey level is enough where only parts are white; when the self-check fails, the mark gets two.
+_HEADROOM, _MOST_HEADROOM = 1, 2
 # Half-informed: a bin where the host already says the right thing is written more weakly, and the reverse.
 _HOST_FEEDBACK, _WEAKEST, _STRONGEST = 0.5, 0.25, 2.2
 _TILT_RADIUS, _TILT = 6.0, 0.8
@@ -96,10 +97,11 @@ def _attempts(pixels: Pixels, host: Plane, tiles: Plane, excess: Plane) -> Itera
     Args:
         tiles, excess: the mark and how much louder than in flat areas it may be, both in the canonical frame.
     """
-    room = np.clip(pixels, _DARKEST, _BRIGHTEST)
-    spent = _square_error(pixels, room)
     period = max(1, round(TILE * min(host.shape) / SHORT_SIDE / BLOCK))
     for step in range(_STEPS + 1):
+        headroom = _HEADROOM if step == 0 else _MOST_HEADROOM
+        room = np.clip(pixels, headroom, 255 - headroom)
+        spent = _square_error(pixels, room)
         strength_db = step * _STEP_DB
         goal = max(_PSNR_GOAL - strength_db, _PSNR_FLOOR)
         amplitude = _FLAT_RMS * 10 ** (strength_db / 20)

@@ -34,8 +34,8 @@ _LUMINANCE = np.array(
     ],
     np.float32,
 )
-# The coarsest quality that is met in everyday life: what crosses its steps crosses finer ones too. 5000 / quality is the
-# scaling of libjpeg.
+# The coarsest quality of everyday life: what crosses its steps crosses finer ones too. 5000 / quality is the scaling of
+# libjpeg.
 _QUALITY = 25
 _HALF_STEPS = (np.floor((_LUMINANCE * np.float32(5000 / _QUALITY) + 50) / 100) / 2).reshape(-1)
 _MARGIN = 1.08

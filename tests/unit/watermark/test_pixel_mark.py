@@ -145,10 +145,13 @@ def test_a_flat_area_changes_by_about_one_level(mark: PixelMark) -> None:
 
 
 @pytest.mark.parametrize("level", [0, 255])
-def test_black_and_white_paper_carry_the_mark_through_jpeg(mark: PixelMark, level: int) -> None:
+def test_black_and_white_paper_carry_the_mark_or_say_that_they_do_not(mark: PixelMark, level: int) -> None:
+    """Half of the mark is clipped there, so it is weaker than anywhere else."""
     result = mark.embed(np.full((256, 256, 3), level, np.uint8), MARK_ID)
     assert result.embedding.psnr >= 41
-    assert mark.detect(jpeg(60)(result.pixels)).mark_id == MARK_ID
+    assert mark.detect(result.pixels).mark_id == MARK_ID
+    read = mark.detect(jpeg(50)(result.pixels)).mark_id == MARK_ID
+    assert read or not result.embedding.robust
 
 
 def test_what_cannot_be_made_robust_says_so(mark: PixelMark) -> None:
