@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench lock clean
+.PHONY: help demo test test-slow lint bench bench-watermark lock clean
 
 # A bare datasets/ folder on sys.path would pass for another library's package.
 export PYTHONSAFEPATH := 1
@@ -32,6 +32,11 @@ lint: .venv/.ready ## style, types and layers
 
 bench: .venv/.ready ## the measurements behind the published figures
 	@$(BIN)/python benchmarks/watermark_robustness.py
+
+bench-watermark: .venv/.ready ## every mark against every attack, the null and the security table, in out/watermark
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/watermark_robustness.py $(BENCH)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/watermark_security.py $(BENCH)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/watermark_null.py $(BENCH)
 
 lock: $(UV) ## resolve the dependencies anew
 	@$(UV) pip compile pyproject.toml --all-extras --group dev --generate-hashes --no-emit-index-url --no-header \

@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import itertools
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -38,18 +39,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--output", type=Path, default=Path("out/watermark"))
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     victims = load_hosts(arguments.pictures, size=SIZE, limit=arguments.limit)
     mark = PixelMark(Keyring(hashlib.sha256(b"security").digest()))
-    print("| attack | n | verdicts | right id | largest z |\n|---|---:|---|---:|---:|")
-    averaging(mark, victims)
-    copying(mark, victims)
-    wrong_key(mark, victims)
-    marking_again(mark, victims)
+    lines = ["| attack | n | verdicts | right id | largest z |", "|---|---:|---|---:|---:|"]
+    for row in (
+        *averaging(mark, victims),
+        copying(mark, victims),
+        wrong_key(mark, victims),
+        *marking_again(mark, victims),
+    ):
+        lines.append(row)
+        print(row, flush=True)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "security.md").write_text("\n".join(lines) + "\n")
 
 
-def averaging(mark: PixelMark, victims: list[Host]) -> None:
+def averaging(mark: PixelMark, victims: list[Host]) -> Iterator[str]:
     """The attacker has 100 marked pictures of one size and knows nothing else."""
     total = np.zeros((SIZE, SIZE), np.float32)
     for number, host in enumerate(drawn_hosts(size=SIZE, count=AVERAGED)):
@@ -61,11 +69,11 @@ def averaging(mark: PixelMark, victims: list[Host]) -> None:
             marked = mark.embed(host.pixels, _id("victim", number)).pixels
             erased.append((mark.detect(_added(marked, -level * pattern), "deep"), _id("victim", number)))
             forged.append((mark.detect(_added(host.pixels, level * pattern), "deep"), ""))
-        _row(f"average of {AVERAGED} subtracted at {level:g} level rms", erased)
-        _row(f"average of {AVERAGED} added to unmarked pictures at {level:g} level rms", forged)
+        yield _row(f"average of {AVERAGED} subtracted at {level:g} level rms", erased)
+        yield _row(f"average of {AVERAGED} added to unmarked pictures at {level:g} level rms", forged)
 
 
-def copying(mark: PixelMark, victims: list[Host]) -> None:
+def copying(mark: PixelMark, victims: list[Host]) -> str:
     """One marked picture's details on the next picture."""
     readings = []
     for number, (source, target) in enumerate(itertools.pairwise(victims)):
@@ -75,13 +83,13 @@ def copying(mark: PixelMark, victims: list[Host]) -> None:
         readings.append(
             (mark.detect(_added(target.pixels, cv2.resize(details, (width, height))), "deep"), _id("copied", number))
         )
-    _row("details of one marked picture pasted on another", readings)
+    return _row("details of one marked picture pasted on another", readings)
 
 
-def wrong_key(mark: PixelMark, victims: list[Host]) -> None:
+def wrong_key(mark: PixelMark, victims: list[Host]) -> str:
     """Another installation reads."""
     other = PixelMark(Keyring(hashlib.sha256(b"another").digest()))
-    _row(
+    return _row(
         "read with another key",
         [
             (other.detect(mark.embed(host.pixels, _id("foreign", number)).pixels, "deep"), "")
@@ -90,7 +98,7 @@ def wrong_key(mark: PixelMark, victims: list[Host]) -> None:
     )
 
 
-def marking_again(mark: PixelMark, victims: list[Host]) -> None:
+def marking_again(mark: PixelMark, victims: list[Host]) -> Iterator[str]:
     """Which id is read after a second mark, of this key and of another installation's."""
     other = PixelMark(Keyring(hashlib.sha256(b"another").digest()))
     second, first, theirs = [], [], []
@@ -101,9 +109,9 @@ def marking_again(mark: PixelMark, victims: list[Host]) -> None:
         first.append((twice, _id("first", number)))
         both = other.embed(once, _id("second", number)).pixels
         theirs.append((mark.detect(both, "deep"), _id("first", number)))
-    _row("marked twice with one key: the second id is read", second)
-    _row("marked twice with one key: the first id is read", first)
-    _row("marked again with another key: the first id is read with the first key", theirs)
+    yield _row("marked twice with one key: the second id is read", second)
+    yield _row("marked twice with one key: the first id is read", first)
+    yield _row("marked again with another key: the first id is read with the first key", theirs)
 
 
 def _id(purpose: str, number: int) -> str:
@@ -117,13 +125,13 @@ def _added(pixels: Pixels, plane: np.ndarray) -> Pixels:
     return added
 
 
-def _row(name: str, readings: list[tuple[MarkReading, str]]) -> None:
+def _row(name: str, readings: list[tuple[MarkReading, str]]) -> str:
     verdicts = Counter(reading.verdict.value for reading, _ in readings)
     right, n = sum(bool(mark_id) and reading.mark_id == mark_id for reading, mark_id in readings), len(readings)
     low, high = wilson(right, n)
     detail = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
     largest = max(reading.z for reading, _ in readings)
-    print(f"| {name} | {n} | {detail} | {right / n:.2f} ({low:.2f}-{high:.2f}) | {largest:.1f} |", flush=True)
+    return f"| {name} | {n} | {detail} | {right / n:.2f} ({low:.2f}-{high:.2f}) | {largest:.1f} |"
 
 
 if __name__ == "__main__":
