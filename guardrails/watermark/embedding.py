@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from guardrails.domain.images import MarkEmbedding, MarkVerdict
+from guardrails.domain.images import MarkEmbedding, MarkReading, MarkVerdict
 from guardrails.imaging import Pixels
 from guardrails.watermark.carrier import FLAT_INDEX, RADIUS, TILE, Carrier
 from guardrails.watermark.coding import encode
@@ -30,7 +30,7 @@ from guardrails.watermark.frame import (
 from guardrails.watermark.keys import EpochKeys
 from guardrails.watermark.payload import Payload
 from guardrails.watermark.protocol import Embedded
-from guardrails.watermark.quantisation import BLOCK, harden
+from guardrails.watermark.quantisation import harden
 from guardrails.watermark.synchronisation import Band, ring_level
 
 # Start with one grey level rms in flat areas and as much in texture as 42 dB allow; the self-check may raise both.
@@ -61,12 +61,11 @@ def embed(pixels: Pixels, payload: Payload, keys: EpochKeys) -> Embedded:
     host = luma(pixels)
     frame = canonical(host)
     tiles = tiles_of(frame, keys.carrier_of(payload.mark_id), encode(payload.to_bits(keys.check_key)))
-    robust = False
     for attempt in _attempts(pixels, host, tiles, mask_of(frame) - 1):
-        robust = _survives(attempt.luma, payload, keys)
+        reading = _read(attempt.luma, keys)
+        robust = all(_says(payload, read) for read in (reading, *_attacked_readings(attempt.luma, keys)))
         if robust:
             break
-    reading = Detector((keys,)).read_aligned(canonical(attempt.luma.astype(np.float32)))
     return Embedded(
         pixels=attempt.pixels,
         embedding=MarkEmbedding(
@@ -97,7 +96,7 @@ def _attempts(pixels: Pixels, host: Plane, tiles: Plane, excess: Plane) -> Itera
     Args:
         tiles, excess: the mark and how much louder than in flat areas it may be, both in the canonical frame.
     """
-    period = max(1, round(TILE * min(host.shape) / SHORT_SIDE / BLOCK))
+    unit = min(host.shape) / SHORT_SIDE
     for step in range(_STEPS + 1):
         headroom = _HEADROOM if step == 0 else _MOST_HEADROOM
         room = np.clip(pixels, headroom, 255 - headroom)
@@ -108,7 +107,7 @@ def _attempts(pixels: Pixels, host: Plane, tiles: Plane, excess: Plane) -> Itera
         left = 255**2 / 10 ** (goal / 10) - spent
         share = _excess_share(tiles, excess, left / amplitude**2)
         residual = _enlarged(np.float32(amplitude) * tiles * (1 + np.float32(share) * excess), *host.shape)
-        marked = _added(room, harden(host, residual, period))
+        marked = _added(room, harden(host, residual, unit))
         psnr = _psnr(_square_error(pixels, marked))
         if step > 0 and psnr < _PSNR_FLOOR:
             return
@@ -151,15 +150,22 @@ def _excess_share(tiles: Plane, excess: Plane, power: float) -> float:
     return min(1.0, (math.sqrt(linear * linear + quadratic * missing) - linear) / quadratic)
 
 
-def _survives(marked: NDArray[np.uint8], payload: Payload, keys: EpochKeys) -> bool:
+def _attacked_readings(marked: NDArray[np.uint8], keys: EpochKeys) -> Iterator[MarkReading]:
     """Read back after the two attacks of the self-check; they need the luma alone."""
+    yield _read(_jpeg(marked, _SELF_CHECK_QUALITY), keys)
     height, width = marked.shape
-    smaller = cv2.resize(marked, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    for attacked in (_jpeg(marked, _SELF_CHECK_QUALITY), smaller):
-        reading = Detector((keys,)).read_aligned(canonical(attacked.astype(np.float32)))
-        if reading.verdict is not MarkVerdict.PRESENT or reading.mark_id != payload.mark_id:
-            return False
-    return True
+    # A picture twice as large as the canonical frame is halved by every reading anyway.
+    if min(height, width) < 2 * SHORT_SIDE:
+        smaller = cv2.resize(marked, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        yield _read(smaller, keys)  # type: ignore[arg-type]
+
+
+def _read(luma: NDArray[np.uint8], keys: EpochKeys) -> MarkReading:
+    return Detector((keys,)).read_aligned(canonical(luma.astype(np.float32)))
+
+
+def _says(payload: Payload, reading: MarkReading) -> bool:
+    return reading.verdict is MarkVerdict.PRESENT and reading.mark_id == payload.mark_id
 
 
 def _jpeg(grey: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:

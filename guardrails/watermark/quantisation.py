@@ -10,9 +10,13 @@ back. This is randomised rounding with low-discrepancy thresholds.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
+from guardrails.watermark.carrier import HIGHEST_RADIUS, TILE
 from guardrails.watermark.frame import Plane
 
 BLOCK = 8
@@ -34,82 +38,107 @@ _LUMINANCE = np.array(
     ],
     np.float32,
 )
-# The coarsest quality of everyday life: what crosses its steps crosses finer ones too. 5000 / quality is the scaling of
-# libjpeg.
-_QUALITY = 25
-_HALF_STEPS = (np.floor((_LUMINANCE * np.float32(5000 / _QUALITY) + 50) / 100) / 2).reshape(-1)
-_MARGIN = 1.08
-# Coefficients that need more than this are too dear: they would starve the others and be seen.
-_DEAREST, _CHEAPEST = 13.0, 0.3
-# Share of a block's energy spent on crossing thresholds; the rest stays spread and serves every other attack.
-_SHARE = 0.5
+_MARGIN, _CHEAPEST = 1.08, 0.3
 _FIXED_POINT_STEPS = 3
 _PLASTIC = 1.324717957244746
 # Rows of blocks are worked on in strips of about this many blocks: they stay in the cache, and memory is bounded.
-_STRIP_BLOCKS = 2048
+_STRIP_BLOCKS = 4096
 
 
-def _cosines() -> NDArray[np.float32]:
-    """The orthonormal two-dimensional DCT-II of 8 x 8 samples as one matrix, shape (64, 64)."""
-    k, n = np.meshgrid(np.arange(BLOCK), np.arange(BLOCK), indexing="ij")
-    basis = np.cos((2 * n + 1) * k * np.pi / (2 * BLOCK)) * np.sqrt(2 / BLOCK)
-    basis[0] /= np.sqrt(2)
-    return np.kron(basis, basis).astype(np.float32)
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """Which quantiser the mark shall survive.
+
+    Attributes:
+        quality: of JPEG; what crosses its steps crosses most finer ones too.
+        dearest: coefficients that need more than this would starve the others and be seen.
+        share: of a block's energy spent on crossing thresholds; the rest stays spread and serves every other attack.
+    """
+
+    quality: float
+    dearest: float
+    share: float
+
+    def half_steps(self) -> NDArray[np.float32]:
+        """Half of each quantiser step, shape (64,); 5000 / quality is the scaling of libjpeg."""
+        steps = np.floor((_LUMINANCE.reshape(-1) * (5000 / self.quality) + 50) / 100)
+        return (steps / 2).astype(np.float32)
 
 
-_DCT = _cosines()
+# The larger the picture, the more blocks repeat each piece of the tile and the fewer coefficients share the energy of a
+# block: few large steps are enough then. A small picture must be content with the finer quantiser.
+_SMALL, _LARGE = _Aim(40, 10.0, 0.75), _Aim(25, 13.0, 0.5)
+_LARGE_UNIT = 1.5
 
 
-def harden(host: Plane, residual: Plane, period: int) -> Plane:
+def harden(host: Plane, residual: Plane, unit: float) -> Plane:
     """Concentrate a residual on coefficients that cross the quantiser's threshold.
 
     Args:
         host: luma, float32 of shape (height, width).
         residual: the mark, the same shape.
-        period: of the tile, in blocks.
+        unit: pixels for each unit of the canonical frame.
 
     Returns:
         The residual with its energy moved inside each block, never raised.
     """
     height, width = host.shape
-    columns = -(-width // BLOCK)
-    start = np.random.default_rng(0).random((period, period, COEFFICIENTS), np.float32)
+    columns, strip = -(-width // BLOCK), max(1, _STRIP_BLOCKS * BLOCK // width)
+    period, basis = max(1, round(TILE * unit / BLOCK)), _basis(unit)
+    start = np.random.default_rng(0).random((period, period, len(basis)), np.float32)
+    aim = _LARGE if unit >= _LARGE_UNIT else _SMALL
+    half_steps = aim.half_steps()[_carrying(unit)]
     hardened = np.empty_like(residual)
-    strip = max(1, _STRIP_BLOCKS // columns)
     for first in range(0, -(-height // BLOCK), strip):
         rows = np.s_[first * BLOCK : min((first + strip) * BLOCK, height)]
-        wanted, present = _block_dct(residual[rows]), _block_dct(host[rows])
+        wanted, present = (_blocks(plane[rows]) @ basis.T for plane in (residual, host))
         # JPEG shifts the levels by 128 before the transform.
         present[:, 0] -= 128 * BLOCK
         thresholds = _thresholds(start, first, len(wanted) // columns, columns)
-        hardened[rows] = _inverse_block_dct(_harden(wanted, present, thresholds), *residual[rows].shape)
+        change = (_harden(wanted, present, aim, half_steps, thresholds) - wanted) @ basis
+        hardened[rows] = residual[rows] + _plane(change, *residual[rows].shape)
     return hardened
 
 
-def _block_dct(plane: Plane) -> Blocks:
-    """DCT of the blocks of a plane, the last ones padded by repeating: float32 of shape (blocks, 64), row by row."""
+def _carrying(unit: float) -> NDArray[np.intp]:
+    """Indices (of 64, row by row) of the coefficients that the carrier reaches; the others stay as they are."""
+    highest = min(BLOCK, math.ceil(2 * BLOCK * HIGHEST_RADIUS / TILE / unit) + 1)
+    down, along = np.divmod(np.arange(COEFFICIENTS), BLOCK)
+    return np.flatnonzero(np.maximum(down, along) < highest)
+
+
+def _basis(unit: float) -> NDArray[np.float32]:
+    """The two-dimensional DCT-II functions that carry the mark, one in each row: shape (n, 64), orthonormal."""
+    k, n = np.meshgrid(np.arange(BLOCK), np.arange(BLOCK), indexing="ij")
+    functions = np.cos((2 * n + 1) * k * np.pi / (2 * BLOCK)) * np.sqrt(2 / BLOCK)
+    functions[0] /= np.sqrt(2)
+    return np.kron(functions, functions).astype(np.float32)[_carrying(unit)]
+
+
+def _blocks(plane: Plane) -> Blocks:
+    """The 8 x 8 blocks of a plane, the last ones padded by repeating: float32 of shape (blocks, 64), row by row."""
     height, width = plane.shape
-    padded = np.pad(plane, ((0, -height % BLOCK), (0, -width % BLOCK)), mode="edge")
-    blocks = padded.reshape(-1, BLOCK, padded.shape[1] // BLOCK, BLOCK).transpose(0, 2, 1, 3)
-    return np.asarray(blocks.reshape(-1, COEFFICIENTS) @ _DCT.T, np.float32)
+    if height % BLOCK or width % BLOCK:
+        plane = np.pad(plane, ((0, -height % BLOCK), (0, -width % BLOCK)), mode="edge")
+    blocks = plane.reshape(-1, BLOCK, plane.shape[1] // BLOCK, BLOCK).transpose(0, 2, 1, 3)
+    return blocks.reshape(-1, COEFFICIENTS)
 
 
-def _inverse_block_dct(blocks: Blocks, height: int, width: int) -> Plane:
-    """Undo `_block_dct` and cut to size."""
+def _plane(blocks: Blocks, height: int, width: int) -> Plane:
+    """Undo `_blocks` and cut to size."""
     columns = -(-width // BLOCK)
-    samples = (blocks @ _DCT).reshape(-1, columns, BLOCK, BLOCK).transpose(0, 2, 1, 3)
-    return np.asarray(samples.reshape(-1, columns * BLOCK)[:height, :width], np.float32)
+    return blocks.reshape(-1, columns, BLOCK, BLOCK).transpose(0, 2, 1, 3).reshape(-1, columns * BLOCK)[:height, :width]
 
 
-def _harden(wanted: Blocks, present: Blocks, thresholds: Blocks) -> Blocks:
-    needed = np.maximum(_HALF_STEPS * _MARGIN - np.copysign(present, wanted * present), _CHEAPEST)
-    crossing = (np.abs(present) < _HALF_STEPS) & (needed < _DEAREST)
+def _harden(wanted: Blocks, present: Blocks, aim: _Aim, half_steps: NDArray[np.float32], thresholds: Blocks) -> Blocks:
+    needed = np.maximum(half_steps * _MARGIN - np.copysign(present, wanted * present), _CHEAPEST)
+    crossing = (np.abs(present) < half_steps) & (needed < aim.dearest)
     cost = needed * needed
     energy = np.einsum("ij,ij->i", wanted, wanted)[:, None]
     # |wanted| ** 1.5 by two square roots is several times faster than a general power.
     size = np.abs(wanted)
     appeal = np.where(crossing, size * np.sqrt(size) / needed, np.float32(0))
-    probabilities = _probabilities(appeal, cost, _SHARE * energy)
+    probabilities = _probabilities(appeal, cost, aim.share * energy)
     chosen = thresholds < probabilities
     rest = np.where(chosen, np.float32(0), wanted)
     rest_energy = np.einsum("ij,ij->i", rest, rest)[:, None]
@@ -135,7 +164,7 @@ def _probabilities(appeal: Blocks, cost: Blocks, budget: Blocks) -> Blocks:
 
 
 def _thresholds(start: Blocks, first: int, rows: int, columns: int) -> Blocks:
-    """Uniform thresholds of shape (rows * columns, 64), evenly spread over the repetitions of the tile.
+    """Uniform thresholds of shape (rows * columns, n), evenly spread over the repetitions of the tile.
 
     Each coefficient of each block of the tile starts at a random place; from one repetition to the next it moves along
     the two-dimensional R2 sequence of the plastic number (Roberts 2018).
@@ -145,4 +174,4 @@ def _thresholds(start: Blocks, first: int, rows: int, columns: int) -> Blocks:
     move = ((row // period) / _PLASTIC + (column // period) / _PLASTIC**2) % 1
     thresholds = start[row % period, column % period] + move[..., None].astype(np.float32)
     thresholds -= thresholds >= 1
-    return thresholds.reshape(-1, COEFFICIENTS)
+    return thresholds.reshape(rows * columns, -1)

@@ -141,7 +141,7 @@ def test_a_flat_area_changes_by_about_one_level(mark: PixelMark) -> None:
     picture = np.full((256, 256, 3), (90, 140, 200), np.uint8)
     change = mark.embed(picture, MARK_ID).pixels.astype(float) - picture
     assert change.std() <= 1.1
-    assert np.abs(change).max() <= 6
+    assert np.abs(change).max() <= 8
 
 
 @pytest.mark.parametrize("level", [0, 255])
