@@ -35,7 +35,7 @@ from guardrails.watermark.synchronisation import correlate_all_shifts, prepare
 
 LEVELS = tuple(10.0**-k for k in range(1, 8))
 SHIFTED_SHARE, WHOLE_SHARE = 0.005, 0.0002
-SAVE_EVERY = 200
+SAVE_EVERY = 100
 
 
 @dataclass
