@@ -37,8 +37,8 @@ class PixelMark:
 
         Args:
             mode: "fast" undoes resizing, turns by 90 degrees, mirroring and shifts; "standard" also crops, frames and
-                squeezes; "deep", the automatic one, starts with these and ends with the learned front end and rotation by
-                up to 12 degrees.
+                squeezes; "deep", the automatic one, starts with these and ends with the learned front end and
+                rotation by up to 12 degrees.
 
         Raises:
             OptionError: an unknown mode.
