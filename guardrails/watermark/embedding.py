@@ -33,9 +33,10 @@ from guardrails.watermark.protocol import Embedded
 from guardrails.watermark.quantisation import harden
 from guardrails.watermark.synchronisation import Band, ring_level
 
-# Start with one grey level rms in flat areas and as much in texture as 42 dB allow; the self-check may raise both.
-_PSNR_GOAL, _PSNR_FLOOR = 41.6, 41.0
-_FLAT_RMS = 0.92
+# Start with less than one grey level rms in flat areas and as much in texture as the mask and the goal allow; the
+# self-check may raise both.
+_PSNR_GOAL, _PSNR_FLOOR = 41.8, 41.0
+_FLAT_RMS = 0.84
 _STEP_DB, _STEPS = 0.5, 8
 # Room for the mark in pixels that are saturated, for example on white paper: without it half of the mark is clipped.
 # One grey level is enough where only parts are white; when the self-check fails, the mark gets two.
@@ -43,7 +44,7 @@ _HEADROOM, _MOST_HEADROOM = 1, 2
 # Half-informed: a bin where the host already says the right thing is written more weakly, and the reverse.
 _HOST_FEEDBACK, _WEAKEST, _STRONGEST = 0.5, 0.25, 2.2
 _TILT_RADIUS, _TILT = 6.0, 0.8
-_MASK_GAIN, _MASK_EXPONENT, _MASK_LIMIT = 0.4, 0.75, 10.0
+_MASK_GAIN, _MASK_EXPONENT, _MASK_LIMIT = 0.33, 0.75, 10.0
 _DETAIL_SIGMA, _ENERGY_SIGMA, _REACH = 2.2, 2.0, 5
 _SELF_CHECK_QUALITY = 50
 
