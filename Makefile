@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench bench-latent lock clean
+.PHONY: help demo test test-slow lint bench bench-latent bench-watermark lock clean
 
 # A bare datasets/ folder on sys.path would pass for another library's package.
 export PYTHONSAFEPATH := 1
@@ -36,6 +36,11 @@ bench: .venv/.ready ## the measurements behind the published figures
 
 bench-latent: .venv/.ready ## what the latent mark costs and survives
 	@$(BIN)/python benchmarks/latent_mark.py out/latent-mark
+
+bench-watermark: .venv/.ready ## every mark against every attack, the null and the security table, in out/watermark
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/watermark_robustness.py $(BENCH)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/watermark_security.py $(BENCH)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/watermark_null.py $(BENCH)
 
 lock: $(UV) ## resolve the dependencies anew
 	@$(UV) pip compile pyproject.toml --all-extras --group dev --generate-hashes --no-emit-index-url --no-header \

@@ -19,6 +19,7 @@ SECTIONS = {
         "generate": "make pictures; release only what every guard passes",
         "seal": "sign finished files, folders of them",
         "verify": "say what a file proves: manifest, watermark, ledger",
+        "mark": "write, read and measure the invisible watermark alone",
         "demo": "the main job from prompt to proof, with a page to look at",
     },
     "Rules, keys and records": {

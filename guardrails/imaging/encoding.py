@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -71,7 +72,14 @@ class ImageFormat(enum.StrEnum):
         return self is not ImageFormat.BMP and (self is not ImageFormat.HEIC or enable_heif())
 
 
-def encode(pixels: Pixels, format: ImageFormat, *, quality: int = DEFAULT_QUALITY, xmp: bytes | None = None) -> bytes:
+def encode(
+    pixels: Pixels,
+    format: ImageFormat,
+    *,
+    quality: int = DEFAULT_QUALITY,
+    xmp: bytes | None = None,
+    alpha: NDArray[np.uint8] | None = None,
+) -> bytes:
     """File bytes of a picture; the same input gives the same bytes.
 
     Args:
@@ -79,9 +87,10 @@ def encode(pixels: Pixels, format: ImageFormat, *, quality: int = DEFAULT_QUALIT
         format: a `writable` one. PNG and TIFF are lossless; GIF keeps 256 colours.
         quality: 1..100, for JPEG, WebP, AVIF and HEIC; the others ignore it.
         xmp: a packet to carry, see `metadata.ai_generated_xmp`.
+        alpha: uint8, height x width, 255 = opaque; `pixels` are then the colours themselves, composed on nothing.
 
     Raises:
-        OptionError: a format that can only be read, or a quality outside 1..100.
+        OptionError: a format that can only be read or has no transparency, or a quality outside 1..100.
         ImageError: the format cannot hold a picture of this size.
         ValueError: the array breaks the pixel contract.
     """
@@ -89,8 +98,10 @@ def encode(pixels: Pixels, format: ImageFormat, *, quality: int = DEFAULT_QUALIT
         raise ValueError(f"expected uint8 pixels of shape (height, width, 3), got {pixels.dtype} {pixels.shape}")
     if not 1 <= quality <= 100:
         raise OptionError(f"quality {quality} is outside 1..100", hint=f"leave it out for {DEFAULT_QUALITY}")
+    if alpha is not None and format is ImageFormat.JPEG:
+        raise OptionError("JPEG has no transparency", hint="write png or webp")
     buffer = io.BytesIO()
-    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image = Image.fromarray(np.ascontiguousarray(pixels if alpha is None else np.dstack([pixels, alpha])))
     try:
         image.save(buffer, format=format.value, **_save_options(format, quality, xmp))
     except (OSError, ValueError) as error:
@@ -122,7 +133,8 @@ def _save_options(format: ImageFormat, quality: int, xmp: bytes | None) -> dict[
             # Halved colour planes would eat the part of the watermark that lives in chroma, hence 4:4:4.
             return {"quality": quality, "subsampling": "4:4:4", **packet}
         case ImageFormat.WEBP:
-            return {"quality": quality, **packet}
+            # `exact` keeps the colours of transparent pixels.
+            return {"quality": quality, "exact": True, **packet}
         case ImageFormat.AVIF:
             return {"quality": quality, "subsampling": "4:4:4", **packet}
         case ImageFormat.HEIC if enable_heif():

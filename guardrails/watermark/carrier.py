@@ -37,6 +37,8 @@ FLAT_INDEX = (KY % TILE) * (TILE // 2 + 1) + KX
 PILOT_BINS = BINS // 4
 DATA_BINS = BINS - PILOT_BINS
 DATA_DIMENSIONS = 2 * DATA_BINS
+# Each coded bit gets three or four dimensions.
+REPETITIONS = -(-DATA_DIMENSIONS // CODED_BITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,26 +60,25 @@ class Carrier:
     signs: NDArray[np.float32]
 
     def wanted(self, coded: NDArray[np.uint8]) -> NDArray[np.complex64]:
-        """The band that says `coded` (shape (416,)): complex64 of shape (BINS,), every bin of unit magnitude."""
+        """The band that says `coded` (shape (344,)): complex64 of shape (BINS,), every bin of unit magnitude."""
         values = self.signs * (1 - 2 * coded[self.bit_of].astype(np.float32)) / np.sqrt(2)
         band = np.empty(BINS, np.complex64)
         band[self.pilot] = self.phasors
         band[self.data] = values[:DATA_BINS] + 1j * values[DATA_BINS:]
         return band
 
-    def soft_bits(self, band: NDArray[np.complex64], weights: NDArray[np.float32], limit: float) -> NDArray[np.float32]:
+    def soft_bits(self, band: NDArray[np.complex64], weights: NDArray[np.float32]) -> NDArray[np.float32]:
         """Sum the data dimensions of each coded bit.
 
         Args:
             band: received, shape (BINS,), of about unit power.
             weights: reliability of each bin, shape (BINS,).
-            limit: larger real or imaginary parts are clipped, so that one host peak cannot outvote a bit.
 
         Returns:
-            float32 of shape (416,), positive where the bit looks like 0.
+            float32 of shape (344,), positive where the bit looks like 0.
         """
         received = band[self.data]
-        dimensions = np.concatenate([received.real, received.imag]).clip(-limit, limit) * self.signs
+        dimensions = np.concatenate([received.real, received.imag]) * self.signs
         weighted = dimensions * np.tile(weights[self.data], 2)
         return np.bincount(self.bit_of, weighted, CODED_BITS).astype(np.float32)
 
@@ -109,8 +110,7 @@ def make_carrier(stream: KeyStream) -> Carrier:
     """Draw one carrier from a key stream; the order of the draws is part of the scheme and must not change."""
     order = stream.permutation(BINS)
     phases = 2 * np.pi * stream.uniform(PILOT_BINS)
-    rounds = -(-DATA_DIMENSIONS // CODED_BITS)
-    bit_of = np.concatenate([stream.permutation(CODED_BITS) for _ in range(rounds)])[:DATA_DIMENSIONS]
+    bit_of = np.concatenate([stream.permutation(CODED_BITS) for _ in range(REPETITIONS)])[:DATA_DIMENSIONS]
     return Carrier(
         pilot=order[:PILOT_BINS],
         phasors=np.exp(1j * phases).astype(np.complex64),
@@ -127,7 +127,7 @@ class KeyStream:
         data: at least `KeyStream.NEEDED` bytes.
     """
 
-    NEEDED = 8 * (BINS + PILOT_BINS + 3 * CODED_BITS + DATA_DIMENSIONS)
+    NEEDED = 8 * (BINS + PILOT_BINS + REPETITIONS * CODED_BITS + DATA_DIMENSIONS)
 
     def __init__(self, data: bytes) -> None:
         self._words = np.frombuffer(data, "<u8")

@@ -1,9 +1,10 @@
 """The detector: from pixels to a verdict with a p-value that counts every test.
 
 1. Bring the picture to the canonical frame and whiten it.
-2. Search, cheapest first: aligned, then shifted (mode "fast"), then cropped ("standard"), then rotated ("deep").
+2. Search, cheapest first: aligned, then shifted (mode "fast"), then cropped ("standard"); then the same once more
+   behind the learned front end, and rotated ("deep").
 3. Correlate every frame of a search with all pilots of all kept epochs.
-4. When the best score is rare enough that a right check would make it present, decode it: at most three times.
+4. Decode the best candidates of a search that are rare enough for a right check to make them present.
 5. Stop at the first payload whose keyed check is right and whose p-value is at most 1e-6.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +24,15 @@ from guardrails.imaging import Pixels
 from guardrails.watermark.carrier import RING, Carrier, Pool
 from guardrails.watermark.coding import decode, encode
 from guardrails.watermark.frame import Plane, band_of, canonical, fold, luma, require_markable, whiten
+from guardrails.watermark.front import guess_pattern
 from guardrails.watermark.geometry import (
     ALIGNED,
     CROPPED,
+    LEARNED_ALIGNED,
+    LEARNED_CROPPED,
+    LEARNED_ROTATED,
+    LEARNED_SHIFTED,
     ORIENTATIONS,
-    ROTATED,
     SHIFTED,
     Autocorrelation,
     Lattice,
@@ -36,25 +42,21 @@ from guardrails.watermark.geometry import (
     upright_lattices,
 )
 from guardrails.watermark.keys import EpochKeys
-from guardrails.watermark.payload import CHECK_BITS, Payload, known_prefix
+from guardrails.watermark.payload import Payload
 from guardrails.watermark.synchronisation import (
     Band,
     Correlation,
     correlate_aligned,
     correlate_all_shifts,
+    limited,
     prepare,
-    ring_rms,
     shift_back,
 )
 
 SCHEME = "org.guardrails.watermark.1"
 MODES = ("fast", "standard", "deep")
 FALSE_POSITIVE_RATE = 1e-6
-MAXIMUM_DEMODULATIONS = 3
-# A check that is right by luck: each decoded candidate is one more chance.
-CHECK_CHANCE = MAXIMUM_DEMODULATIONS * 2.0**-CHECK_BITS
 
-_SOFT_LIMIT = 2.5
 _RINGS = int(RING.max()) + 1
 # Smooths the reliability over neighbouring rings: one ring holds only about ten pilot bins.
 _RING_BANDWIDTH = 2.0
@@ -86,6 +88,22 @@ class Candidate:
         }
 
 
+class View:
+    """A frame behind one of the two fronts.
+
+    Args:
+        frame: the front's output, float32 of shape (height, width).
+    """
+
+    def __init__(self, frame: Plane) -> None:
+        self.frame = frame
+
+    @cached_property
+    def correlation(self) -> Autocorrelation:
+        """Made when the first lattice is looked for, and kept for the second kind."""
+        return Autocorrelation(self.frame)
+
+
 class Detector:
     """Reads one picture with the keys of some epochs.
 
@@ -95,7 +113,6 @@ class Detector:
 
     def __init__(self, epochs: tuple[EpochKeys, ...]) -> None:
         self._epochs = epochs
-        self._demodulations = 0
         self._tests = 0
         self._best = MarkReading(
             verdict=MarkVerdict.NOT_DETECTED, scheme=SCHEME, p_value=1.0, z=0.0, tests=0, stage="fast"
@@ -112,33 +129,36 @@ class Detector:
             raise OptionError(f"unknown detection mode {mode!r}", hint="use fast, standard or deep")
         require_markable(pixels)
         started = time.perf_counter()
-        for search, candidates in self._searches(whiten(canonical(luma(pixels))), MODES.index(mode)):
+        for search, candidates in self._searches(canonical(luma(pixels)), MODES.index(mode)):
             if self._run(search, candidates):
                 break
         elapsed = 1000 * (time.perf_counter() - started)
         return replace(self._best, tests=self._tests, milliseconds=round(elapsed, 2))
 
-    def read_aligned(self, pixels: Pixels) -> MarkReading:
-        """Only the cheapest search: the self-check of the embedder."""
-        whitened = whiten(canonical(luma(pixels)))
-        self._run(ALIGNED, self._candidates(whitened, None, correlate_aligned))
+    def read_aligned(self, frame: Plane) -> MarkReading:
+        """Only the cheapest search, on a canonical luma frame: the self-check of the embedder."""
+        self._run(ALIGNED, self._candidates(whiten(frame), None, correlate_aligned))
         return replace(self._best, tests=self._tests)
 
-    def _searches(self, whitened: Plane, depth: int) -> Iterator[tuple[Search, Iterator[Candidate]]]:
+    def _searches(self, frame: Plane, depth: int) -> Iterator[tuple[Search, Iterator[Candidate]]]:
         """The searches of a mode, cheapest first; each one does its work only when it is asked for candidates."""
-        yield ALIGNED, self._candidates(whitened, None, correlate_aligned)
-        yield SHIFTED, self._candidates(whitened, None, correlate_all_shifts)
+        whitened = View(whiten(frame))
+        yield ALIGNED, self._candidates(whitened.frame, None, correlate_aligned)
+        yield SHIFTED, self._candidates(whitened.frame, None, correlate_all_shifts)
         if depth == 0:
             return
-        correlation = Autocorrelation(whitened)
-        yield CROPPED, self._by_lattice(whitened, upright_lattices(correlation))
+        yield CROPPED, self._by_lattice(whitened, upright_lattices)
         if depth == 1:
             return
-        yield ROTATED, self._by_lattice(whitened, turned_lattices(correlation))
+        guessed = View(guess_pattern(frame, whitened.frame))
+        yield LEARNED_ALIGNED, self._candidates(guessed.frame, None, correlate_aligned)
+        yield LEARNED_SHIFTED, self._candidates(guessed.frame, None, correlate_all_shifts)
+        yield LEARNED_CROPPED, self._by_lattice(guessed, upright_lattices)
+        yield LEARNED_ROTATED, self._by_lattice(guessed, turned_lattices)
 
-    def _by_lattice(self, whitened: Plane, lattices: list[Lattice]) -> Iterator[Candidate]:
-        for lattice in lattices:
-            yield from self._candidates(lattice.straighten(whitened), lattice, correlate_all_shifts)
+    def _by_lattice(self, view: View, find: Callable[[Autocorrelation], list[Lattice]]) -> Iterator[Candidate]:
+        for lattice in find(view.correlation):
+            yield from self._candidates(lattice.straighten(view.frame), lattice, correlate_all_shifts)
 
     def _candidates(self, frame: Plane, lattice: Lattice | None, correlate: Correlator) -> Iterator[Candidate]:
         """The best pilot of every orientation and epoch."""
@@ -152,47 +172,57 @@ class Detector:
     def _run(self, search: Search, candidates: Iterator[Candidate]) -> bool:
         """Go through one search; True when the mark is present and the rest is not needed.
 
-        The p-value counts the whole search, also when it stops early.
+        A candidate that stands out is decoded at once, the others when the search has seen all, the best first. The
+        p-value counts the whole search, also when it stops early.
         """
         self._tests += search.tests(len(self._epochs))
+        left = search.demodulations
+        waiting: list[Candidate] = []
         for candidate in candidates:
             reading = self._judge(search, candidate)
             if _rank(reading) > _rank(self._best):
                 self._best = reading
-            if self._best.verdict is MarkVerdict.PRESENT:
-                return True
-        return False
+            if left and reading.verdict is MarkVerdict.SUSPECTED:
+                left -= 1
+                if self._decode(search, candidate, reading):
+                    return True
+            elif search.p_value_with_check(candidate.correlation.z, len(self._epochs)) <= FALSE_POSITIVE_RATE:
+                waiting.append(candidate)
+        waiting.sort(key=lambda candidate: -candidate.correlation.z)
+        return any(self._decode(search, candidate, self._judge(search, candidate)) for candidate in waiting[:left])
 
     def _judge(self, search: Search, candidate: Candidate) -> MarkReading:
-        z, epochs = candidate.correlation.z, len(self._epochs)
-        p_pilot = search.p_value(z, epochs)
-        reading = MarkReading(
-            verdict=MarkVerdict.SUSPECTED if p_pilot <= FALSE_POSITIVE_RATE else MarkVerdict.NOT_DETECTED,
+        """What the pilot alone says."""
+        z = candidate.correlation.z
+        p_value = search.p_value(z, len(self._epochs))
+        suspected = p_value <= FALSE_POSITIVE_RATE
+        return MarkReading(
+            verdict=MarkVerdict.SUSPECTED if suspected else MarkVerdict.NOT_DETECTED,
             scheme=SCHEME,
-            p_value=p_pilot,
+            p_value=p_value,
             z=round(z, 3),
             tests=0,
             stage=search.stage,
-            epoch=candidate.keys.epoch if p_pilot <= FALSE_POSITIVE_RATE else None,
+            epoch=candidate.keys.epoch if suspected else None,
             geometry=candidate.geometry(),
         )
-        p_with_check = search.p_value(z, epochs, CHECK_CHANCE)
-        if p_with_check > FALSE_POSITIVE_RATE or self._demodulations == MAXIMUM_DEMODULATIONS:
-            return reading
-        self._demodulations += 1
+
+    def _decode(self, search: Search, candidate: Candidate, reading: MarkReading) -> bool:
+        """Demodulate a candidate and keep what it says; False when its check is wrong."""
         decoded = demodulate(candidate)
         if decoded is None:
-            return reading
+            return False
         payload, corrected = decoded
-        return replace(
+        self._best = replace(
             reading,
             verdict=MarkVerdict.PRESENT,
-            p_value=p_with_check,
+            p_value=search.p_value_with_check(candidate.correlation.z, len(self._epochs)),
             mark_id=payload.mark_id,
             epoch=payload.epoch,
             flags=payload.flags,
             corrected_bits=corrected,
         )
+        return True
 
 
 def _rank(reading: MarkReading) -> tuple[int, float, float]:
@@ -210,10 +240,10 @@ def demodulate(candidate: Candidate) -> tuple[Payload, int] | None:
     keys = candidate.keys
     carrier = keys.pool.carriers[candidate.correlation.pilot]
     band = shift_back(candidate.band, candidate.correlation.shift)
-    flat = (band / ring_rms(band)).astype(np.complex64)
-    soft = carrier.soft_bits(flat, _reliability(flat, carrier), _SOFT_LIMIT)
-    message = decode(soft, known_prefix(keys.epoch))
-    payload = Payload.from_bits(message, keys.check_key)
+    flat = limited(band)
+    soft = carrier.soft_bits(flat, _reliability(flat, carrier))
+    message = decode(soft)
+    payload = Payload.from_bits(message, keys.check_key, keys.epoch)
     if payload is None:
         return None
     return payload, int(((soft < 0) != encode(message)).sum())

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from guardrails.domain.images import MarkEmbedding, MarkVerdict
+from guardrails.domain.images import MarkEmbedding, MarkReading, MarkVerdict
 from guardrails.imaging import Pixels
 from guardrails.watermark.carrier import FLAT_INDEX, RADIUS, TILE, Carrier
 from guardrails.watermark.coding import encode
@@ -21,7 +21,6 @@ from guardrails.watermark.frame import (
     band_of,
     blur,
     canonical,
-    canonical_size,
     fold,
     luma,
     require_markable,
@@ -31,19 +30,22 @@ from guardrails.watermark.frame import (
 from guardrails.watermark.keys import EpochKeys
 from guardrails.watermark.payload import Payload
 from guardrails.watermark.protocol import Embedded
-from guardrails.watermark.quantisation import BLOCK, DeadZone
-from guardrails.watermark.synchronisation import Band, ring_rms
+from guardrails.watermark.quantisation import harden
+from guardrails.watermark.synchronisation import Band, ring_level
 
-# Start with one grey level rms in flat areas and as much in texture as 42 dB allow; the self-check may raise both.
-_PSNR_GOAL, _PSNR_FLOOR = 42.0, 41.0
-_FLAT_RMS = 1.0
+# Start with less than one grey level rms in flat areas and as much in texture as the mask and the goal allow; the
+# self-check may raise both.
+_PSNR_GOAL, _PSNR_FLOOR = 41.8, 41.0
+_FLAT_RMS = 0.84
 _STEP_DB, _STEPS = 0.5, 8
 # Room for the mark in pixels that are saturated, for example on white paper: without it half of the mark is clipped.
-_HEADROOM = 1.5
+# One grey level is enough where only parts are white; when the self-check fails, the mark gets two.
+_HEADROOM, _MOST_HEADROOM = 1, 2
 # Half-informed: a bin where the host already says the right thing is written more weakly, and the reverse.
 _HOST_FEEDBACK, _WEAKEST, _STRONGEST = 0.5, 0.25, 2.2
 _TILT_RADIUS, _TILT = 6.0, 0.8
-_MASK_GAIN, _MASK_EXPONENT, _MASK_LIMIT = 0.55, 0.8, 10.0
+_MASK_GAIN, _MASK_EXPONENT, _MASK_LIMIT = 0.33, 0.75, 10.0
+_DETAIL_SIGMA, _ENERGY_SIGMA, _REACH = 2.2, 2.0, 5
 _SELF_CHECK_QUALITY = 50
 
 
@@ -58,14 +60,13 @@ def embed(pixels: Pixels, payload: Payload, keys: EpochKeys) -> Embedded:
     """
     require_markable(pixels)
     host = luma(pixels)
-    coded = encode(payload.to_bits(keys.check_key))
-    tiles = _tiles(host, keys.carrier_of(payload.mark_id), coded)
-    robust = False
-    for attempt in _attempts(pixels, host, tiles):
-        robust = _survives(attempt.pixels, payload, keys)
+    frame = canonical(host)
+    tiles = tiles_of(frame, keys.carrier_of(payload.mark_id), encode(payload.to_bits(keys.check_key)))
+    for attempt in _attempts(pixels, host, tiles, mask_of(frame) - 1):
+        reading = _read(attempt.luma, keys)
+        robust = all(_says(payload, read) for read in (reading, *_attacked_readings(attempt.luma, keys)))
         if robust:
             break
-    reading = Detector((keys,)).read_aligned(attempt.pixels)
     return Embedded(
         pixels=attempt.pixels,
         embedding=MarkEmbedding(
@@ -82,29 +83,58 @@ def embed(pixels: Pixels, payload: Payload, keys: EpochKeys) -> Embedded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attempt:
+    """Marked pixels. `luma` is uint8 of shape (height, width), as JPEG codes it."""
+
     pixels: Pixels
+    luma: NDArray[np.uint8]
     psnr: float
     strength_db: float
 
 
-def _attempts(pixels: Pixels, host: Plane, tiles: Plane) -> Iterator[_Attempt]:
-    """The same mark, stronger each time; the first is always yielded, later ones only above the PSNR floor."""
-    excess = _mask(host) - 1
-    room = pixels.astype(np.float32).clip(_HEADROOM, 255 - _HEADROOM)
-    spent = float(np.mean((room - pixels) ** 2))
-    zone = DeadZone(host, period=round(TILE * min(host.shape) / SHORT_SIDE / BLOCK))
+def _attempts(pixels: Pixels, host: Plane, tiles: Plane, excess: Plane) -> Iterator[_Attempt]:
+    """The same mark, stronger each time; the first is always yielded, later ones only above the PSNR floor.
+
+    Args:
+        tiles, excess: the mark and how much louder than in flat areas it may be, both in the canonical frame.
+    """
+    unit = min(host.shape) / SHORT_SIDE
     for step in range(_STEPS + 1):
+        headroom = _HEADROOM if step == 0 else _MOST_HEADROOM
+        room = np.clip(pixels, headroom, 255 - headroom)
+        spent = _square_error(pixels, room)
         strength_db = step * _STEP_DB
         goal = max(_PSNR_GOAL - strength_db, _PSNR_FLOOR)
         amplitude = _FLAT_RMS * 10 ** (strength_db / 20)
         left = 255**2 / 10 ** (goal / 10) - spent
         share = _excess_share(tiles, excess, left / amplitude**2)
-        residual = zone.harden(np.float32(amplitude) * tiles * (1 + np.float32(share) * excess))
-        marked = np.clip(np.rint(room + residual[..., None]), 0, 255).astype(np.uint8)
-        psnr = _psnr(pixels, marked)
+        residual = _enlarged(np.float32(amplitude) * tiles * (1 + np.float32(share) * excess), *host.shape)
+        marked = _added(room, harden(host, residual, unit))
+        psnr = _psnr(_square_error(pixels, marked))
         if step > 0 and psnr < _PSNR_FLOOR:
             return
-        yield _Attempt(pixels=marked, psnr=psnr, strength_db=strength_db)
+        grey: NDArray[np.uint8] = cv2.cvtColor(marked, cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
+        yield _Attempt(pixels=marked, luma=grey, psnr=psnr, strength_db=strength_db)
+
+
+def _enlarged(residual: Plane, height: int, width: int) -> Plane:
+    """Resample from the canonical frame to the picture and keep the mean square, which shrinking would lower."""
+    resampled = resize(residual, height, width)
+    power, kept = (float(cv2.norm(plane, cv2.NORM_L2SQR)) / plane.size for plane in (residual, resampled))
+    return resampled * np.float32(math.sqrt(power / (kept + 1e-12)))
+
+
+def _added(room: Pixels, residual: Plane) -> Pixels:
+    """Add the rounded residual to all three channels, saturating."""
+    steps = cv2.merge([np.rint(residual).astype(np.int16)] * 3)
+    return cv2.add(room, steps, dtype=cv2.CV_8U)  # type: ignore[return-value]
+
+
+def _square_error(one: Pixels, other: Pixels) -> float:
+    return float(cv2.norm(one, other, cv2.NORM_L2SQR)) / one.size
+
+
+def _psnr(square_error: float) -> float:
+    return math.inf if square_error == 0 else 10 * math.log10(255**2 / square_error)
 
 
 def _excess_share(tiles: Plane, excess: Plane, power: float) -> float:
@@ -121,46 +151,43 @@ def _excess_share(tiles: Plane, excess: Plane, power: float) -> float:
     return min(1.0, (math.sqrt(linear * linear + quadratic * missing) - linear) / quadratic)
 
 
-def _psnr(one: Pixels, other: Pixels) -> float:
-    error = float(np.mean((one.astype(np.float32) - other) ** 2))
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+def _attacked_readings(marked: NDArray[np.uint8], keys: EpochKeys) -> Iterator[MarkReading]:
+    """Read back after the two attacks of the self-check; they need the luma alone."""
+    yield _read(_jpeg(marked, _SELF_CHECK_QUALITY), keys)
+    height, width = marked.shape
+    # A picture twice as large as the canonical frame is halved by every reading anyway.
+    if min(height, width) < 2 * SHORT_SIDE:
+        smaller = cv2.resize(marked, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        yield _read(smaller, keys)  # type: ignore[arg-type]
 
 
-def _survives(marked: Pixels, payload: Payload, keys: EpochKeys) -> bool:
-    """Read back after the two attacks of the self-check."""
-    height, width = marked.shape[:2]
-    smaller: Pixels = cv2.resize(  # type: ignore[assignment]
-        marked, (width // 2, height // 2), interpolation=cv2.INTER_AREA
-    )
-    for attacked in (_jpeg(marked, _SELF_CHECK_QUALITY), smaller):
-        reading = Detector((keys,)).read_aligned(attacked)
-        if reading.verdict is not MarkVerdict.PRESENT or reading.mark_id != payload.mark_id:
-            return False
-    return True
+def _read(luma: NDArray[np.uint8], keys: EpochKeys) -> MarkReading:
+    return Detector((keys,)).read_aligned(canonical(luma.astype(np.float32)))
 
 
-def _jpeg(pixels: Pixels, quality: int) -> Pixels:
-    _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded: Pixels = cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[assignment]
-    return np.ascontiguousarray(decoded[..., ::-1])
+def _says(payload: Payload, reading: MarkReading) -> bool:
+    return reading.verdict is MarkVerdict.PRESENT and reading.mark_id == payload.mark_id
 
 
-def _tiles(host: Plane, carrier: Carrier, coded: NDArray[np.uint8]) -> Plane:
-    """The mark at the size of the host, of unit standard deviation everywhere."""
-    height, width = host.shape
+def _jpeg(grey: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    _, data = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)  # type: ignore[return-value]
+
+
+def tiles_of(frame: Plane, carrier: Carrier, coded: NDArray[np.uint8]) -> Plane:
+    """The mark for a canonical luma frame, of its shape and of unit standard deviation everywhere."""
+    rows, columns = frame.shape
     spectrum = np.zeros(TILE * (TILE // 2 + 1), np.complex64)
-    spectrum[FLAT_INDEX] = _shaped(host, carrier.wanted(coded))
+    spectrum[FLAT_INDEX] = _shaped(frame, carrier.wanted(coded))
     tile = np.fft.irfft2(spectrum.reshape(TILE, -1)).astype(np.float32)
     tile /= tile.std()
-    rows, columns = canonical_size(height, width)
-    tiled = np.tile(tile, (-(-rows // TILE), -(-columns // TILE)))[:rows, :columns]
-    return resize(np.ascontiguousarray(tiled), height, width)
+    return np.tile(tile, (-(-rows // TILE), -(-columns // TILE)))[:rows, :columns]
 
 
-def _shaped(host: Plane, wanted: Band) -> Band:
+def _shaped(frame: Plane, wanted: Band) -> Band:
     """Give every bin its amplitude, knowing what the host already has there."""
-    present = band_of(fold(whiten(canonical(host))))
-    present = present / ring_rms(present)
+    present = band_of(fold(whiten(frame)))
+    present = present / ring_level(present)
     real = 1 - _HOST_FEEDBACK * present.real * np.sign(wanted.real)
     imaginary = 1 - _HOST_FEEDBACK * present.imag * np.sign(wanted.imag)
     gain = wanted.real * real.clip(_WEAKEST, _STRONGEST) + 1j * wanted.imag * imaginary.clip(_WEAKEST, _STRONGEST)
@@ -168,21 +195,19 @@ def _shaped(host: Plane, wanted: Band) -> Band:
     return shaped.astype(np.complex64)
 
 
-def _mask(host: Plane) -> Plane:
+def mask_of(frame: Plane) -> Plane:
     """How much louder than in a flat area the mark may be: 1 in flat areas, up to 10 in texture.
 
     The least energy of four diagonally displaced windows decides, so that the flat side of an edge stays flat.
     """
-    scale = min(host.shape) / SHORT_SIDE
-    detail = host - blur(host, 2.2 * scale)
-    energy = blur(detail * detail, 2 * scale)
-    reach = max(1, round(5 * scale))
-    padded = cv2.copyMakeBorder(energy, reach, reach, reach, reach, cv2.BORDER_REFLECT_101)
-    height, width = host.shape
+    detail = frame - blur(frame, _DETAIL_SIGMA)
+    energy = blur(detail * detail, _ENERGY_SIGMA)
+    padded = cv2.copyMakeBorder(energy, _REACH, _REACH, _REACH, _REACH, cv2.BORDER_REFLECT_101)
+    height, width = frame.shape
     least = energy
-    for down in (0, 2 * reach):
-        for along in (0, 2 * reach):
+    for down in (0, 2 * _REACH):
+        for along in (0, 2 * _REACH):
             least = np.minimum(least, padded[down : down + height, along : along + width])
-    texture = blur(np.sqrt(least), scale)
+    texture = blur(np.sqrt(least), 1.0)
     mask: Plane = np.minimum(1 + _MASK_GAIN * texture**_MASK_EXPONENT, _MASK_LIMIT)
     return mask

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -73,9 +75,10 @@ def canonical(plane: Plane) -> Plane:
 
 
 def blur(plane: Plane, sigma: float) -> Plane:
-    """Gaussian blur with mirrored borders."""
+    """Gaussian blur with mirrored borders, cut at three standard deviations."""
+    size = 2 * math.ceil(3 * sigma) + 1
     blurred: Plane = cv2.GaussianBlur(  # type: ignore[assignment]
-        plane, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101
+        plane, (size, size), sigma, borderType=cv2.BORDER_REFLECT_101
     )
     return blurred
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,13 +18,15 @@ from numpy.typing import NDArray
 
 from guardrails.watermark.carrier import POOL, TILE
 from guardrails.watermark.frame import Plane
+from guardrails.watermark.payload import CHECK_BITS
 
 Axis = NDArray[np.float32]
 
 SHIFTS = TILE * TILE
 ORIENTATIONS = tuple((turns, mirror) for mirror in (False, True) for turns in range(4))
 # How many lattices of each family are correlated with the pilots.
-EQUAL_LATTICES, FREE_LATTICES, TURNED_LATTICES = 6, 4, 8
+EQUAL_LATTICES, FREE_LATTICES, TURNED_LATTICES = 6, 6, 8
+LATTICE_DEMODULATIONS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,36 +38,58 @@ class Search:
         share: of the whole false-positive budget. Shares sum to 3/4; the last quarter is kept for a latent mark.
         maps: tiles that are correlated.
         shifts: tried in each map.
+        demodulations: how many candidates may be decoded; each is one more chance for a check to be right by luck.
     """
 
     stage: str
     share: float
     maps: int
     shifts: int
+    demodulations: int = 1
 
     def tests(self, epochs: int) -> int:
         """How many standard scores this search looks at."""
         return self.maps * self.shifts * POOL * epochs
 
-    def p_value(self, z: float, epochs: int, chance: float = 1.0) -> float:
+    def p_value(self, z: float, epochs: int) -> float:
         """Probability that an unmarked picture reaches `z` anywhere in this search, in units of the whole budget.
 
         Dividing by the share makes "p <= alpha" the same decision in every stage, and the sum over stages <= alpha
         (weighted Bonferroni).
-
-        Args:
-            chance: of a further independent event that was also seen.
         """
-        log_p = log_survival(z) + math.log(self.tests(epochs)) + math.log(chance) - math.log(self.share)
-        return math.exp(min(0.0, log_p))
+        return math.exp(min(0.0, self._log_p(z, epochs)))
+
+    def p_value_with_check(self, z: float, epochs: int) -> float:
+        """The same for `z` together with a payload whose keyed check is right."""
+        return math.exp(min(0.0, self._log_p(z, epochs) + math.log(self.demodulations) - CHECK_BITS * math.log(2)))
+
+    def _log_p(self, z: float, epochs: int) -> float:
+        return log_survival(z) + math.log(self.tests(epochs)) - math.log(self.share)
+
+
+def _lattice_search(stage: str, share: float, lattices: int) -> Search:
+    return Search(
+        stage=stage, share=share, maps=lattices * len(ORIENTATIONS), shifts=SHIFTS, demodulations=LATTICE_DEMODULATIONS
+    )
 
 
 ALIGNED = Search(stage="fast", share=1 / 8, maps=len(ORIENTATIONS), shifts=1)
-SHIFTED = Search(stage="fast", share=1 / 8, maps=len(ORIENTATIONS), shifts=SHIFTS)
-CROPPED = Search(
-    stage="standard", share=1 / 4, maps=(EQUAL_LATTICES + FREE_LATTICES) * len(ORIENTATIONS), shifts=SHIFTS
+SHIFTED = Search(stage="fast", share=1 / 16, maps=len(ORIENTATIONS), shifts=SHIFTS)
+CROPPED = _lattice_search("standard", 3 / 16, EQUAL_LATTICES + FREE_LATTICES)
+# The same once more behind the learned front end, whose lattices stand out twice as far, and rotation.
+LEARNED_ALIGNED = Search(stage="deep", share=1 / 16, maps=len(ORIENTATIONS), shifts=1)
+LEARNED_SHIFTED = Search(stage="deep", share=1 / 16, maps=len(ORIENTATIONS), shifts=SHIFTS)
+LEARNED_CROPPED = _lattice_search("deep", 1 / 8, EQUAL_LATTICES + FREE_LATTICES)
+LEARNED_ROTATED = _lattice_search("deep", 1 / 8, TURNED_LATTICES)
+SEARCHES = (
+    ALIGNED,
+    SHIFTED,
+    CROPPED,
+    LEARNED_ALIGNED,
+    LEARNED_SHIFTED,
+    LEARNED_CROPPED,
+    LEARNED_ROTATED,
 )
-ROTATED = Search(stage="deep", share=1 / 4, maps=TURNED_LATTICES * len(ORIENTATIONS), shifts=SHIFTS)
 
 
 def log_survival(z: float) -> float:
@@ -128,9 +153,7 @@ class Autocorrelation:
         height, width = whitened.shape
         self._reach = (0.8 * height, 0.8 * width)
         shape = tuple(cv2.getOptimalDFTSize(round(1.8 * side)) for side in (height, width))
-        spectrum = np.fft.rfft2(whitened, shape)
-        # The magnitude instead of the power: it flattens what is left of the host's spectrum, and the peaks stand out.
-        lags = np.fft.irfft2(np.abs(spectrum), shape).astype(np.float32)
+        lags = np.fft.irfft2(_comb(np.fft.rfft2(whitened, shape)), shape).astype(np.float32)
         self._lags = np.fft.fftshift(lags)
         self._centre = (shape[0] // 2, shape[1] // 2)
 
@@ -152,6 +175,26 @@ class Autocorrelation:
         return total
 
 
+def _comb(spectrum: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.float32]:
+    """Power of a half spectrum relative to its surroundings: a repeated tile has thin lines, a host has not.
+
+    Loud lines are flattened, so that a host with a period of its own does not drown the mark's.
+    """
+    rows, columns = spectrum.shape
+    power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
+    half = _SURROUNDINGS // 2
+    # Rows are periodic; the border of the columns does not matter, it lies outside the band or is mirrored.
+    padded = np.pad(power, ((half, half), (0, 0)), mode="wrap")
+    level = cv2.blur(padded, (_SURROUNDINGS, _SURROUNDINGS))[half : half + rows]
+    comb: NDArray[np.float32] = np.minimum(power / (level + 1e-9), _LOUDEST_LINE) ** np.float32(_LINE_EXPONENT)
+    radius = np.hypot(np.fft.fftfreq(rows)[:, None], np.arange(columns) / (2 * (columns - 1)))
+    comb[(radius < _BAND[0]) | (radius > _BAND[1])] = 0
+    return comb
+
+
+_SURROUNDINGS, _LOUDEST_LINE, _LINE_EXPONENT = 7, 6.0, 0.7
+# The carrier's radii, in cycles per unit, at the periods that are looked for.
+_BAND = (0.04, 0.40)
 # Half of the points within three periods (the autocorrelation is even), the origin left out.
 _LATTICE_POINTS = tuple(
     (along, down) for along in range(-3, 4) for down in range(4) if (down > 0 or along > 0) and along**2 + down**2 <= 9

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from guardrails.domain.images import LatentStart, MarkReading, MarkVerdict
 from guardrails.errors import WatermarkError
 from guardrails.watermark.carrier import KeyStream
-from guardrails.watermark.coding import MEMORY, RATE, decode, encode
+from guardrails.watermark.coding import RATE, decode, encode
 from guardrails.watermark.geometry import log_survival
 from guardrails.watermark.keys import Keyring
 from guardrails.watermark.payload import ID_BITS
@@ -43,7 +43,7 @@ BUDGET_SHARE = 1 / 4
 ROUTES = 3
 STREAMS = 64
 FRESH_SHARE = 8
-ID_SYMBOLS = (ID_BITS + MEMORY) * RATE
+ID_SYMBOLS = ID_BITS * RATE
 # Fewer leave less than seven elements to a coded bit.
 MINIMUM_ELEMENTS = 8 * ID_SYMBOLS
 # How many streams are decoded: those of the highest chi-square.
@@ -66,7 +66,7 @@ class Stream:
 
     Attributes:
         fresh, carried: indices into the flat latent; together all of them.
-        pad: +-1 of the carried part, in its order; the i-th element carries coded bit i modulo 288.
+        pad: +-1 of the carried part, in its order; the i-th element carries coded bit i modulo 256.
     """
 
     fresh: NDArray[np.intp]
@@ -74,7 +74,7 @@ class Stream:
     pad: Signs
 
     def soft_bits(self, latents: Latents) -> Signs:
-        """Standard score of every coded bit, shape (288,): the sum of its signed elements over their root energy.
+        """Standard score of every coded bit, shape (256,): the sum of its signed elements over their root energy.
 
         Under random signs each has mean 0 and variance 1 whatever the latent is, and even moments that are at most
         those of the normal distribution (Khinchine).
@@ -201,7 +201,7 @@ class LatentMark:
     def _by_decoding(self, flat: Latents, epoch: int, index: int, tests: int) -> MarkReading | None:
         """The reading of one stream's likeliest id; None when that says nothing."""
         soft = self._stream(epoch, index, len(flat)).soft_bits(flat)
-        message = decode(soft, np.empty(0, np.uint8))
+        message = decode(soft)
         mark_id = np.packbits(message).tobytes().hex()
         if self._stream_of(mark_id, epoch) != index:
             return None

@@ -1,4 +1,8 @@
-"""What the pixels say: 80 bits and a keyed check of 16 bits."""
+"""What a mark says: flags, a 64-bit id, and a keyed check of 16 bits.
+
+Version and key epoch are part of the payload too, but cost no pixels: the epoch is known from the pilot that was found,
+the version from the scheme, and the check covers both.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,9 @@ FLAG_AI_EDITED = 0b000010
 VERSION_BITS, EPOCH_BITS, FLAG_BITS, ID_BITS = 4, 6, 6, 64
 INFORMATION_BITS = VERSION_BITS + EPOCH_BITS + FLAG_BITS + ID_BITS
 CHECK_BITS = 16
-MESSAGE_BITS = INFORMATION_BITS + CHECK_BITS
+MESSAGE_BITS = FLAG_BITS + ID_BITS + CHECK_BITS
+
+_PADDING = -MESSAGE_BITS % 8
 
 _MARK_ID = re.compile(r"[0-9a-f]{16}")
 
@@ -62,30 +68,22 @@ class Payload:
         return (head << ID_BITS | int(self.mark_id, 16)).to_bytes(INFORMATION_BITS // 8, "big")
 
     def to_bits(self, check_key: bytes) -> NDArray[np.uint8]:
-        """The message: information and keyed check, uint8 0/1 of shape (96,)."""
+        """The message: flags, id and keyed check, uint8 0/1 of shape (86,)."""
         information = self.information()
-        return np.unpackbits(np.frombuffer(information + keyed_check(information, check_key), np.uint8))
+        packed = information + keyed_check(information, check_key)
+        return np.unpackbits(np.frombuffer(packed, np.uint8))[-MESSAGE_BITS:]
 
     @classmethod
-    def from_bits(cls, bits: NDArray[np.uint8], check_key: bytes) -> Payload | None:
-        """Read a message of shape (96,); None when its check does not hold under `check_key`."""
-        packed = np.packbits(bits).tobytes()
-        information, check = packed[: INFORMATION_BITS // 8], packed[INFORMATION_BITS // 8 :]
-        if not hmac.compare_digest(check, keyed_check(information, check_key)):
-            return None
-        head, mark_id = divmod(int.from_bytes(information, "big"), 1 << ID_BITS)
-        head, flags = divmod(head, 1 << FLAG_BITS)
-        version, epoch = divmod(head, 1 << EPOCH_BITS)
-        return cls(mark_id=f"{mark_id:016x}", epoch=epoch, flags=flags, version=version)
+    def from_bits(cls, bits: NDArray[np.uint8], check_key: bytes, epoch: int) -> Payload | None:
+        """Read a message of shape (86,) of an epoch; None when its check does not hold under `check_key`."""
+        number = int.from_bytes(np.packbits(np.concatenate([np.zeros(_PADDING, np.uint8), bits])).tobytes(), "big")
+        number, check = divmod(number, 1 << CHECK_BITS)
+        flags, mark_id = divmod(number, 1 << ID_BITS)
+        payload = cls(mark_id=f"{mark_id:016x}", epoch=epoch, flags=flags)
+        expected = keyed_check(payload.information(), check_key)
+        return payload if hmac.compare_digest(check.to_bytes(CHECK_BITS // 8, "big"), expected) else None
 
 
 def keyed_check(information: bytes, check_key: bytes) -> bytes:
     """HMAC-SHA256 truncated to 16 bits: a foreign key passes with probability 2**-16."""
     return hmac.digest(check_key, information, hashlib.sha256)[: CHECK_BITS // 8]
-
-
-def known_prefix(epoch: int) -> NDArray[np.uint8]:
-    """The bits a decoder knows beforehand, shape (10,): the version, and the epoch whose pilot was found."""
-    head = PAYLOAD_VERSION << EPOCH_BITS | epoch
-    width = VERSION_BITS + EPOCH_BITS
-    return np.array([head >> (width - 1 - i) & 1 for i in range(width)], np.uint8)

@@ -10,12 +10,17 @@ back. This is randomised rounding with low-discrepancy thresholds.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
+from guardrails.watermark.carrier import HIGHEST_RADIUS, TILE
 from guardrails.watermark.frame import Plane
 
 BLOCK = 8
+COEFFICIENTS = BLOCK * BLOCK
 
 Blocks = NDArray[np.float32]
 
@@ -33,71 +38,114 @@ _LUMINANCE = np.array(
     ],
     np.float32,
 )
-# A little coarser than the quality that the self-check asks for; 5000 / quality is the scaling of libjpeg.
-_QUALITY = 40
-_STEPS = np.floor((_LUMINANCE * np.float32(5000 / _QUALITY) + 50) / 100)
-_MARGIN = 1.08
-# Coefficients that need more than this are too dear: they would starve the others and be seen.
-_DEAREST, _CHEAPEST = 10.0, 0.3
-# Share of a block's energy spent on crossing thresholds; the rest stays spread and serves every other attack.
-_SHARE = 0.75
-_PREFERENCE = 1.4
+_MARGIN, _CHEAPEST = 1.08, 0.3
+_FIXED_POINT_STEPS = 3
 _PLASTIC = 1.324717957244746
+# Rows of blocks are worked on in strips of about this many blocks: they stay in the cache, and memory is bounded.
+_STRIP_BLOCKS = 4096
 
 
-def _cosines() -> NDArray[np.float32]:
-    """The orthonormal DCT-II of 8 samples."""
-    k, n = np.meshgrid(np.arange(BLOCK), np.arange(BLOCK), indexing="ij")
-    basis = np.cos((2 * n + 1) * k * np.pi / (2 * BLOCK)) * np.sqrt(2 / BLOCK)
-    basis[0] /= np.sqrt(2)
-    return np.asarray(basis, np.float32)
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """Which quantiser the mark shall survive.
+
+    Attributes:
+        quality: of JPEG; what crosses its steps crosses most finer ones too.
+        dearest: coefficients that need more than this would starve the others and be seen.
+        share: of a block's energy spent on crossing thresholds; the rest stays spread and serves every other attack.
+    """
+
+    quality: float
+    dearest: float
+    share: float
+
+    def half_steps(self) -> NDArray[np.float32]:
+        """Half of each quantiser step, shape (64,); 5000 / quality is the scaling of libjpeg."""
+        steps = np.floor((_LUMINANCE.reshape(-1) * (5000 / self.quality) + 50) / 100)
+        return (steps / 2).astype(np.float32)
 
 
-_DCT = _cosines()
+# The larger the picture, the more blocks repeat each piece of the tile and the fewer coefficients share the energy of a
+# block: few large steps are enough then. A small picture must be content with the finer quantiser.
+_SMALL, _LARGE = _Aim(40, 10.0, 0.75), _Aim(25, 13.0, 0.5)
+_LARGE_UNIT = 1.5
 
 
-def block_dct(plane: Plane) -> Blocks:
-    """8 x 8 DCT of a plane, the last blocks padded by repeating: float32 of shape (rows, columns, 8, 8)."""
-    height, width = plane.shape
-    padded = np.pad(plane, ((0, -height % BLOCK), (0, -width % BLOCK)), mode="edge")
-    blocks = padded.reshape(padded.shape[0] // BLOCK, BLOCK, -1, BLOCK).transpose(0, 2, 1, 3)
-    return np.asarray(_DCT @ blocks @ _DCT.T, np.float32)
-
-
-def inverse_block_dct(blocks: Blocks, height: int, width: int) -> Plane:
-    """Undo `block_dct` and cut to size."""
-    samples = np.asarray(_DCT.T @ blocks @ _DCT, np.float32).transpose(0, 2, 1, 3)
-    return samples.reshape(blocks.shape[0] * BLOCK, -1)[:height, :width]
-
-
-class DeadZone:
-    """Where a host's blocks lie in the quantiser, prepared once for several strengths of a mark.
+def harden(host: Plane, residual: Plane, unit: float) -> Plane:
+    """Concentrate a residual on coefficients that cross the quantiser's threshold.
 
     Args:
         host: luma, float32 of shape (height, width).
-        period: of the tile, in blocks.
+        residual: the mark, the same shape.
+        unit: pixels for each unit of the canonical frame.
+
+    Returns:
+        The residual with its energy moved inside each block, never raised.
     """
-
-    def __init__(self, host: Plane, period: int) -> None:
-        self._shape = host.shape
+    height, width = host.shape
+    columns, strip = -(-width // BLOCK), max(1, _STRIP_BLOCKS * BLOCK // width)
+    period, basis = max(1, round(TILE * unit / BLOCK)), _basis(unit)
+    start = np.random.default_rng(0).random((period, period, len(basis)), np.float32)
+    aim = _LARGE if unit >= _LARGE_UNIT else _SMALL
+    half_steps = aim.half_steps()[_carrying(unit)]
+    hardened = np.empty_like(residual)
+    for first in range(0, -(-height // BLOCK), strip):
+        rows = np.s_[first * BLOCK : min((first + strip) * BLOCK, height)]
+        wanted, present = (_blocks(plane[rows]) @ basis.T for plane in (residual, host))
         # JPEG shifts the levels by 128 before the transform.
-        self._host = block_dct(host - 128)
-        self._zero = np.abs(self._host) < _STEPS / 2
-        self._thresholds = _thresholds(self._host.shape[0], self._host.shape[1], period)
+        present[:, 0] -= 128 * BLOCK
+        thresholds = _thresholds(start, first, len(wanted) // columns, columns)
+        change = (_harden(wanted, present, aim, half_steps, thresholds) - wanted) @ basis
+        hardened[rows] = residual[rows] + _plane(change, *residual[rows].shape)
+    return hardened
 
-    def harden(self, residual: Plane) -> Plane:
-        """Concentrate `residual` (float32, the host's shape) without raising any block's energy."""
-        wanted = block_dct(residual)
-        needed = np.maximum(_STEPS / 2 * _MARGIN - np.sign(wanted) * self._host, _CHEAPEST)
-        crossing = self._zero & (needed < _DEAREST)
-        energy = (wanted * wanted).sum(axis=(2, 3), keepdims=True)
-        appeal = np.where(crossing, np.abs(wanted) ** np.float32(_PREFERENCE) / needed, np.float32(0))
-        chosen = self._thresholds < _probabilities(appeal, needed * needed, _SHARE * energy)
-        rest = np.where(chosen, 0, wanted)
-        rest_energy = (rest * rest).sum(axis=(2, 3), keepdims=True)
-        rest *= np.sqrt(np.minimum((1 - _SHARE) * energy / (rest_energy + 1e-9), 1))
-        hardened = np.where(chosen, np.sign(wanted) * needed, rest)
-        return inverse_block_dct(hardened, *self._shape)
+
+def _carrying(unit: float) -> NDArray[np.intp]:
+    """Indices (of 64, row by row) of the coefficients that the carrier reaches; the others stay as they are."""
+    highest = min(BLOCK, math.ceil(2 * BLOCK * HIGHEST_RADIUS / TILE / unit) + 1)
+    down, along = np.divmod(np.arange(COEFFICIENTS), BLOCK)
+    return np.flatnonzero(np.maximum(down, along) < highest)
+
+
+def _basis(unit: float) -> NDArray[np.float32]:
+    """The two-dimensional DCT-II functions that carry the mark, one in each row: shape (n, 64), orthonormal."""
+    k, n = np.meshgrid(np.arange(BLOCK), np.arange(BLOCK), indexing="ij")
+    functions = np.cos((2 * n + 1) * k * np.pi / (2 * BLOCK)) * np.sqrt(2 / BLOCK)
+    functions[0] /= np.sqrt(2)
+    return np.kron(functions, functions).astype(np.float32)[_carrying(unit)]
+
+
+def _blocks(plane: Plane) -> Blocks:
+    """The 8 x 8 blocks of a plane, the last ones padded by repeating: float32 of shape (blocks, 64), row by row."""
+    height, width = plane.shape
+    if height % BLOCK or width % BLOCK:
+        plane = np.pad(plane, ((0, -height % BLOCK), (0, -width % BLOCK)), mode="edge")
+    blocks = plane.reshape(-1, BLOCK, plane.shape[1] // BLOCK, BLOCK).transpose(0, 2, 1, 3)
+    return blocks.reshape(-1, COEFFICIENTS)
+
+
+def _plane(blocks: Blocks, height: int, width: int) -> Plane:
+    """Undo `_blocks` and cut to size."""
+    columns = -(-width // BLOCK)
+    return blocks.reshape(-1, columns, BLOCK, BLOCK).transpose(0, 2, 1, 3).reshape(-1, columns * BLOCK)[:height, :width]
+
+
+def _harden(wanted: Blocks, present: Blocks, aim: _Aim, half_steps: NDArray[np.float32], thresholds: Blocks) -> Blocks:
+    needed = np.maximum(half_steps * _MARGIN - np.copysign(present, wanted * present), _CHEAPEST)
+    crossing = (np.abs(present) < half_steps) & (needed < aim.dearest)
+    cost = needed * needed
+    energy = np.einsum("ij,ij->i", wanted, wanted)[:, None]
+    # |wanted| ** 1.5 by two square roots is several times faster than a general power.
+    size = np.abs(wanted)
+    appeal = np.where(crossing, size * np.sqrt(size) / needed, np.float32(0))
+    probabilities = _probabilities(appeal, cost, aim.share * energy)
+    chosen = thresholds < probabilities
+    rest = np.where(chosen, np.float32(0), wanted)
+    rest_energy = np.einsum("ij,ij->i", rest, rest)[:, None]
+    # A block of texture has few zeros to cross: what they leave of the energy stays with the rest.
+    left = energy - np.einsum("ij,ij->i", probabilities, cost)[:, None]
+    rest *= np.sqrt(np.minimum(left / (rest_energy + 1e-9), 1))
+    return np.where(chosen, np.copysign(needed, wanted), rest)
 
 
 def _probabilities(appeal: Blocks, cost: Blocks, budget: Blocks) -> Blocks:
@@ -105,22 +153,25 @@ def _probabilities(appeal: Blocks, cost: Blocks, budget: Blocks) -> Blocks:
 
     A few fixed-point steps are enough: only the entries that saturate at 1 need them.
     """
-    scale = budget / ((appeal * cost).sum(axis=(2, 3), keepdims=True) + 1e-9)
-    for _ in range(4):
-        spent = (np.minimum(1, scale * appeal) * cost).sum(axis=(2, 3), keepdims=True)
-        scale = np.minimum(scale * budget / (spent + 1e-9), 1e6)
+    scale = budget / (np.einsum("ij,ij->i", appeal, cost)[:, None] + 1e-9)
     probabilities: Blocks = np.minimum(1, scale * appeal)
+    for _ in range(_FIXED_POINT_STEPS):
+        spent = np.einsum("ij,ij->i", probabilities, cost)[:, None]
+        scale = np.minimum(scale * budget / (spent + 1e-9), 1e6)
+        np.multiply(scale, appeal, out=probabilities)
+        np.minimum(probabilities, 1, out=probabilities)
     return probabilities
 
 
-def _thresholds(rows: int, columns: int, period: int) -> Blocks:
-    """Uniform thresholds of shape (rows, columns, 8, 8), evenly spread over the repetitions of the tile.
+def _thresholds(start: Blocks, first: int, rows: int, columns: int) -> Blocks:
+    """Uniform thresholds of shape (rows * columns, n), evenly spread over the repetitions of the tile.
 
     Each coefficient of each block of the tile starts at a random place; from one repetition to the next it moves along
     the two-dimensional R2 sequence of the plastic number (Roberts 2018).
     """
-    row, column = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
-    start = np.random.default_rng(0).random((period, period, BLOCK, BLOCK), np.float32)
-    move = (row // period) / _PLASTIC + (column // period) / _PLASTIC**2
-    thresholds: Blocks = (start[row % period, column % period] + move[..., None, None].astype(np.float32)) % 1
-    return thresholds
+    period = len(start)
+    row, column = np.arange(first, first + rows)[:, None], np.arange(columns)
+    move = ((row // period) / _PLASTIC + (column // period) / _PLASTIC**2) % 1
+    thresholds = start[row % period, column % period] + move[..., None].astype(np.float32)
+    thresholds -= thresholds >= 1
+    return thresholds.reshape(rows * columns, -1)

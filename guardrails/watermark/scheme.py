@@ -32,12 +32,13 @@ class PixelMark:
         epoch = self._keyring.current_epoch
         return embed(pixels, Payload(mark_id=mark_id, epoch=epoch, flags=flags), self._keyring.keys(epoch))
 
-    def detect(self, pixels: Pixels, mode: str = "standard") -> MarkReading:
+    def detect(self, pixels: Pixels, mode: str = "deep") -> MarkReading:
         """Look for a mark of this key.
 
         Args:
             mode: "fast" undoes resizing, turns by 90 degrees, mirroring and shifts; "standard" also crops, frames and
-                squeezes; "deep" also rotation by up to 12 degrees.
+                squeezes; "deep", the automatic one, starts with these and ends with the learned front end and
+                rotation by up to 12 degrees.
 
         Raises:
             OptionError: an unknown mode.

@@ -11,13 +11,17 @@ from guardrails.watermark.carrier import FLAT_INDEX, KX, KY, RADIUS, RING, TILE,
 
 Band = NDArray[np.complex64]
 
-# A bin louder than this many medians is host structure; its magnitude is clipped.
-_LOUDEST = 2.0
+# Where the limiter turns down, in units of the usual level.
+_LOUD = np.float32(2.0)
 # Marks have more of their power at low radii, and codecs leave more of it there.
 _TILT_RADIUS, _TILT = 6.0, 0.35
 
 _WEIGHTS = (np.maximum(RADIUS, _TILT_RADIUS) ** -_TILT).astype(np.float32)
-_RING_COUNTS = np.maximum(np.bincount(RING), 1)
+_RINGS = np.arange(int(RING.max()) + 1)
+_KERNEL = np.exp(-0.5 * (_RINGS[:, None] - _RINGS).astype(np.float64) ** 2)
+_RING_COUNTS = _KERNEL @ np.bincount(RING)
+# exp(E log |x|) of a complex Gaussian of unit power: exp(-gamma / 2), gamma = 0.5772.
+_LOG_MEAN = 0.7493
 # Keeps a perfectly flat picture, whose spectrum is zero, from dividing by zero.
 _TINY = 1e-9
 
@@ -37,21 +41,32 @@ class Correlation:
     shift: tuple[int, int]
 
 
-def ring_rms(band: Band) -> NDArray[np.float32]:
-    """Root mean square of the band over rings of one unit of radius, spread back to the bins: shape (BINS,)."""
-    power = np.bincount(RING, np.abs(band) ** 2) / _RING_COUNTS
-    rms: NDArray[np.float32] = np.sqrt(power + _TINY).astype(np.float32)[RING]
-    return rms
+def ring_level(band: Band) -> NDArray[np.float32]:
+    """What is usual for the band's magnitude at each radius, as a root mean square: shape (BINS,).
+
+    The mean of the logarithm, smoothed over neighbouring rings: a host with a period of its own has a few very loud
+    bins, which would lift a root mean square and silence all others.
+    """
+    total = _KERNEL @ np.bincount(RING, np.log(np.abs(band) + _TINY), len(_KERNEL))
+    level: NDArray[np.float32] = (np.exp(total / _RING_COUNTS) / _LOG_MEAN).astype(np.float32)[RING]
+    return level
+
+
+def limited(band: Band) -> Band:
+    """The band in units of its level; a bin that is far louder than usual is host, and is turned down.
+
+    The limiter x / (1 + |x|^2 / k^2) falls again for large x, as the best one for heavy-tailed interference does
+    (Miller and Thomas 1972); it touches no key, so the null distribution stays exact.
+    """
+    flat = band / ring_level(band)
+    soft: Band = flat / (1 + (flat.real**2 + flat.imag**2) / _LOUD**2)
+    return soft.astype(np.complex64)
 
 
 def prepare(band: Band) -> Band:
-    """Clip loud bins and weight the radii; touches no key, so the null distribution stays exact."""
-    level = ring_rms(band)
-    flat = band / level
-    magnitude = np.abs(flat)
-    limit = _LOUDEST * np.median(magnitude)
-    clipped: Band = flat * np.minimum(1, limit / (magnitude + _TINY)) * _WEIGHTS
-    return clipped.astype(np.complex64)
+    """The limited band, weighted by radius."""
+    prepared: Band = limited(band) * _WEIGHTS
+    return prepared
 
 
 def correlate_aligned(prepared: Band, pool: Pool) -> Correlation:

