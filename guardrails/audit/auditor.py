@@ -106,7 +106,7 @@ class Auditor:
             LatentReader.load(latent_model, keyring) if latent_model and keyring else None,
         )
 
-    def verify_file(self, path: Path, *, mode: str = "standard") -> FileReport:
+    def verify_file(self, path: Path, *, mode: str = "deep") -> FileReport:
         """Verify one file.
 
         Raises:
@@ -114,7 +114,7 @@ class Auditor:
         """
         return self.verify(read_image_bytes(path), source=str(path), mode=mode)
 
-    def verify(self, data: bytes, *, source: str = "", mode: str = "standard") -> FileReport:
+    def verify(self, data: bytes, *, source: str = "", mode: str = "deep") -> FileReport:
         """Verify the bytes of one file.
 
         Args:
@@ -240,7 +240,7 @@ def installed_trust(home: Path) -> TrustStore:
     return TrustStore.dev(keys) if (keys / KEY_FOLDER).exists() else TrustStore()
 
 
-def verify_bytes(data: bytes, *, home: Path | None = None, mode: str = "standard") -> FileReport:
+def verify_bytes(data: bytes, *, home: Path | None = None, mode: str = "deep") -> FileReport:
     """Verify one file's bytes against the installation in `home`."""
     return Auditor.open(home).verify(data, mode=mode)
 

@@ -143,7 +143,7 @@ class Matcher:
         if self._mark is None:
             return None
         try:
-            return self._mark.detect(pixels, "standard")
+            return self._mark.detect(pixels, "deep")
         except WatermarkError:
             # Too small for a mark; the fingerprints are left.
             return None

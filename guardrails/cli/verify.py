@@ -48,7 +48,7 @@ Examples
 @click.option(
     "--mode",
     type=click.Choice(["fast", "standard", "deep"]),
-    default="standard",
+    default="deep",
     show_default=True,
     help="How hard the watermark is looked for.",
 )
