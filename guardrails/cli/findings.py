@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from guardrails.cli.output import clean, console
 from guardrails.domain.findings import Finding
@@ -34,6 +35,14 @@ def print_findings(findings: Iterable[Finding], texts: Mapping[str, str]) -> Non
         for line, marks in _quotes(finding, texts, out.width - 4):
             out.print(Text(f"    {line}"))
             out.print(Text(f"    {marks}", style="bold red"))
+        for near in _nearest(finding):
+            out.print(Text(f"    like: {clean(near['text'])} (cosine {near['cosine']:.2f})", style="dim"))
+
+
+def _nearest(finding: Finding) -> Iterable[Any]:
+    """The labelled examples that a semantic finding names."""
+    nearest: Any = finding.evidence.get("nearest")
+    return nearest or ()
 
 
 def print_near_misses(near_misses: Iterable[NearMiss]) -> None:

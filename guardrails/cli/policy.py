@@ -19,6 +19,7 @@ from guardrails.cli.output import (
 from guardrails.cli.policy_records import day_of, day_option, diff, jurisdiction_option, record, replay
 from guardrails.cli.policy_signing import sign, verify
 from guardrails.cli.status import INVALID, REFUSED
+from guardrails.cli.train_head import command as train_head
 
 if TYPE_CHECKING:
     from guardrails.policy import PromptRule
@@ -42,6 +43,9 @@ command.add_command(record)
 command.add_command(replay)
 command.add_command(sign)
 command.add_command(verify)
+
+
+command.add_command(train_head)
 
 
 @command.command()
@@ -70,7 +74,8 @@ def check(pack: str, as_json: bool) -> int:
         )
         return 0 if report.ok else INVALID
     word, style = ("OK", "green") if report.ok else ("FAILED", "red")
-    rules = len(policy.prompt_rules) + len(policy.screen_rules) + len(policy.similarity_rules) + 1
+    semantic = policy.semantics.all_rules() if policy.semantics else ()
+    rules = len(policy.prompt_rules) + len(semantic) + len(policy.screen_rules) + len(policy.similarity_rules) + 1
     print_heading(word, f"{policy.id} {policy.version}", style=style)
     parents = [("extends", ", ".join(f"{parent.id} {parent.version}" for parent in policy.lineage))]
     print_facts(
@@ -174,6 +179,9 @@ def show(pack: str, as_json: bool) -> int:
     print_heading(policy.id, policy.version, style="green", explanation=policy.description)
     print_facts([("digest", policy.digest)])
     rows = [(rule.id, rule.category, rule.action.name.lower(), _looks_at(rule)) for rule in policy.prompt_rules]
+    for semantic_rule in policy.semantics.all_rules() if policy.semantics else ():
+        looks_at = f"meaning, score at {semantic_rule.threshold:g} ({semantic_rule.error_rate})"
+        rows.append((semantic_rule.id, semantic_rule.category, semantic_rule.action.name.lower(), looks_at))
     for screen_rule in policy.screen_rules:
         looks_at = f"{screen_rule.screen} {screen_rule.concept} at {screen_rule.threshold:g} ({screen_rule.error_rate})"
         rows.append((screen_rule.id, screen_rule.category, screen_rule.action.name.lower(), looks_at))

@@ -107,7 +107,9 @@ def _marked(text: str, field: str, findings: Iterable[Finding]) -> str:
 
 def _rule(finding: Finding) -> str:
     evidence = finding.evidence
-    details = [f"{escape(finding.category)}, severity {evidence.get('severity', '?')}"]
+    details = [escape(finding.category)]
+    if "severity" in evidence:
+        details.append(f"severity {evidence['severity']}")
     if "view" in evidence:
         details.append(f"matched <b>{escape(str(evidence['term']))}</b> in the view {escape(str(evidence['view']))}")
     if finding.score is not None and finding.threshold is not None:

@@ -28,6 +28,7 @@ from guardrails.policy.model import (
     Window,
 )
 from guardrails.policy.rule_reading import ACTIONS, IMAGE_ACTIONS, word_of
+from guardrails.policy.semantics import SEMANTIC_ACTIONS, SemanticRule, Semantics, joined_semantics
 from guardrails.policy.yamlio import nearest
 
 
@@ -41,6 +42,7 @@ class Parent:
     similarity_rules: tuple[SimilarityRule, ...] = ()
     watermark_rule: WatermarkRule | None = None
     language_rule: LanguageRule | None = None
+    semantics: Semantics | None = None
     windows: Mapping[str, tuple[Window, ...]] = field(default_factory=dict)
     registries: tuple[RegistryRef, ...] = ()
     lineage: tuple[PolicyRef, ...] = ()
@@ -55,6 +57,7 @@ class Parent:
             similarity_rules=(*self.similarity_rules, *own.similarity_rules),
             watermark_rule=own.watermark_rule or self.watermark_rule,
             language_rule=own.language_rule or self.language_rule,
+            semantics=joined_semantics(self.semantics, own.semantics),
             windows=own.windows,
             registries=own.registries,
             lineage=self.lineage,
@@ -64,7 +67,8 @@ class Parent:
     def rule_ids(self) -> frozenset[str]:
         """The ids of every inherited rule."""
         single = [rule for rule in (self.watermark_rule, self.language_rule) if rule is not None]
-        rules = (*self.prompt_rules, *self.screen_rules, *self.similarity_rules, *single)
+        semantic = self.semantics.all_rules() if self.semantics else ()
+        rules = (*self.prompt_rules, *self.screen_rules, *self.similarity_rules, *semantic, *single)
         return frozenset(rule.id for rule in rules)
 
     def uses(self, registry: str) -> bool:
@@ -87,6 +91,7 @@ def joined_parents(policies: Sequence[Policy]) -> Parent:
             ),
             watermark_rule=whole.watermark_rule or policy.watermark_rule,
             language_rule=whole.language_rule or policy.language_rule,
+            semantics=joined_semantics(whole.semantics, policy.semantics),
             windows={**whole.windows, **policy.windows},
             registries=tuple({ref.name: ref for ref in (*whole.registries, *policy.registries)}.values()),
             lineage=(*whole.lineage, policy.ref, *policy.lineage),
@@ -110,6 +115,21 @@ def check_tightened(top: Fields, parent: Parent, own: Parent) -> None:
     inherited, new = parent.watermark_rule, own.watermark_rule
     if inherited is not None and new is not None and _is_milder(new, inherited):
         top.need("watermark_rule").fail("this is milder than the parent's rule", hint="a child can only tighten it")
+
+    if parent.semantics is not None and own.semantics is not None:
+        _check_semantics(Fields(top.need("semantics")), parent.semantics, own.semantics)
+
+
+def _check_semantics(fields: Fields, inherited: Semantics, new: Semantics) -> None:
+    """A child's section adds rules to the inherited one, whose heads, id and endpoint stay what they are."""
+    if new.model != inherited.model:
+        fields.need("model").fail(f"the parent's heads are `{inherited.model}`", hint="scores of others do not compare")
+    if new.id != inherited.id:
+        fields.need("id").fail(f"the inherited section is called `{inherited.id}`", hint="write the same id")
+    if new.when_unavailable < inherited.when_unavailable:
+        fields.need("when_unavailable").fail("this is milder than the parent's", hint="a child can only tighten it")
+    if new.endpoint is not None and inherited.endpoint is not None:
+        fields.need("endpoint").fail("the endpoint is inherited", hint="change its rules under `adjust:`")
 
 
 def _is_milder(new: WatermarkRule, inherited: WatermarkRule) -> bool:
@@ -151,6 +171,7 @@ def _changed(parent: Parent, rule_id: str, changes: _Changes) -> Parent:
         prompt_rules=tuple(changes.prompt_rule(r) if r.id == rule_id else r for r in parent.prompt_rules),
         screen_rules=tuple(changes.screen_rule(r) if r.id == rule_id else r for r in parent.screen_rules),
         similarity_rules=tuple(changes.similarity_rule(r) if r.id == rule_id else r for r in parent.similarity_rules),
+        semantics=parent.semantics and parent.semantics.changed(rule_id, changes.semantic_rule),
     )
 
 
@@ -199,6 +220,11 @@ class _Changes:
             action=self._action(rule.action, IMAGE_ACTIONS[1:]),
             when_unavailable=self._action(rule.when_unavailable, IMAGE_ACTIONS, "when_unavailable"),
         )
+
+    def semantic_rule(self, rule: SemanticRule) -> SemanticRule:
+        # Whether a category may block depends on its contrast pairs, so blocking needs a rule that the card allows.
+        allowed = SEMANTIC_ACTIONS if rule.action is Action.BLOCK else SEMANTIC_ACTIONS[:-1]
+        return dataclasses.replace(rule, action=self._action(rule.action, allowed))
 
     def _note(self, is_milder: bool, what: str) -> None:
         self.made += 1

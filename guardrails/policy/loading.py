@@ -36,6 +36,7 @@ from guardrails.policy.rule_reading import (
     mode_of,
     period_of,
 )
+from guardrails.policy.semantics import read_semantics
 from guardrails.policy.signing import signature_beside
 from guardrails.policy.yamlio import Node, nearest, parse_yaml, read_limited
 from guardrails.resources import datasets_path, policies_path
@@ -121,6 +122,7 @@ class _Reader:
             similarity_rules=_rules(top, "similarity_rules", _similarity_rule),
             watermark_rule=_watermark_rule(top, required=parent.watermark_rule is None),
             language_rule=_language_rule(top),
+            semantics=read_semantics(section) if (section := top.take("semantics")) else None,
             windows=windows,
             registries=tuple(registries.values()),
             lineage=parent.lineage,
@@ -143,6 +145,7 @@ class _Reader:
             windows=whole.windows,
             registries=tuple(ref for ref in whole.registries if whole.uses(ref.name)),
             language_rule=whole.language_rule,
+            semantics=whole.semantics,
             lineage=whole.lineage,
             loosened=(*parent.loosened, *loosened),
         )
@@ -346,6 +349,9 @@ def _refuse_duplicate_ids(top: Fields, parent: Parent) -> None:
     inherited = parent.rule_ids()
     rules = [item for name in ("prompt_rules", "screen_rules", "similarity_rules") for item in top.items(name)]
     rules += [node for name in ("watermark_rule", "language_rule") if (node := top.take(name)) is not None]
+    if (semantics := top.take("semantics")) is not None:
+        rules += Fields(semantics).items("rules")
+        rules += [] if (endpoint := Fields(semantics).take("endpoint")) is None else Fields(endpoint).items("rules")
     for rule in rules:
         node = Fields(rule).need("id")
         rule_id = text_of(node)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from guardrails.domain.findings import Action
 from guardrails.domain.requests import PolicyRef
+from guardrails.policy.semantics import Semantics
 
 
 class Mode(enum.Enum):
@@ -245,6 +246,7 @@ class Policy:
         lineage: the packs that this one extends, nearest first.
         loosened: what this pack and its parents made milder, and why.
         signature: of the digest, as `policy.signing` writes it; "" when unsigned.
+        semantics: what is looked for by meaning, or None for word rules alone.
     """
 
     id: str
@@ -263,6 +265,7 @@ class Policy:
     lineage: tuple[PolicyRef, ...] = ()
     loosened: tuple[Loosening, ...] = ()
     signature: str = ""
+    semantics: Semantics | None = None
 
     @property
     def ref(self) -> PolicyRef:

@@ -8,6 +8,7 @@ import time
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from guardrails.domain.findings import Action, Component, Finding, Span, strongest
 from guardrails.domain.requests import NearMiss, PromptDecision, PromptRequest
@@ -20,6 +21,9 @@ from guardrails.prompts.matching import Hit, Role, Scan, TermIndex
 from guardrails.prompts.rewriting import Edit, edits_of, rewritten
 from guardrails.prompts.spelling import masked, misspelt, unknown_words
 from guardrails.prompts.views import is_blank, views_of
+
+if TYPE_CHECKING:
+    from guardrails.prompts.semantics import PromptSemantics
 
 DETECTOR = "prompt-terms"
 DETECTOR_VERSION = "2"
@@ -51,12 +55,16 @@ class _Reading:
 class PromptGuard:
     """Decides prompts under one policy. Immutable after construction and safe to share between threads.
 
+    Args:
+        words_only: leave out the semantic stage, for checks of the word rules themselves; never for a real request.
+
     Raises:
         PolicyError: a registry of the policy cannot be read.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, *, words_only: bool = False) -> None:
         self._policy = policy
+        self._semantics = None if words_only else _semantics_of(policy)
         self._rules = policy.prompt_rules
         self._index = TermIndex(self._rules, policy.registries)
         self._detector = Component(name=DETECTOR, version=DETECTOR_VERSION, digest=policy.digest)
@@ -92,6 +100,8 @@ class PromptGuard:
             for number, fields in sorted(reading.spoken.items())
         ]
         found += self._language_findings(reading, request)
+        if self._semantics is not None:
+            found += [(None, finding) for finding in self._semantics.findings(views_of(request.prompt))]
         findings = tuple(finding for rule, finding in found if self._counts(rule))
         action = strongest(findings)
         # Nothing is drawn from a blocked prompt, so it is left as it was asked.
@@ -261,6 +271,15 @@ class PromptGuard:
             )
             for number, field, reason in sorted(reading.silent, key=lambda item: item[:2])[:_MOST_NEAR_MISSES]
         )
+
+
+def _semantics_of(policy: Policy) -> PromptSemantics | None:
+    """The semantic stage, imported only where a policy has one: it needs arrays, word rules do not."""
+    if policy.semantics is None:
+        return None
+    from guardrails.prompts.semantics import PromptSemantics
+
+    return PromptSemantics(policy.semantics)
 
 
 def _span_evidence(field: str, hit: Hit) -> dict[str, object]:

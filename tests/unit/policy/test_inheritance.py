@@ -164,3 +164,56 @@ def test_the_example_pack_shows_what_it_says() -> None:
     assert [loosening.rule for loosening in policy.loosened] == ["SEXUAL-02"]
     banned = next(rule for rule in policy.prompt_rules if rule.id == "ZZ-NAMES-01")
     assert (banned.action, banned.jurisdictions) == (Action.BLOCK, ("ZZ",))
+
+
+# --- The semantic section ------------------------------------------------------------------------------------------
+
+
+def section(*, model: str = "minilm", name: str = "M-0", unavailable: str = "review", rules: str = "") -> str:
+    return f"semantics:\n  id: {name}\n  model: {model}\n  when_unavailable: {unavailable}\n  rules:\n{rules}"
+
+
+def semantic_rule(name: str, action: str = "review", rate: float = 0.015) -> str:
+    return f"    - {{id: {name}, category: violence, action: {action}, false_positives: {rate}, message: m}}\n"
+
+
+@pytest.fixture
+def semantic_child(pack: str, child: Child, tmp_path: Path) -> Child:
+    (tmp_path / "tiny.yaml").write_text(pack + section(rules=semantic_rule("M-1")))
+    return child
+
+
+def test_a_child_inherits_the_semantic_section(semantic_child: Child) -> None:
+    policy = semantic_child("prompt_limit: 100\n")
+    assert policy.semantics is not None
+    assert [rule.id for rule in policy.semantics.rules] == ["M-1"]
+
+
+def test_a_child_adds_semantic_rules_and_fails_closed_earlier(semantic_child: Child) -> None:
+    policy = semantic_child(section(unavailable="block", rules=semantic_rule("M-2", "block")))
+    assert policy.semantics is not None
+    assert [rule.id for rule in policy.semantics.rules] == ["M-1", "M-2"]
+    assert policy.semantics.when_unavailable is Action.BLOCK
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (section(name="X-0", rules=semantic_rule("M-2")), "called `M-0`"),
+        (section(unavailable="flag", rules=semantic_rule("M-2")), "milder than the parent"),
+        (section(rules=semantic_rule("M-1", "block")), "`M-1` is inherited"),
+        ("adjust:\n  - {rule: M-1, action: flag}\n", "this loosens `M-1`"),
+        ("adjust:\n  - {rule: M-1, action: block}\n", "block"),
+        ("adjust:\n  - {rule: M-1, severity: 4}\n", "severity"),
+    ],
+)
+def test_a_child_cannot_make_the_semantic_section_milder(semantic_child: Child, text: str, message: str) -> None:
+    with pytest.raises(PolicyError, match=message):
+        semantic_child(text)
+
+
+def test_a_semantic_rule_is_loosened_with_reason_and_name(semantic_child: Child) -> None:
+    policy = semantic_child("adjust:\n  - {rule: M-1, action: flag, reason: r, approver: a}\n")
+    assert policy.semantics is not None
+    assert policy.semantics.rules[0].action is Action.FLAG
+    assert [one.what for one in policy.loosened] == ["action review -> flag"]

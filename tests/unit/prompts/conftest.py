@@ -17,7 +17,7 @@ Decide = Callable[[str], PromptDecision]
 
 @pytest.fixture(scope="session")
 def default_guard() -> PromptGuard:
-    return PromptGuard(default_policy())
+    return PromptGuard(default_policy(), words_only=True)
 
 
 @pytest.fixture(scope="session")
