@@ -107,6 +107,11 @@ def test_a_screen_threshold_may_fall_and_not_rise(child: Child) -> None:
             "adjust",
         ),
         ("watermark_rule: {id: W-2, not_robust: allow, message: m}\n", "milder than the parent", "tighten"),
+        (
+            "watermark_rule: {id: W-2, not_robust: block, latent: never, message: m}\n",
+            "milder than the parent",
+            "tighten",
+        ),
     ],
 )
 def test_mistakes_are_explained(child: Child, text: str, says: str, hint: str) -> None:
