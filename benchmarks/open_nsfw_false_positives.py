@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from guardrails.screens.calibration import CONFIDENCE, clopper_pearson_upper
+from guardrails.domain.calibration import CONFIDENCE, clopper_pearson_upper
 from guardrails.screens.open_nsfw import OpenNsfw
 from guardrails.screens.training import choose_examples, draw
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from guardrails.cli.output import clean, console
 from guardrails.domain.findings import Finding
+from guardrails.domain.requests import NearMiss
 
 _ELLIPSIS = "…"
 # Words around the first find, on a line that is longer than the window.
@@ -26,11 +28,29 @@ def print_findings(findings: Iterable[Finding], texts: Mapping[str, str]) -> Non
         out.print(Text(f"    {clean(finding.message)}"))
         if finding.score is not None and finding.threshold is not None:
             out.print(Text(f"    score {finding.score:.4g}, threshold {finding.threshold:.4g}"))
+        for edit in finding.evidence.get("rewrites", ()):
+            out.print(Text.assemble("    ", (clean(edit["from"]), "red strike"), " -> ", (clean(edit["to"]), "green")))
         if finding.error_rate:
             out.print(Text(f"    {clean(finding.error_rate)}", style="dim"))
         for line, marks in _quotes(finding, texts, out.width - 4):
             out.print(Text(f"    {line}"))
             out.print(Text(f"    {marks}", style="bold red"))
+        for near in _nearest(finding):
+            out.print(Text(f"    like: {clean(near['text'])} (cosine {near['cosine']:.2f})", style="dim"))
+
+
+def _nearest(finding: Finding) -> Iterable[Any]:
+    """The labelled examples that a semantic finding names."""
+    nearest: Any = finding.evidence.get("nearest")
+    return nearest or ()
+
+
+def print_near_misses(near_misses: Iterable[NearMiss]) -> None:
+    """Rules that almost spoke, and what kept them silent."""
+    from rich.text import Text
+
+    for miss in near_misses:
+        console().print(Text(f"  not {miss.rule} ({miss.action.name.lower()}): {clean(miss.why)}", style="dim"))
 
 
 def _quotes(finding: Finding, texts: Mapping[str, str], width: int) -> Iterable[tuple[str, str]]:

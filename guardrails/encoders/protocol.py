@@ -1,4 +1,4 @@
-"""What every image encoder promises."""
+"""What every encoder promises."""
 
 from __future__ import annotations
 
@@ -31,6 +31,32 @@ class ImageEncoder(Protocol):
 
         Returns:
             float32 of shape (len(images), dim); every row has length 1.
+
+        Raises:
+            EmbeddingError: a vector is not finite or has no length.
+        """
+        ...
+
+
+class TextEncoder(Protocol):
+    """Turns short texts into unit vectors.
+
+    Attributes:
+        id: names the weights and the number format; a head fitted on one id refuses the vectors of another.
+        dim: length of a vector.
+    """
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def dim(self) -> int: ...
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts. The vector of a text never depends on the texts beside it.
+
+        Returns:
+            float32 of shape (len(texts), dim); every row has length 1.
 
         Raises:
             EmbeddingError: a vector is not finite or has no length.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable
 
 from guardrails.policy.yamlio import Node, nearest
@@ -57,11 +58,11 @@ class Fields:
             found.fail(f"{value} is out of range", hint=f"write a number from {low} to {high}")
         return value
 
-    def flag(self, name: str) -> bool:
-        """true or false; false when absent."""
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """true or false."""
         found = self.take(name)
         if found is None:
-            return False
+            return default
         if not isinstance(found.value, bool):
             found.fail(f"expected true or false, found {_kind(found)}")
         return found.value
@@ -79,6 +80,22 @@ class Fields:
     def texts(self, name: str) -> tuple[str, ...]:
         """A list of non-empty texts; empty when absent."""
         return tuple(text_of(item) for item in self.items(name))
+
+    def day(self, name: str) -> str:
+        """An ISO 8601 date as text, or "" when absent."""
+        found = self.take(name)
+        if found is None or found.value is None:
+            return ""
+        written = text_of(found)
+        try:
+            return datetime.date.fromisoformat(written).isoformat()
+        except ValueError:
+            found.fail(f"`{written}` is not a date", hint="write it as 2026-12-31")
+
+    def each(self) -> list[tuple[str, Node]]:
+        """Every member, for mappings whose keys are free."""
+        self._asked.update(self._members)
+        return list(self._members.items())
 
     def finish(self) -> None:
         """Refuse keys that nobody asked for.

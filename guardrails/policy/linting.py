@@ -1,22 +1,33 @@
-"""What `guardrails policy check` looks for in a pack that already loads: tests, examples, words that do nothing.
+"""What `guardrails policy check` looks for in a pack that loads: broken promises, and words and rules without effect.
 
 Matching lives in a layer above, so the caller gives the function that decides.
 """
 
 from __future__ import annotations
 
+import datetime
 import enum
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from guardrails.domain.findings import Action
 from guardrails.domain.requests import PromptDecision
-from guardrails.policy.model import Policy, PromptRule
+from guardrails.policy import patterns
+from guardrails.policy.model import Loosening, Mode, Policy, PromptRule
+from guardrails.policy.taxonomy import load_taxonomy
 
 FEWEST_EXAMPLES = 2
+_FIRST_DAY = datetime.date(2026, 1, 1)
 
-Decide = Callable[[str], PromptDecision]
+
+class Decide(Protocol):
+    """Decides a prompt as of a day, in a jurisdiction ("" is every one)."""
+
+    def __call__(
+        self, prompt: str, *, negative_prompt: str = "", on: datetime.date, jurisdiction: str = ""
+    ) -> PromptDecision: ...
 
 
 class Level(enum.Enum):
@@ -47,10 +58,12 @@ class LintReport:
 
     Attributes:
         checked: how many prompts were decided as tests and examples.
+        loosened: what the pack and its parents made milder, with reason and approver.
     """
 
     problems: tuple[Problem, ...]
     checked: int
+    loosened: tuple[Loosening, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -59,61 +72,134 @@ class LintReport:
 
 
 def lint_policy(policy: Policy, decide: Decide) -> LintReport:
-    """Check a pack against its own tests and examples, and look for terms that do nothing."""
+    """Check a pack against its own tests and examples, and look for terms and rules that do nothing."""
     problems = list(_failed_tests(policy, decide))
-    for rule in policy.prompt_rules:
-        problems += _wrong_examples(rule, decide)
-        problems += _idle_terms(rule, decide)
-        if rule.rewrite and (action := decide(rule.rewrite).action) is not Action.ALLOW:
-            problems.append(_error(rule, rule.rewrite, f"its rewrite text is itself decided as {_name(action)}"))
-    examples = sum(len(rule.match_examples) + len(rule.pass_examples) for rule in policy.prompt_rules)
-    return LintReport(problems=tuple(problems), checked=len(policy.tests) + examples)
+    rules = [rule for rule in policy.prompt_rules if rule.mode is not Mode.OFF]
+    for rule in rules:
+        asked = _Asked(rule, policy, decide)
+        problems += _wrong_examples(rule, asked)
+        problems += _idle_terms(rule, asked)
+        problems += _bad_rewrites(rule, asked)
+    problems += _unknown_categories(policy)
+    problems += _rules_without_effect(rules)
+    examples = sum(len(rule.match_examples) + len(rule.pass_examples) for rule in rules)
+    return LintReport(problems=tuple(problems), checked=len(policy.tests) + examples, loosened=policy.loosened)
+
+
+def neutral_day(policy: Policy) -> datetime.date:
+    """The first day of 2026 or later that lies in no window."""
+    periods = [window.period for group in policy.windows.values() for window in group]
+    day = _FIRST_DAY
+    while any(period.holds(day) for period in periods):
+        day += datetime.timedelta(days=1)
+    return day
+
+
+class _Asked:
+    """Asks whether one rule speaks, on a day and in a place where it is run."""
+
+    def __init__(self, rule: PromptRule, policy: Policy, decide: Decide) -> None:
+        self._rule = rule
+        self._decide = decide
+        windows = policy.windows.get(rule.window, ())
+        first = windows[0] if windows else None
+        written = (first.period.start or first.period.end) if first else rule.effective.start
+        self._day = datetime.date.fromisoformat(written) if written else neutral_day(policy)
+        self._place = rule.jurisdictions[0] if rule.jurisdictions else (first.jurisdiction if first else "")
+
+    def decision(self, prompt: str) -> PromptDecision:
+        return self._decide(prompt, on=self._day, jurisdiction=self._place)
+
+    def speaks(self, prompt: str) -> bool:
+        decision = self.decision(prompt)
+        return any(finding.rule == self._rule.id for finding in (*decision.findings, *decision.shadow))
 
 
 def _failed_tests(policy: Policy, decide: Decide) -> Iterator[Problem]:
     for test in policy.tests:
-        decision = decide(test.prompt)
+        day = datetime.date.fromisoformat(test.on) if test.on else neutral_day(policy)
+        decision = decide(test.prompt, negative_prompt=test.negative_prompt, on=day, jurisdiction=test.jurisdiction)
         if decision.action is not test.expect:
             spoke = ", ".join(finding.rule for finding in decision.findings) or "no rule"
             message = f"expected {_name(test.expect)}, got {_name(decision.action)} ({spoke})"
             yield Problem(level=Level.ERROR, rule="", subject=test.prompt, message=message)
 
 
-def _wrong_examples(rule: PromptRule, decide: Decide) -> Iterator[Problem]:
+def _wrong_examples(rule: PromptRule, asked: _Asked) -> Iterator[Problem]:
     for kind, examples, wanted in (("match", rule.match_examples, True), ("pass", rule.pass_examples, False)):
         if len(examples) < FEWEST_EXAMPLES:
             yield _error(rule, kind, f"has {len(examples)} `{kind}` examples; write at least {FEWEST_EXAMPLES}")
         for prompt in examples:
-            if _speaks(rule, prompt, decide) is not wanted:
+            if asked.speaks(prompt) is not wanted:
                 yield _error(rule, prompt, "should speak here and does not" if wanted else "speaks here and should not")
 
 
-def _idle_terms(rule: PromptRule, decide: Decide) -> Iterator[Problem]:
+def _idle_terms(rule: PromptRule, asked: _Asked) -> Iterator[Problem]:
+    plain = frozenset(term for term in rule.terms if not term.startswith(patterns.PREFIX))
     for term, times in Counter(rule.terms).items():
         if times > 1:
             yield _warning(rule, term, f"the term is listed {times} times")
-        elif shorter := _contained_term(rule, term):
+        elif term not in plain:
+            continue
+        elif shorter := _contained_term(rule, term, plain):
             yield _warning(rule, term, f"the term adds nothing: `{shorter}` already matches it")
-        elif not _speaks(rule, _prompt_for(rule, term), decide):
+        elif (prompt := _prompt_for(rule, term)) and not asked.speaks(prompt):
             yield _warning(rule, term, "the term cannot be reached: an exception or benign phrase always covers it")
 
 
 def _prompt_for(rule: PromptRule, term: str) -> str:
-    """A prompt that holds the term and one cue of each group that the rule requires."""
-    return ". ".join((term, *(group[0] for group in rule.requires)))
+    """A prompt that holds the term and one cue of each group; "" when a group holds nothing but patterns."""
+    cues = [next((cue for cue in group if not cue.startswith(patterns.PREFIX)), "") for group in rule.requires]
+    return ". ".join(word.removesuffix("*") for word in (term, *cues)) if all(cues) else ""
 
 
-def _contained_term(rule: PromptRule, term: str) -> str:
+def _contained_term(rule: PromptRule, term: str, terms: frozenset[str]) -> str:
     """Another term of the rule that stands inside this one; none for rewrites, where the longer wording matters."""
     if rule.action is Action.REWRITE:
         return ""
-    inside = (other for other in rule.terms if other != term and f" {other} " in f" {term} ")
+    words = term.split()
+    runs = (" ".join(words[a:b]) for a in range(len(words)) for b in range(a + 1, len(words) + 1))
+    inside = (run for run in runs if run != term and run in terms)
     # A benign phrase may mask the shorter term and leave the longer one as the only way to speak.
     return next((other for other in inside if not any(other in phrase for phrase in rule.benign_phrases)), "")
 
 
-def _speaks(rule: PromptRule, prompt: str, decide: Decide) -> bool:
-    return any(finding.rule == rule.id for finding in decide(prompt).findings)
+def _bad_rewrites(rule: PromptRule, asked: _Asked) -> Iterator[Problem]:
+    for text in filter(None, ("" if "{" in rule.rewrite else rule.rewrite, *rule.rewrites.values())):
+        if (action := asked.decision(text).action) is not Action.ALLOW:
+            yield _error(rule, text, f"its rewrite text is itself decided as {_name(action)}")
+
+
+def _unknown_categories(policy: Policy) -> Iterator[Problem]:
+    known = load_taxonomy().keys()
+    categories = [(rule.id, rule.category) for rule in policy.prompt_rules]
+    categories += [(rule.id, rule.category) for rule in policy.screen_rules]
+    categories += [(rule.id, rule.category) for rule in policy.similarity_rules]
+    for rule_id, category in categories:
+        if category not in known:
+            message = "the category is not in the taxonomy, so reports by its schemes leave it out"
+            yield Problem(level=Level.WARNING, rule=rule_id, subject=category, message=message)
+
+
+def _rules_without_effect(rules: list[PromptRule]) -> Iterator[Problem]:
+    """Rules that never change a decision, because a rule at least as strict always speaks where they do."""
+    for rule in rules:
+        over = next((other for other in rules if other is not rule and _covers(other, rule)), None)
+        if over is not None:
+            yield _warning(rule, over.id, "the rule cannot change a decision: this one always speaks where it does")
+
+
+def _covers(strict: PromptRule, rule: PromptRule) -> bool:
+    excused = strict.unless and strict.severity <= strict.unless_severity
+    return (
+        strict.action > rule.action is not Action.REWRITE
+        and strict.mode is Mode.ENFORCE
+        and not (strict.window or strict.jurisdictions or strict.benign_phrases or strict.names or excused)
+        and (strict.effective == rule.effective or not (strict.effective.start or strict.effective.end))
+        and rule.names_from is None
+        and set(rule.terms) <= set(strict.terms)
+        and all(any(set(own) <= set(group) for own in rule.requires) for group in strict.requires)
+    )
 
 
 def _name(action: Action) -> str:

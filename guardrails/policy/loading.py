@@ -4,29 +4,51 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from guardrails.domain.canonical import digest
-from guardrails.domain.findings import Action
 from guardrails.errors import DatasetUnavailable, PolicyError
-from guardrails.policy.fields import Fields, items_of, one_of, text_of
-from guardrails.policy.model import Policy, PolicyTest, PromptRule, ScreenRule, SimilarityRule, WatermarkRule
-from guardrails.policy.yamlio import Node, decode_utf8, nearest, parse_yaml, read_limited
+from guardrails.policy.fields import Fields, items_of, text_of
+from guardrails.policy.inheritance import Parent, adjusted, check_tightened, joined_parents
+from guardrails.policy.model import (
+    LATENT_MARKS,
+    LanguageRule,
+    Period,
+    Policy,
+    PolicyTest,
+    RegistryRef,
+    ScreenRule,
+    SimilarityRule,
+    WatermarkRule,
+    Window,
+)
+from guardrails.policy.registries import refer
+from guardrails.policy.rule_reading import (
+    ACTIONS,
+    IMAGE_ACTIONS,
+    RuleReader,
+    Scope,
+    action_of,
+    list_path,
+    message_of,
+    mode_of,
+    period_of,
+)
+from guardrails.policy.semantics import read_semantics
+from guardrails.policy.signing import signature_beside
+from guardrails.policy.yamlio import Node, nearest, parse_yaml, read_limited
 from guardrails.resources import datasets_path, policies_path
 
 API_VERSION = "policy/v1"
 DEFAULT_PROMPT_LIMIT = 2_000
 MAX_PROMPT_LIMIT = 20_000
-MAX_TERM = 200
+MOST_ANCESTORS = 8
+# What a policy decides with; who wrote it, where it lies and who signed it do not change a decision.
+_NOT_DIGESTED = frozenset({"digest", "lineage", "signature", "registries"})
 
-_ACTIONS = tuple(action.name.lower() for action in Action)
-# REWRITE is about words; a picture cannot be reworded.
-_IMAGE_ACTIONS = tuple(name for name in _ACTIONS if name != "rewrite")
-_WORDS = "{words}"
-
-Rule = TypeVar("Rule", PromptRule, ScreenRule, SimilarityRule)
+Rule = TypeVar("Rule")
 
 
 def default_policy() -> Policy:
@@ -40,8 +62,12 @@ def load_policy(name_or_path: str | Path) -> Policy:
     Raises:
         PolicyError: there is no such pack, or it does not load; the message starts "file:line:column:".
     """
-    path = _pack_path(name_or_path)
-    return parse_policy(read_limited(path), source=str(path), folder=path.parent)
+    return _load(_pack_path(name_or_path), ())
+
+
+def _load(path: Path, ancestors: tuple[Path, ...]) -> Policy:
+    policy = _Reader(path.parent, (*ancestors, path.resolve())).policy(parse_yaml(read_limited(path), source=str(path)))
+    return dataclasses.replace(policy, signature=signature_beside(path, policy.ref))
 
 
 def parse_policy(data: bytes, *, source: str, folder: Path | None = None) -> Policy:
@@ -49,12 +75,12 @@ def parse_policy(data: bytes, *, source: str, folder: Path | None = None) -> Pol
 
     Args:
         source: the file name to show in messages.
-        folder: where `terms_file:` paths start; None refuses them.
+        folder: where the paths of term lists, registries and parents start; None refuses them.
 
     Raises:
         PolicyError: it does not load; the message starts "source:line:column:".
     """
-    return _Reader(folder).policy(parse_yaml(data, source=source))
+    return _Reader(folder, ()).policy(parse_yaml(data, source=source))
 
 
 def _pack_path(name_or_path: str | Path) -> Path:
@@ -70,25 +96,58 @@ def _pack_path(name_or_path: str | Path) -> Path:
 
 
 class _Reader:
-    """Turns nodes into rules. Holds the folder that term lists are read from."""
+    """Turns a document into a policy. Holds the folder that paths start from, and the packs that led here."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, ancestors: tuple[Path, ...]) -> None:
         self._folder = folder
+        self._ancestors = ancestors
 
     def policy(self, document: Node) -> Policy:
+        """The policy of a document, with everything that it inherits."""
         top = Fields(document)
         top.choice("api_version", [API_VERSION])
+        parent = joined_parents([self._parent(item) for item in top.items("extends")])
+        scope = Scope(
+            mode=mode_of(top), period=period_of(top.take("effective")), jurisdictions=top.texts("jurisdictions")
+        )
+        windows = {**parent.windows, **_windows(top)}
+        registries = {ref.name: ref for ref in parent.registries} | self._registries(top)
+        rules = RuleReader(self._folder, _contexts(top), scope, windows, registries)
+        own = Parent(
+            prompt_limit=top.number(
+                "prompt_limit", parent.prompt_limit or DEFAULT_PROMPT_LIMIT, low=1, high=MAX_PROMPT_LIMIT
+            ),
+            prompt_rules=_rules(top, "prompt_rules", rules.prompt_rule),
+            screen_rules=_rules(top, "screen_rules", _screen_rule),
+            similarity_rules=_rules(top, "similarity_rules", _similarity_rule),
+            watermark_rule=_watermark_rule(top, required=parent.watermark_rule is None),
+            language_rule=_language_rule(top),
+            semantics=read_semantics(section) if (section := top.take("semantics")) else None,
+            windows=windows,
+            registries=tuple(registries.values()),
+            lineage=parent.lineage,
+        )
+        check_tightened(top, parent, own)
+        changed, loosened = adjusted(top, parent)
+        whole = changed.extended(own)
+        assert whole.watermark_rule is not None
         policy = Policy(
             id=top.text("id"),
             version=top.text("version"),
             digest="",
             description=top.text("description"),
-            prompt_limit=top.number("prompt_limit", DEFAULT_PROMPT_LIMIT, low=1, high=MAX_PROMPT_LIMIT),
-            prompt_rules=_rules(top, "prompt_rules", self._prompt_rule),
-            screen_rules=_rules(top, "screen_rules", _screen_rule),
-            similarity_rules=_rules(top, "similarity_rules", _similarity_rule),
-            watermark_rule=_watermark_rule(top.need("watermark_rule")),
+            prompt_limit=whole.prompt_limit,
+            prompt_rules=whole.prompt_rules,
+            screen_rules=whole.screen_rules,
+            similarity_rules=whole.similarity_rules,
+            watermark_rule=whole.watermark_rule,
             tests=tuple(_policy_test(item) for item in top.items("tests")),
+            windows=whole.windows,
+            registries=tuple(ref for ref in whole.registries if whole.uses(ref.name)),
+            language_rule=whole.language_rule,
+            semantics=whole.semantics,
+            lineage=whole.lineage,
+            loosened=(*parent.loosened, *loosened),
         )
         top.finish()
         if not policy.prompt_rules and not policy.screen_rules:
@@ -96,75 +155,92 @@ class _Reader:
                 "this policy has no prompt rule and no screen rule: it would release everything",
                 hint="add `prompt_rules:` or `screen_rules:`",
             )
-        _refuse_duplicate_ids(top)
-        content = {f.name: getattr(policy, f.name) for f in dataclasses.fields(policy) if f.name != "digest"}
-        return dataclasses.replace(policy, digest=digest(content))
+        _refuse_duplicate_ids(top, parent)
+        return dataclasses.replace(policy, digest=digest(_content(policy)))
 
-    def _prompt_rule(self, node: Node) -> PromptRule:
-        fields = Fields(node)
-        rule_id, category = fields.text("id"), fields.text("category")
-        action = _action(fields, "action", _ACTIONS[1:])
-        examples = fields.take("examples")
-        matching, passing = _examples(examples) if examples else ((), ())
-        rule = PromptRule(
-            id=rule_id,
-            category=category,
-            action=action,
-            severity=_severity(fields),
-            message=_message(fields),
-            terms=self._terms(fields),
-            requires=tuple(_cues(group) for group in fields.items("requires")),
-            unless=_term_texts(fields.items("unless")),
-            unless_severity=fields.number("unless_severity", 2, low=0, high=4),
-            benign_phrases=_term_texts(fields.items("benign_phrases")),
-            rewrite=_rewrite(fields, action),
-            negative_prompt=fields.flag("negative_prompt"),
-            names=fields.flag("names"),
-            match_examples=matching,
-            pass_examples=passing,
-        )
-        fields.finish()
-        if rule.negative_prompt and action is Action.REWRITE:
-            node.fail("a rewrite rule cannot apply to the negative prompt", hint="remove `negative_prompt: true`")
-        return rule
+    def _parent(self, node: Node) -> Policy:
+        """A pack that this one extends: `name`, `name@version` or `name@>=version`."""
+        written, _, wanted = text_of(node).partition("@")
+        if len(self._ancestors) >= MOST_ANCESTORS:
+            node.fail(f"more than {MOST_ANCESTORS} packs extend each other", hint="flatten the packs")
+        path = self._parent_path(node, written)
+        if path.resolve() in self._ancestors:
+            node.fail(f"`{written}` extends itself through this pack", hint="remove one of the two")
+        policy = _load(path, self._ancestors)
+        if wanted and not _version_fits(policy.version, wanted):
+            node.fail(f"`{written}` has version {policy.version}, not {wanted}", hint="change one of the two")
+        return policy
 
-    def _terms(self, fields: Fields) -> tuple[str, ...]:
-        inline, file = fields.items("terms"), fields.take("terms_file")
-        terms = _term_texts(inline)
-        if file is not None:
-            terms += self._term_list(file)
-        if not terms:
-            fields.node.fail("this rule has no terms", hint="write `terms: [..]` or `terms_file: lists/name.txt`")
-        return terms
+    def _parent_path(self, node: Node, written: str) -> Path:
+        if "/" in written or written.endswith((".yaml", ".yml")):
+            return list_path(node, self._folder, written)
+        beside = self._folder / f"{written}.yaml" if self._folder else Path()
+        return beside if beside.is_file() else _pack_path(written)
 
-    def _term_list(self, node: Node) -> tuple[str, ...]:
-        """One term per line; blank lines and lines that start with # are skipped."""
-        path = self._list_path(node)
-        lines = decode_utf8(read_limited(path), source=str(path)).splitlines()
-        found = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
-        return tuple(
-            _term(Node(source=str(path), path="", line=number, column=1, value=line))
-            for number, line in found
-            if line and not line.startswith("#")
-        )
+    def _registries(self, top: Fields) -> dict[str, RegistryRef]:
+        node = top.take("registries")
+        if node is None:
+            return {}
+        members = Fields(node)
+        return {name: refer(name, list_path(item, self._folder, text_of(item))) for name, item in members.each()}
 
-    def _list_path(self, node: Node) -> Path:
-        written = text_of(node)
-        if self._folder is None:
-            node.fail("term lists cannot be read for a policy that is not a file", hint="write the terms inline")
-        path, root = (self._folder / written).resolve(), self._root()
-        # A policy is data from someone else: it must not make us read, and then print, a file of this machine.
-        if not path.is_relative_to(root):
-            node.fail(f"`{written}` lies outside the policies folder", hint=f"put the list under {root}")
-        if not path.is_file():
-            node.fail(f"there is no file `{written}`", hint=f"paths start at {self._folder}")
-        return path
 
-    def _root(self) -> Path:
-        """The bundled `policies/` for packs in it, else the folder of the pack."""
-        folder = (self._folder or Path()).resolve()
-        shipped = policies_path().resolve()
-        return shipped if folder.is_relative_to(shipped) else folder
+def _content(policy: Policy) -> dict[str, Any]:
+    """What the digest of a policy is of."""
+    content: dict[str, Any] = {
+        field.name: getattr(policy, field.name)
+        for field in dataclasses.fields(policy)
+        if field.name not in _NOT_DIGESTED
+    }
+    return content | {"registries": {ref.name: ref.digest for ref in policy.registries}}
+
+
+def _version_fits(version: str, wanted: str) -> bool:
+    if not wanted.startswith(">="):
+        return version == wanted
+    return _version_key(version) >= _version_key(wanted.removeprefix(">="))
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdigit() else 0 for part in version.strip().split("."))
+
+
+def _contexts(top: Fields) -> Mapping[str, Node]:
+    node = top.take("contexts")
+    return dict(Fields(node).each()) if node is not None else {}
+
+
+def _windows(top: Fields) -> dict[str, tuple[Window, ...]]:
+    node = top.take("windows")
+    if node is None:
+        return {}
+    return {name: tuple(_window(item) for item in items_of(group)) for name, group in Fields(node).each()}
+
+
+def _window(node: Node) -> Window:
+    fields = Fields(node)
+    window = Window(
+        name=fields.text("name"),
+        period=Period(start=fields.day("from"), end=fields.day("until")),
+        jurisdiction=fields.optional_text("jurisdiction"),
+    )
+    fields.finish()
+    return window
+
+
+def _language_rule(top: Fields) -> LanguageRule | None:
+    node = top.take("language_rule")
+    if node is None:
+        return None
+    fields = Fields(node)
+    rule = LanguageRule(
+        id=fields.text("id"),
+        action=action_of(fields, "action", IMAGE_ACTIONS[1:]),
+        message=fields.text("message"),
+        supported=fields.texts("supported"),
+    )
+    fields.finish()
+    return rule
 
 
 def _screen_rule(node: Node) -> ScreenRule:
@@ -174,13 +250,13 @@ def _screen_rule(node: Node) -> ScreenRule:
     rule = ScreenRule(
         id=fields.text("id"),
         category=fields.text("category"),
-        action=_action(fields, "action", _IMAGE_ACTIONS[1:]),
-        message=_message(fields, words=False),
+        action=action_of(fields, "action", IMAGE_ACTIONS[1:]),
+        message=message_of(fields, words=False)[0],
         screen=screen,
         concept=concept,
         threshold=threshold,
         error_rate=error_rate,
-        when_unavailable=_action(fields, "when_unavailable", _IMAGE_ACTIONS),
+        when_unavailable=action_of(fields, "when_unavailable", IMAGE_ACTIONS),
     )
     fields.finish()
     return rule
@@ -226,23 +302,26 @@ def _similarity_rule(node: Node) -> SimilarityRule:
     rule = SimilarityRule(
         id=fields.text("id"),
         category=fields.text("category"),
-        action=_action(fields, "action", _IMAGE_ACTIONS[1:]),
-        message=_message(fields, words=False),
+        action=action_of(fields, "action", IMAGE_ACTIONS[1:]),
+        message=message_of(fields, words=False)[0],
         state=fields.choice("state", ["confirmed", "candidate"]),
         reservation=fields.choice("reservation", ["opt-out", "any"]),
-        when_unavailable=_action(fields, "when_unavailable", _IMAGE_ACTIONS),
+        when_unavailable=action_of(fields, "when_unavailable", IMAGE_ACTIONS),
     )
     fields.finish()
     return rule
 
 
-def _watermark_rule(node: Node) -> WatermarkRule:
+def _watermark_rule(top: Fields, *, required: bool) -> WatermarkRule | None:
+    node = top.need("watermark_rule") if required else top.take("watermark_rule")
+    if node is None:
+        return None
     fields = Fields(node)
     rule = WatermarkRule(
         id=fields.text("id"),
-        not_robust=_action(fields, "not_robust", _IMAGE_ACTIONS),
-        message=_message(fields, words=False),
-        latent=fields.choice("latent", ("always", "unseeded", "never"), default="unseeded"),
+        not_robust=action_of(fields, "not_robust", IMAGE_ACTIONS),
+        message=message_of(fields, words=False)[0],
+        latent=fields.choice("latent", LATENT_MARKS, default="unseeded"),
     )
     fields.finish()
     return rule
@@ -250,7 +329,13 @@ def _watermark_rule(node: Node) -> WatermarkRule:
 
 def _policy_test(node: Node) -> PolicyTest:
     fields = Fields(node)
-    test = PolicyTest(prompt=fields.text("prompt"), expect=_action(fields, "expect", _ACTIONS))
+    test = PolicyTest(
+        prompt=fields.text("prompt"),
+        expect=action_of(fields, "expect", ACTIONS),
+        negative_prompt=fields.optional_text("negative_prompt"),
+        on=fields.day("on"),
+        jurisdiction=fields.optional_text("jurisdiction"),
+    )
     fields.finish()
     return test
 
@@ -259,10 +344,15 @@ def _rules(top: Fields, name: str, read: Callable[[Node], Rule]) -> tuple[Rule, 
     return tuple(read(item) for item in top.items(name))
 
 
-def _refuse_duplicate_ids(top: Fields) -> None:
+def _refuse_duplicate_ids(top: Fields, parent: Parent) -> None:
     seen: dict[str, Node] = {}
+    inherited = parent.rule_ids()
     rules = [item for name in ("prompt_rules", "screen_rules", "similarity_rules") for item in top.items(name)]
-    for rule in [*rules, top.need("watermark_rule")]:
+    rules += [node for name in ("watermark_rule", "language_rule") if (node := top.take(name)) is not None]
+    if (semantics := top.take("semantics")) is not None:
+        rules += Fields(semantics).items("rules")
+        rules += [] if (endpoint := Fields(semantics).take("endpoint")) is None else Fields(endpoint).items("rules")
+    for rule in rules:
         node = Fields(rule).need("id")
         rule_id = text_of(node)
         if rule_id in seen:
@@ -270,60 +360,6 @@ def _refuse_duplicate_ids(top: Fields) -> None:
                 f"the rule id `{rule_id}` is used twice",
                 hint=f"it first stands in line {seen[rule_id].line}; rename one",
             )
+        if rule_id in inherited:
+            node.fail(f"the rule id `{rule_id}` is inherited", hint="change inherited rules under `adjust:`")
         seen[rule_id] = node
-
-
-def _action(fields: Fields, name: str, allowed: tuple[str, ...]) -> Action:
-    return Action.parse(one_of(fields.need(name), allowed))
-
-
-def _severity(fields: Fields) -> int:
-    fields.need("severity")
-    return fields.number("severity", 0, low=1, high=4)
-
-
-def _message(fields: Fields, *, words: bool = True) -> str:
-    message = fields.text("message")
-    rest = message.replace(_WORDS, "") if words else message
-    if "{" in rest or "}" in rest:
-        fields.need("message").fail(
-            "only the placeholder {words} of prompt rules can stand in a message", hint="remove the other braces"
-        )
-    return message
-
-
-def _rewrite(fields: Fields, action: Action) -> str:
-    text = fields.optional_text("rewrite")
-    if (action is Action.REWRITE) != bool(text):
-        fields.node.fail(
-            "`action: rewrite` and `rewrite: <new words>` belong together", hint="write both of them or neither"
-        )
-    return text
-
-
-def _examples(node: Node) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    fields = Fields(node)
-    examples = fields.texts("match"), fields.texts("pass")
-    fields.finish()
-    return examples
-
-
-def _cues(group: Node) -> tuple[str, ...]:
-    cues = _term_texts(items_of(group))
-    if not cues:
-        group.fail("this group of cues is empty, so the rule could never speak", hint="add cues or remove the group")
-    return cues
-
-
-def _term_texts(nodes: list[Node]) -> tuple[str, ...]:
-    return tuple(_term(node) for node in nodes)
-
-
-def _term(node: Node) -> str:
-    """A term in lower case with single blanks."""
-    term = " ".join(text_of(node).casefold().split())
-    if not any(char.isalnum() for char in term):
-        node.fail(f"the term `{term}` has no letter or digit, so it can never match")
-    if len(term) > MAX_TERM:
-        node.fail(f"this term has {len(term)} characters", hint=f"the limit is {MAX_TERM}")
-    return term

@@ -2,25 +2,105 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import datetime
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from guardrails.domain.findings import Action
 from guardrails.domain.requests import PolicyRef
+from guardrails.policy.semantics import Semantics
+
+
+class Mode(enum.Enum):
+    """Whether a rule counts: OFF is not run, SHADOW is recorded and changes nothing, ENFORCE decides."""
+
+    OFF = "off"
+    SHADOW = "shadow"
+    ENFORCE = "enforce"
+
+    @property
+    def rank(self) -> int:
+        """The order from loose to strict."""
+        return list(Mode).index(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """Days from `start` until `end`, both included; "" is open. ISO 8601 dates, UTC."""
+
+    start: str = ""
+    end: str = ""
+
+    def holds(self, day: datetime.date) -> bool:
+        """Whether the day lies inside."""
+        written = day.isoformat()
+        return (not self.start or self.start <= written) and (not self.end or written <= self.end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A named period in one jurisdiction, for example an election; jurisdiction "" is everywhere."""
+
+    name: str
+    period: Period
+    jurisdiction: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryQuery:
+    """Which rows of a registry a rule speaks about.
+
+    Attributes:
+        registries: names of registries of the policy.
+        roles: any of these; empty means every role. A role is read as of the day of the decision: an office that
+            is over becomes "former_<role>".
+        living: "yes" for those known to live, "no" for those known to be dead, "maybe" for all but the dead,
+            "" for everyone.
+    """
+
+    registries: tuple[str, ...]
+    roles: tuple[str, ...] = ()
+    living: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryRef:
+    """A registry file that the policy uses.
+
+    Attributes:
+        path: where it lies on this machine; not part of the policy's digest.
+        digest: SHA-256 of its text.
+    """
+
+    name: str
+    path: str
+    digest: str
+    rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptRule:
     """Terms that must not, or must only in some context, stand in a prompt.
 
+    Word lists (terms, requires, unless, benign_phrases) hold lower-case words and phrases, stems that end in ``*``,
+    and RE2 patterns that begin with ``re:``.
+
     Attributes:
         message: one sentence for the person who asked; "{words}" stands for the words that were found.
-        terms: lower-case words or phrases, matched on token boundaries in every normalised view.
-        requires: groups of cue terms; the rule speaks only when each group has a hit anywhere in the prompt.
-        unless: cue terms that silence the rule when `severity` is at most `unless_severity`.
+        messages: the same in other languages, by ISO 639-1 code.
+        terms: matched on token boundaries in every normalised view.
+        names_from: rows of registries whose names are terms too.
+        requires: groups of cues; the rule speaks only when each group has a hit anywhere in the prompt.
+        unless: cues that silence the rule when `severity` is at most `unless_severity`.
         severity: 1 (mild) .. 4 (never).
-        rewrite: replacement text for REWRITE rules.
+        rewrite: replacement text for REWRITE rules; "{style}" stands for the registry's words for the artist.
+        rewrites: replacements of single terms, where they differ.
         negative_prompt: also applied to the negative prompt (names and hard rules only).
         names: the terms are names: punctuation between their words stops a match ("Jordan, Peele Street").
+        fuzzy: terms with one wrong letter are found too; such a find only flags.
+        window: name of a group of windows outside of which the rule is silent; "" means always.
+        jurisdictions: ISO 3166 codes the rule is for; empty means everywhere.
         match_examples: prompts on which the rule must speak; `policy check` wants at least two.
         pass_examples: near misses on which it must keep silent; at least two.
     """
@@ -31,15 +111,37 @@ class PromptRule:
     severity: int
     message: str
     terms: tuple[str, ...]
+    messages: Mapping[str, str] = field(default_factory=dict)
+    names_from: RegistryQuery | None = None
     requires: tuple[tuple[str, ...], ...] = ()
     unless: tuple[str, ...] = ()
     unless_severity: int = 2
     benign_phrases: tuple[str, ...] = ()
     rewrite: str = ""
+    rewrites: Mapping[str, str] = field(default_factory=dict)
     negative_prompt: bool = False
     names: bool = False
+    fuzzy: bool = True
+    mode: Mode = Mode.ENFORCE
+    window: str = ""
+    jurisdictions: tuple[str, ...] = ()
+    effective: Period = Period()
     match_examples: tuple[str, ...] = ()
     pass_examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanguageRule:
+    """What happens to a prompt in a language that the word lists do not cover.
+
+    Attributes:
+        supported: ISO 639-1 codes of the languages whose words the lists hold.
+    """
+
+    id: str
+    action: Action
+    message: str
+    supported: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +184,10 @@ class SimilarityRule:
     when_unavailable: Action
 
 
+LATENT_MARKS = ("always", "unseeded", "never")
+"""When the noise carries the id, from strict to loose."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatermarkRule:
     """What happens when a picture cannot carry a robust mark (it always must carry a readable one).
@@ -100,19 +206,47 @@ class WatermarkRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyTest:
-    """A prompt and the action that the policy promises for it."""
+    """A prompt and the action that the policy promises for it.
+
+    Attributes:
+        on: ISO date of the decision, or "" for any day outside of every window.
+        jurisdiction: of the request, or "".
+    """
 
     prompt: str
     expect: Action
+    negative_prompt: str = ""
+    on: str = ""
+    jurisdiction: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loosening:
+    """A change that makes an inherited rule milder; it cannot be made without a reason and a name.
+
+    Attributes:
+        what: the loosened fields, for example "action block -> review".
+    """
+
+    rule: str
+    what: str
+    reason: str
+    approver: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """One loaded pack. An empty policy (no prompt rule, no screen rule) is invalid.
+    """One loaded pack, with everything that it inherits. An empty policy (no prompt and no screen rule) is invalid.
 
     Attributes:
-        digest: SHA-256 of the canonical form of everything below, hexadecimal.
+        digest: SHA-256 of the canonical form of everything below, hexadecimal. The lineage, the paths of registries
+            and the signature do not count: what decides does.
         prompt_limit: characters; longer prompts are refused before matching.
+        windows: named groups of periods, for example "election".
+        lineage: the packs that this one extends, nearest first.
+        loosened: what this pack and its parents made milder, and why.
+        signature: of the digest, as `policy.signing` writes it; "" when unsigned.
+        semantics: what is looked for by meaning, or None for word rules alone.
     """
 
     id: str
@@ -125,7 +259,14 @@ class Policy:
     similarity_rules: tuple[SimilarityRule, ...]
     watermark_rule: WatermarkRule
     tests: tuple[PolicyTest, ...]
+    windows: Mapping[str, tuple[Window, ...]] = field(default_factory=dict)
+    registries: tuple[RegistryRef, ...] = ()
+    language_rule: LanguageRule | None = None
+    lineage: tuple[PolicyRef, ...] = ()
+    loosened: tuple[Loosening, ...] = ()
+    signature: str = ""
+    semantics: Semantics | None = None
 
     @property
     def ref(self) -> PolicyRef:
-        return PolicyRef(id=self.id, version=self.version, digest=self.digest)
+        return PolicyRef(id=self.id, version=self.version, digest=self.digest, signature=self.signature)

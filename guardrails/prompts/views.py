@@ -3,41 +3,57 @@
 Every view is one more reading of the same prompt; none replaces another. They are built in a chain, and a step that
 changes nothing adds nothing:
 
-1. plain: NFKC and case folding, character by character; invisible characters separate words.
-2. stripped: HTML entities read, invisible characters and combining marks removed.
-3. folded: letters of other scripts that look Latin become Latin.
-4. syntax: weights and brackets of Stable Diffusion prompts removed, so that ``wo(rd:1.2)`` reads "word".
-5. joined: letters that stand apart, ``w o r d`` or ``w.o.r.d``, are put together.
-6. glued: marks inside a word, ``wo-rd``, are dropped.
-7. leet: digits and signs that stand for letters are read as such; once with 1 as i and once as l.
-8. squeezed: a letter three or more times in a row becomes one, and in another view two.
+1. plain: compatibility forms, no accents, case folded, character by character; invisible characters become gaps.
+2. escapes: HTML entities, percent and backslash escapes and tag characters read.
+3. folded: letters of other scripts that look like Latin ones become Latin; a second reading takes their sound.
+4. syntax: weights, brackets and tags of Stable Diffusion prompts removed, so that ``wo(rd:1.2)`` reads "word".
+5. leet: digits and signs that stand for letters are read as such; once with 1 as i and once as l.
+6. squeezed: a letter three or more times in a row becomes one, two, or what makes an English word.
 
-All steps are hand-written scanners and linear in the length of the prompt.
+Letters that stand apart (``w o r d``, ``w.o.r.d``) and words run together need no view: matching compares letters
+and looks at the gaps afterwards.
+
+A view is text and an edit of its parent; the way back is worked out for the few hits only. All steps are linear in
+the length of the prompt.
 """
 
 from __future__ import annotations
 
+import bisect
+import enum
 import html
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from guardrails.prompts.confusables import LATIN_VARIANTS, LOOK_ALIKES
+from guardrails.prompts.vocabulary import is_common_word, is_word
 
-# One character class, no alternation and no nesting: linear on any text.
-WORD = re.compile(r"[^\W_]+")
-# Looks at three characters from each position: linear too.
-_RUN = re.compile(r"([^\W_])\1\1")
+# One character class each, no nesting: linear on any text. The ranges are vowel signs of Indic scripts, Thai and
+# Burmese, which Python does not count as letters.
+_LETTERS = r"\w\u0900-\u0DFF\u0E31-\u0E4E\u1000-\u109F"
+WORD = re.compile(f"[{_LETTERS}]+")
+_PIECE = re.compile(r"\S+")
+_MEASURE = re.compile(r"[\d.,x/:+-]+(?:[a-z]|mm|cm|px|fps|mp|st|nd|rd|th)?\W*")
+_RUN = re.compile(r"([^\W\d_])\1\1+")
+_ESCAPE = re.compile(
+    r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,30});?|%[0-9a-f]{2}|\\u[0-9a-f]{4}|\\x[0-9a-f]{2}"
+    r"|[\U000E0020-\U000E007E]",
+    re.IGNORECASE,
+)
+_SYNTAX = re.compile(r"<[^<>]{1,200}>|:\s{0,3}-?\d{1,6}(?:\.\d{1,6})?|[()\[\]{}\\]")
+_NEEDS_SYNTAX = re.compile(r"<[^<>]{1,200}>|:\s{0,3}-?\d")
 
+GAP = "\u200b"
 _INVISIBLE = frozenset(
     chr(code)
     for low, high in (
         (0x00AD, 0x00AD),
         (0x034F, 0x034F),
         (0x061C, 0x061C),
+        (0x0640, 0x0640),
         (0x115F, 0x1160),
         (0x17B4, 0x17B5),
         (0x180B, 0x180F),
@@ -52,78 +68,81 @@ _INVISIBLE = frozenset(
     )
     for code in range(low, high + 1)
 )
-_LEET = dict(zip("4@3!05$789|", "aaeiosstbgi", strict=True))
-_LEET_ONE_IS_I = _LEET | {"1": "i"}
-_LEET_ONE_IS_L = _LEET | {"1": "l", "!": "l", "|": "l"}
-_SYNTAX = frozenset("()[]{}<:\\")
-_LONGEST_ENTITY = 32
-_LONGEST_TAG = 200
-_LONGEST_GAP = 3
+_LEET = {ord(sign): letter for sign, letter in zip("4@3€!05$7+89|2", "aaeeiossttbgiz", strict=True)}
+_LEET_ONE_IS_I = _LEET | {ord("1"): "i"}
+_LEET_ONE_IS_L = _LEET | {ord("1"): "l", ord("!"): "l", ord("|"): "l", ord("6"): "g", ord("9"): "g"}
+_LEET_SIGNS = frozenset(chr(code) for code in _LEET_ONE_IS_L)
+# How letters sound that look like another one: a disguise may use either.
+_SOUND_ALIKES = LOOK_ALIKES | dict(
+    zip(
+        "вВнНрРсСуУхХгГпПзЗлЛбБдДиИяЯэЭфФφΦυρσςημνωΩχγβΛλΔδΣθΘζ",
+        "vVnNrRsSuUhHgGpPzZlLbBdDiIrReEfFfFursshmnoOhgbLlDdSoOz",
+        strict=True,
+    )
+)
 _LONGEST_EXPANSION = 4
-_FEWEST_LETTERS = 4
-# Between two words these separate; inside a disguised word other marks are used.
-_NEVER_GLUED = frozenset(',;:!?"()/&')
+_MOST_FOLDED = 20_000
+_FEWEST_IN_ROW = 3
+_MOST_RUNS = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class View:
     """One reading of a prompt.
 
     Attributes:
         name: which disguise was undone; goes into the evidence.
-        starts, ends: character i of `text` stands for code points [starts[i], ends[i]) of the original.
+        text: what is matched.
+        parent: the view this one was made from; None for the prompt itself.
+        spread: gives, for each character of `text`, where it starts and ends in the parent; None means the same place.
+        certain: False when the reading is a guess: what it shows may only flag.
+        changed: ranges of `text` that differ from the parent in more than case, sorted; None when that is not known.
+            What lies outside of them was there to see in the parent.
     """
 
     name: str
     text: str
-    starts: Sequence[int]
-    ends: Sequence[int]
+    parent: View | None = None
+    spread: Callable[[], tuple[list[int], list[int]]] | None = None
+    certain: bool = True
+    changed: Sequence[tuple[int, int]] | None = None
+    _places: tuple[list[int], list[int]] | None = field(default=None, init=False)
+
+    def is_news(self, start: int, end: int) -> bool:
+        """Whether characters [start, end) could not be seen in the parent."""
+        if self.changed is None:
+            return True
+        after = bisect.bisect_right(self.changed, (end, end))
+        return after > 0 and self.changed[after - 1][1] >= start
 
     def original_span(self, start: int, end: int) -> tuple[int, int]:
         """The original code points [start, end) behind characters [start, end) of this view; not for empty ranges."""
-        return self.starts[start], self.ends[end - 1]
-
-
-class _Draft:
-    """A view in the making."""
-
-    def __init__(self) -> None:
-        self.chars: list[str] = []
-        self.starts: list[int] = []
-        self.ends: list[int] = []
-
-    def add(self, text: str, start: int, end: int) -> None:
-        """Append characters that all stand for the same original code points."""
-        for char in text:
-            self.chars.append(char)
-            self.starts.append(start)
-            self.ends.append(end)
-
-    def copy(self, view: View, start: int, end: int) -> None:
-        """Append characters [start, end) of another view."""
-        self.chars.extend(view.text[start:end])
-        self.starts.extend(view.starts[start:end])
-        self.ends.extend(view.ends[start:end])
-
-    def view(self, name: str) -> View:
-        return View(name=name, text="".join(self.chars), starts=self.starts, ends=self.ends)
+        if self.spread is not None:
+            if self._places is None:
+                self._places = self.spread()
+            starts, ends = self._places
+            places = range(start, end)
+            # A reversed view runs backwards, so both ends are looked at.
+            start, end = min(starts[places[0]], starts[places[-1]]), max(ends[places[0]], ends[places[-1]])
+        return (start, end) if self.parent is None else self.parent.original_span(start, end)
 
 
 def views_of(prompt: str) -> tuple[View, ...]:
-    """All views of a prompt that differ from each other; the plain one first."""
+    """The views of a prompt that differ from each other; the plain one first."""
+    if prompt.isascii() and _LEET_SIGNS.isdisjoint(prompt) and not _NEEDS_CHAIN.search(prompt):
+        return (_folded_case(View(name="plain", text=prompt)),)
     views: dict[str, View] = {}
-    for view in _chain(prompt):
+    for view in _chain(View(name="plain", text=prompt)):
         views.setdefault(view.text, view)
     return tuple(views.values())
 
 
-def term_keys(term: str) -> frozenset[str]:
-    """The forms in which a term can stand in the views: words with single blanks between them."""
-    if term.isascii():
-        return frozenset({" ".join(WORD.findall(term.lower()))})
-    cased = _stripped(term)
-    forms = (_plain(term), _case_folded(cased, "stripped"), _case_folded(_folded(cased), "folded"))
-    return frozenset(" ".join(WORD.findall(form.text)) for form in forms) - {""}
+_NEEDS_CHAIN = re.compile(rf"[<:&%\\]|{_RUN.pattern}")
+
+
+def term_words(term: str) -> tuple[str, ...]:
+    """A term as it stands in the plain view: its words."""
+    return tuple(WORD.findall(_folded_case(View(name="plain", text=term)).text))
 
 
 def is_blank(prompt: str) -> bool:
@@ -131,57 +150,78 @@ def is_blank(prompt: str) -> bool:
     return all(char.isspace() or char in _INVISIBLE for char in prompt)
 
 
-def _chain(prompt: str) -> Iterator[View]:
-    plain = _plain(prompt)
-    yield plain
-    if prompt.isascii() and "&" not in prompt:
-        base = plain
-    else:
-        cased = _stripped(prompt)
-        yield _case_folded(cased, "stripped")
-        base = _case_folded(_folded(cased), "folded")
-        yield base
-    unmarked = _without_syntax(base)
-    yield unmarked
-    joined = _joined(unmarked)
-    yield joined
-    if joined is not unmarked:
-        yield _joined(unmarked, after_article=True)
-    glued = _glued(joined)
-    yield glued
-    leet_i = _leet(joined, _LEET_ONE_IS_I)
-    leet_l = _leet(joined, _LEET_ONE_IS_L)
-    yield leet_i
-    yield leet_l
-    for view in (glued, leet_i, leet_l):
-        if _RUN.search(view.text):
-            yield _squeezed(view, keep=1)
-            yield _squeezed(view, keep=2)
+def edited(parent: View, name: str, edits: Iterable[tuple[int, int, str]], *, certain: bool = True) -> View:
+    """A view in which ranges of the parent are replaced.
+
+    Args:
+        edits: (start, end, replacement), sorted and without overlap; a replacement stands for its whole range.
+    """
+    edits = list(edits)
+    pieces: list[str] = []
+    changed: list[tuple[int, int]] = []
+    done = shift = 0
+    for start, end, text in edits:
+        pieces += (parent.text[done:start], text)
+        changed.append((start + shift, start + shift + len(text)))
+        shift += len(text) - (end - start)
+        done = end
+    pieces.append(parent.text[done:])
+
+    def spread() -> tuple[list[int], list[int]]:
+        starts: list[int] = []
+        ends: list[int] = []
+        done = 0
+        for start, end, text in [*edits, (len(parent.text), len(parent.text), "")]:
+            starts += [*range(done, start), *[start] * len(text)]
+            ends += [*range(done + 1, start + 1), *[end] * len(text)]
+            done = end
+        return starts, ends
+
+    return View(
+        name=name,
+        text="".join(pieces),
+        parent=parent,
+        spread=spread,
+        certain=certain and parent.certain,
+        changed=changed,
+    )
 
 
-def _plain(prompt: str) -> View:
-    if prompt.isascii():
-        return View(name="plain", text=prompt.lower(), starts=range(len(prompt)), ends=range(1, len(prompt) + 1))
-    draft = _Draft()
-    for index, char in enumerate(prompt):
-        visible = " " if char in _INVISIBLE else _compatible("NFKC", char).casefold()
-        draft.add(visible, index, index + 1)
-    return draft.view("plain")
+def _chain(raw: View) -> Iterator[View]:
+    best = _folded_case(raw)
+    yield best
+    cased = _unescaped(raw)
+    if cased is not raw:
+        yield (best := _folded_case(cased))
+    if not cased.text.isascii():
+        for table in (_SOUND_ALIKES, LOOK_ALIKES):
+            look = _look_alikes_read(cased, table)
+            if look is not cased:
+                yield (best := _folded_case(look))
+    if _NEEDS_SYNTAX.search(best.text):
+        yield (best := edited(best, "syntax", ((*found.span(), "") for found in _SYNTAX.finditer(best.text))))
+    leet = [view for letters in (_LEET_ONE_IS_I, _LEET_ONE_IS_L) if (view := _leet(best, letters)) is not best]
+    yield from leet
+    yield from _squeezed(leet[0] if leet else best)
 
 
-def _stripped(prompt: str) -> View:
-    """Entities read, invisible characters and combining marks removed; the case is kept."""
-    draft = _Draft()
-    for text, start, end in _entities_read(prompt):
-        for char in text:
-            if char not in _INVISIBLE:
-                draft.add("".join(c for c in _compatible("NFKD", char) if not _is_mark(c)), start, end)
-    return draft.view("stripped")
+class _Folding(dict[int, str]):
+    """Code point -> what it is in the plain view; filled as characters come up."""
+
+    def __missing__(self, code: int) -> str:
+        folded = _folded_char(chr(code))
+        if len(self) < _MOST_FOLDED:
+            self[code] = folded
+        return folded
 
 
-def _compatible(form: Literal["NFKC", "NFKD"], char: str) -> str:
-    """A character in its compatibility form, cut where one Arabic ligature would become a sentence."""
-    return char if char.isascii() else unicodedata.normalize(form, char)[:_LONGEST_EXPANSION]
+def _folded_char(char: str) -> str:
+    if char in _INVISIBLE:
+        return GAP
+    if char == "_":
+        return " "
+    parts = unicodedata.normalize("NFKD", char.casefold())[:_LONGEST_EXPANSION].casefold()
+    return "".join(LATIN_VARIANTS.get(part, part) for part in parts if not _is_mark(part))
 
 
 def _is_mark(char: str) -> bool:
@@ -189,193 +229,126 @@ def _is_mark(char: str) -> bool:
     return not char.isascii() and (unicodedata.combining(char) > 0 or unicodedata.category(char) == "Me")
 
 
-def _entities_read(prompt: str) -> Iterator[tuple[str, int, int]]:
-    """Characters with their original range; an HTML character reference gives what it stands for."""
-    index = 0
-    while index < len(prompt):
-        end = index + 1
-        text = prompt[index]
-        if text == "&":
-            while end < len(prompt) and end - index < _LONGEST_ENTITY and (prompt[end].isalnum() or prompt[end] == "#"):
-                end += 1
-            if end < len(prompt) and prompt[end] == ";":
-                end += 1
-            text = html.unescape(prompt[index:end])
-            if text == prompt[index:end]:
-                text, end = "&", index + 1
-        yield text, index, end
-        index = end
+_FOLDING = _Folding()
 
 
-def _folded(cased: View) -> View:
-    """Look-alikes read as Latin letters, in words that mix scripts or consist of look-alikes only."""
-    if cased.text.isascii():
-        return cased
-    chars = [LATIN_VARIANTS.get(char, char) for char in cased.text]
-    for start, end in _words(cased.text):
-        word = chars[start:end]
-        if any(char.isascii() and char.isalpha() for char in word) or all(char in LOOK_ALIKES for char in word):
-            chars[start:end] = [LOOK_ALIKES.get(char, char)[0] for char in word]
-    return View(name="folded", text="".join(chars), starts=cased.starts, ends=cased.ends)
+def _folded_case(cased: View) -> View:
+    text = cased.text
+    if text.isascii():
+        return View(name=cased.name, text=text.lower().replace("_", " "), parent=cased, changed=cased.changed)
+
+    def spread() -> tuple[list[int], list[int]]:
+        starts = [index for index, char in enumerate(text) for _ in _FOLDING[ord(char)]]
+        return starts, [start + 1 for start in starts]
+
+    return View(name=cased.name, text=text.translate(_FOLDING), parent=cased, spread=spread)
 
 
-def _case_folded(cased: View, name: str) -> View:
-    draft = _Draft()
-    for char, start, end in zip(cased.text, cased.starts, cased.ends, strict=True):
-        draft.add(char.casefold(), start, end)
-    return draft.view(name)
+def _unescaped(raw: View) -> View:
+    if raw.text.isascii() and not any(sign in raw.text for sign in "&%\\"):
+        return raw
+    edits = [(*found.span(), _escape_read(found[0])) for found in _ESCAPE.finditer(raw.text)]
+    return edited(raw, "escapes", edits) if edits else raw
 
 
-def _without_syntax(view: View) -> View:
-    text = view.text
-    if _SYNTAX.isdisjoint(text):
-        return view
-    draft = _Draft()
-    index = 0
-    while index < len(text):
-        end = index + 1
-        match text[index]:
-            case "(" | ")" | "[" | "]" | "{" | "}" | "\\":
-                pass
-            case ":":
-                end = _after_weight(text, index)
-                if end == index:
-                    end = index + 1
-                    draft.copy(view, index, end)
-            case "<" if (close := text.find(">", index, index + _LONGEST_TAG)) > 0:
-                draft.add(" ", view.starts[index], view.ends[close])
-                end = close + 1
-            case _:
-                draft.copy(view, index, end)
-        index = end
-    return draft.view("syntax")
+def _escape_read(escape: str) -> str:
+    if escape[0] == "&":
+        return html.unescape(escape)[:_LONGEST_EXPANSION]
+    if len(escape) == 1:
+        return chr(ord(escape) - 0xE0000)
+    char = chr(int(escape.lstrip("%\\uxUX"), 16))
+    return char if char.isprintable() else " "
 
 
-def _after_weight(text: str, colon: int) -> int:
-    """Where a weight such as ``:1.25`` or ``: -2`` ends; `colon` itself when there is none."""
-    index = colon + 1
-    while index < len(text) and index - colon < _LONGEST_GAP and text[index] == " ":
-        index += 1
-    if text[index : index + 1] == "-":
-        index += 1
-    first = index
-    while index < len(text) and text[index] in "0123456789.":
-        index += 1
-    return index if text[first : first + 1].isdigit() else colon
+def _look_alikes_read(cased: View, table: dict[str, str]) -> View:
+    """Look-alikes read as Latin letters, in pieces that mix scripts or hold look-alikes only; the length stays."""
+    pieces: list[str] = []
+    done = 0
+    for found in _PIECE.finditer(cased.text):
+        piece = found[0]
+        if piece.isascii() or table.keys().isdisjoint(piece):
+            continue
+        letters = [char for char in piece if char.isalpha() and char not in LATIN_VARIANTS]
+        if any(char.isascii() for char in letters) or all(char in LOOK_ALIKES for char in letters):
+            pieces += (cased.text[done : found.start()], "".join(table.get(char, char) for char in piece))
+            done = found.end()
+    text = "".join((*pieces, cased.text[done:]))
+    return cased if text == cased.text else View(name="folded", text=text, parent=cased)
 
 
-def _joined(view: View, *, after_article: bool = False) -> View:
-    """Single letters in a row become words; a gap with more blanks than the row's usual ones ends a word.
+def _leet(view: View, letters: dict[int, str]) -> View:
+    """Digits and signs read as letters, in pieces that hold a letter or stand in a row of single characters.
 
-    Args:
-        after_article: read the first letter of a row as the word "a" or "i" if it can be: ``a w o r d`` is "a word".
+    "8k" and "35mm" are what they are, and so are numbers, unless the piece beside them is written in this way.
     """
-    text = view.text
-    draft = _Draft()
-    copied = 0
-    for row in _rows_of_letters(text):
-        draft.copy(view, copied, row[0])
-        for word in _words_of_row(row, text, after_article=after_article):
-            for index in word:
-                draft.copy(view, index, index + 1)
-            draft.add(" ", view.starts[word[-1]], view.ends[word[-1]])
-        copied = row[-1] + 1
-    if not copied:
+    if _LEET_SIGNS.isdisjoint(view.text):
         return view
-    draft.copy(view, copied, len(text))
-    return draft.view("joined")
-
-
-def _words_of_row(row: list[int], text: str, *, after_article: bool) -> Iterator[list[int]]:
-    if after_article and text[row[0]] in "ai":
-        yield row[:1]
-        row = row[1:]
-    blanks = [_blanks(text[before + 1 : index]) for before, index in itertools.pairwise(row)]
-    usual = sorted(blanks)[(len(blanks) - 1) // 2]
-    word = row[:1]
-    for index, wide in zip(row[1:], blanks, strict=True):
-        if wide > usual:
-            yield word
-            word = []
-        word.append(index)
-    yield word
-
-
-def _rows_of_letters(text: str) -> Iterator[list[int]]:
-    """Indexes of four or more one-letter words in a row with gaps of at most three characters."""
-    row: list[int] = []
-    for start, end in _words(text):
-        if row and (end - start > 1 or start - row[-1] - 1 > _LONGEST_GAP):
-            if len(row) >= _FEWEST_LETTERS:
-                yield row
-            row = []
-        if end - start == 1:
-            row.append(start)
-    if len(row) >= _FEWEST_LETTERS:
-        yield row
-
-
-def _blanks(gap: str) -> int:
-    return len(gap) - len("".join(gap.split()))
-
-
-def _glued(view: View) -> View:
-    """Marks between two characters of a word are dropped, unless they are marks that separate words."""
     text = view.text
-    draft = _Draft()
-    copied = 0
-    last_end = -1
-    for start, end in _words(text):
-        gap = text[last_end:start] if last_end >= 0 else ""
-        if gap and len(gap) <= _LONGEST_GAP and not _blanks(gap) and _NEVER_GLUED.isdisjoint(gap):
-            draft.copy(view, copied, last_end)
-            copied = start
-        last_end = end
-    if not copied:
+    pieces = [(found.start(), found.end()) for found in _PIECE.finditer(text)]
+    kinds = [_leet_kind(text[start:end]) for start, end in pieces]
+    changed: list[tuple[int, int]] = []
+    parts: list[str] = []
+    done = 0
+    for number, (start, end) in enumerate(pieces):
+        if kinds[number] is _Leet.NO or not (
+            kinds[number] is _Leet.YES or _Leet.YES in kinds[max(0, number - 1) : number + 2] or _in_row(pieces, number)
+        ):
+            continue
+        end = start + len(text[start:end].rstrip("!|.,;:?)+"))
+        if end > start:
+            parts += (text[done:start], text[start:end].translate(letters))
+            changed.append((start, end))
+            done = end
+    if not changed:
         return view
-    draft.copy(view, copied, len(text))
-    return draft.view("glued")
+    return View(name="leet", text="".join((*parts, text[done:])), parent=view, certain=view.certain, changed=changed)
 
 
-def _leet(view: View, letters: dict[str, str]) -> View:
-    """Digits and signs read as letters, in blank-separated pieces that also hold a letter."""
-    if letters.keys().isdisjoint(view.text):
-        return view
-    chars = list(view.text)
-    for start, end in _pieces(view.text):
-        piece = view.text[start:end]
-        if not letters.keys().isdisjoint(piece) and any(char.isalpha() for char in piece):
-            last = start + len(piece.rstrip("!|.,;:?)")) - 1
-            for index in range(start, last + 1):
-                chars[index] = letters.get(chars[index], chars[index])
-    return View(name="leet", text="".join(chars), starts=view.starts, ends=view.ends)
+class _Leet(enum.Enum):
+    """Whether a piece is written with signs for letters; MAYBE is a number or a measure."""
+
+    NO = 0
+    MAYBE = 1
+    YES = 2
 
 
-def _squeezed(view: View, *, keep: int) -> View:
-    """Letters three or more times in a row reduced to `keep`; the kept ones stand for the whole run."""
-    text = view.text
-    draft = _Draft()
-    start = 0
-    while start < len(text):
-        end = start + 1
-        while end < len(text) and text[end] == text[start]:
-            end += 1
-        if end - start >= 3 and text[start].isalnum():
-            draft.add(text[start] * keep, view.starts[start], view.ends[end - 1])
-        else:
-            draft.copy(view, start, end)
-        start = end
-    return draft.view("squeezed")
+def _leet_kind(piece: str) -> _Leet:
+    if _LEET_SIGNS.isdisjoint(piece):
+        return _Leet.NO
+    if len(piece) == 1 or _MEASURE.fullmatch(piece) or not any(map(str.isalpha, piece)):
+        return _Leet.MAYBE
+    return _Leet.YES
 
 
-def _words(text: str) -> Iterable[tuple[int, int]]:
-    return (found.span() for found in WORD.finditer(text))
+def _in_row(pieces: Sequence[tuple[int, int]], number: int) -> bool:
+    """Whether a piece is a single character between, or beside two, single characters."""
+    single = [end - start == 1 for start, end in pieces[max(0, number - 2) : number + 3]]
+    return pieces[number][1] - pieces[number][0] == 1 and sum(single) >= _FEWEST_IN_ROW
 
 
-def _pieces(text: str) -> Iterator[tuple[int, int]]:
-    """Ranges between white space."""
-    start = 0
-    for piece in text.split():
-        start = text.index(piece, start)
-        yield start, start + len(piece)
-        start += len(piece)
+def _squeezed(view: View) -> Iterator[View]:
+    """Letters three or more times in a row as one, as two, and as what makes an English word."""
+    runs = list(_RUN.finditer(view.text))
+    if not runs:
+        return
+    for keep in (1, 2):
+        yield edited(view, "squeezed", ((*run.span(), run[1] * keep) for run in runs))
+    edits = [(*found.span(), word) for found in WORD.finditer(view.text) if (word := _english_squeezed(found[0]))]
+    if edits:
+        yield edited(view, "squeezed", edits)
+
+
+def _english_squeezed(word: str) -> str:
+    """A word with its runs reduced to one or two letters so that it becomes an English word; "" when none does."""
+    runs = _RUN.findall(word)
+    if not 0 < len(runs) <= _MOST_RUNS:
+        return ""
+    candidates = [_with_runs(word, counts) for counts in itertools.product((1, 2), repeat=len(runs))]
+    common = next(filter(is_common_word, candidates), "")
+    return common or next(filter(is_word, candidates), "")
+
+
+def _with_runs(word: str, counts: Sequence[int]) -> str:
+    """A word with its runs reduced to so many letters each."""
+    keep = iter(counts)
+    return _RUN.sub(lambda run: run[1] * next(keep), word)

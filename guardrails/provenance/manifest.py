@@ -198,6 +198,7 @@ def _policy_decision(
         "policy": policy.id,
         "policyVersion": policy.version,
         POLICY_DIGEST: policy.digest,
+        **({"policySignature": policy.signature} if policy.signature else {}),
         "decision": to_plain(decision),
         "rules": [_rule(finding) for finding in findings],
         "similarWorks": [_without_blanks(to_plain(match)) for match in similar],

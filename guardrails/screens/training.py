@@ -30,10 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from guardrails.domain.calibration import clopper_pearson_upper, conformal_threshold, error_rate_text
 from guardrails.encoders import ImageEncoder, load_encoder
 from guardrails.files import write_atomically
 from guardrails.imaging import Pixels
-from guardrails.screens.calibration import clopper_pearson_upper, conformal_threshold, error_rate_text
 from guardrails.screens.heads import LinearHead
 
 SEED = 20261124

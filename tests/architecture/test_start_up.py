@@ -59,7 +59,7 @@ def _banned(modules: list[str]) -> set[str]:
     [
         ("guardrails", 5),
         ("guardrails.policy", 75),
-        ("guardrails.prompts", 85),
+        ("guardrails.prompts", 108),
         ("guardrails.cli.policy", 110),
         ("guardrails.cli.verify", 110),
         ("guardrails.audit", 430),

@@ -48,7 +48,7 @@ def test_the_examples_run_one_after_the_other(installation: Path, capsys: pytest
     assert " trusted " in generated
     assert wrapped == ""
     assert verified.startswith("confirmed - ")
-    assert decided.startswith("REWRITE ['STYLE-01']\n")
+    assert decided.startswith("REWRITE ['STYLE-01', 'STYLE-02']\n")
     assert "rutkowski" not in decided.splitlines()[1]
     assert len(list((installation / "out").glob("*.png"))) == 1
 

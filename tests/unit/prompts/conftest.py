@@ -17,7 +17,7 @@ Decide = Callable[[str], PromptDecision]
 
 @pytest.fixture(scope="session")
 def default_guard() -> PromptGuard:
-    return PromptGuard(default_policy())
+    return PromptGuard(default_policy(), words_only=True)
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def decide(default_guard: PromptGuard) -> Decide:
 def guard_with() -> Callable[..., PromptGuard]:
     """A guard over rules given as mappings; what a rule leaves out is filled in."""
 
-    def build(*rules: dict[str, Any], limit: int = 2000) -> PromptGuard:
+    def build(*rules: dict[str, Any], limit: int = 2000, **more: Any) -> PromptGuard:
         filled = [
             {"id": f"R-{n}", "category": "c", "action": "block", "severity": 3, "message": "found {words}"} | rule
             for n, rule in enumerate(rules, start=1)
@@ -37,7 +37,7 @@ def guard_with() -> Callable[..., PromptGuard]:
         pack = {
             "api_version": "policy/v1", "id": "t", "version": "1", "description": "d", "prompt_limit": limit,
             "prompt_rules": filled, "watermark_rule": {"id": "W", "not_robust": "flag", "message": "m"},
-        }  # fmt: skip
+        } | more  # fmt: skip
         # JSON is YAML too.
         return PromptGuard(parse_policy(json.dumps(pack).encode(), source="t.yaml"))
 

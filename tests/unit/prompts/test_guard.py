@@ -154,8 +154,8 @@ def test_a_rewrite_replaces_the_longest_wording_and_shows_the_difference(guard_w
     assert decision.rewritten
     assert decision.prompt == "A dragon misty hills, misty hills"
     assert decision.findings[0].evidence["rewrites"] == [
-        {"from": "in the style of GREG", "to": "misty hills"},
-        {"from": "g\u200breg", "to": "misty hills"},
+        {"from": "in the style of GREG", "to": "misty hills", "start": 9, "end": 29},
+        {"from": "g\u200breg", "to": "misty hills", "start": 31, "end": 36},
     ]
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from guardrails.domain.findings import Action
+from guardrails.domain.requests import PromptRequest
 from guardrails.policy import default_policy
-from guardrails.prompts.matching import Role, TermIndex
-from guardrails.prompts.views import views_of
+from guardrails.prompts import PromptGuard
 
 LEET = str.maketrans("aeiost", "431057")
 CYRILLIC = str.maketrans("aceopxyiks", "асеорхуікѕ")
@@ -45,20 +46,78 @@ ATTACKS: dict[str, tuple[Callable[[str], str], float]] = {
 }
 
 POLICY = default_policy()
-INDEX = TermIndex(POLICY.prompt_rules)
-TERMS = sorted({term for rule in POLICY.prompt_rules for term in rule.terms if len(term) >= 4 and term.isascii()})
-# What stands in for the term in the control prompt: a word that is in no list.
-NEUTRAL = "porcelain teapot"
+# Found when written plainly and without help: what needs a cue as well cannot be asked for alone.
+RULES = [rule for rule in POLICY.prompt_rules if not rule.requires and rule.terms]
+TERMS = sorted(
+    {term for rule in RULES for term in rule.terms if len(term) >= 4 and term.isascii() and term[-1] != "*"}
+)[::3]
+NAMES = ["brad pitt", "angela merkel", "taylor swift", "george clooney", "hayao miyazaki", "greg rutkowski"]
+# What stands in for the term in the control prompt: words that are in no list.
+NEUTRAL = ["porcelain teapot", "wooden bridge", "yellow raincoat"]
 
 
-def found(text: str) -> set[str]:
-    hits = INDEX.find(views_of(f"a picture with {text} near the harbour"))
-    return {hit.use.term for hit in hits if hit.use.role is Role.TERM}
+def found(guard: PromptGuard, text: str) -> bool:
+    decision = guard.decide(PromptRequest(prompt=f"a picture with {text} near the harbour, art"))
+    return bool(decision.findings)
+
+
+def written_plainly(guard: PromptGuard, terms: list[str]) -> list[str]:
+    plain = [term for term in terms if found(guard, term)]
+    assert len(plain) >= 0.9 * len(terms)
+    return plain
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_recall_of_disguised_terms(name: str) -> None:
+def test_recall_of_disguised_terms(default_guard: PromptGuard, name: str) -> None:
     disguise, expected = ATTACKS[name]
-    caught = sum(term in found(disguise(term)) for term in TERMS)
-    assert caught / len(TERMS) >= expected
-    assert found(disguise(NEUTRAL)) == set()
+    terms = written_plainly(default_guard, TERMS)
+    caught = sum(found(default_guard, disguise(term)) for term in terms)
+    assert caught / len(terms) >= expected
+    assert not any(found(default_guard, disguise(neutral)) for neutral in NEUTRAL)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_disguised_names_are_found(default_guard: PromptGuard, name: str) -> None:
+    disguise, _ = ATTACKS[name]
+    assert [term for term in NAMES if not found(default_guard, disguise(term))] == []
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "photo of brda pitt", "taylro swift on stage", "angela merkl", "a n*ked woman",
+        "a picture of mutilaetd body", "photo of george cloony",
+    ],
+)  # fmt: skip
+def test_misspelt_terms_only_flag(default_guard: PromptGuard, prompt: str) -> None:
+    decision = default_guard.decide(PromptRequest(prompt=prompt))
+    assert decision.action is Action.FLAG
+    assert all(finding.evidence["certain"] is False for finding in decision.findings)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "ttip darb on a horse", "\u202ettip darb\u202c on a horse", "oenq cvgg on a horse", "QnJhZCBQaXR0 on a horse",
+        "6272616420 70697474 on a horse", "ytidun detnaw",
+    ],
+)  # fmt: skip
+def test_encoded_terms_only_flag(default_guard: PromptGuard, prompt: str) -> None:
+    assert default_guard.decide(PromptRequest(prompt=prompt)).action is Action.FLAG
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "e s s e x", "u s s e x", "a pen is on the table", "the an alphabet", "brad, pitt street",
+        "an ana lyst at work", "no mad max", "s e x t a n t on a map", "ess-e-x",
+    ],
+)  # fmt: skip
+def test_letters_that_only_happen_to_meet_are_not_a_term(guard_with: Callable[..., PromptGuard], prompt: str) -> None:
+    guard = guard_with(
+        {"terms": ["sex", "penis", "anal", "brad pitt", "analyst", "ass"], "names": True, "fuzzy": False}
+    )
+    if "ana lyst" in prompt:
+        assert guard.decide(PromptRequest(prompt=prompt)).action <= Action.FLAG
+    else:
+        assert guard.decide(PromptRequest(prompt=prompt)).findings == ()

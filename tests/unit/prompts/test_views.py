@@ -10,24 +10,22 @@ from guardrails.prompts.views import views_of
 
 DISGUISED = [
     ("plain", "A Word", "a word"),
-    ("stripped", "w\u200bo\u00adr\u0336d", "word"),
-    ("stripped", "w&#111;r&#x64;", "word"),
-    ("stripped", "wórd", "word"),
+    ("plain", "wórd r\u0336ing", "word ring"),
+    ("escapes", "w&#111;r&#x64;", "word"),
+    ("escapes", "w%6frd", "word"),
+    ("escapes", "w\\u006frd", "word"),
     ("folded", "w\u043er\u0501", "word"),
     ("plain", "\U0001d430\U0001d428\U0001d42b\U0001d41d", "word"),
     ("plain", "\uff57\uff4f\uff52\uff44", "word"),
+    ("plain", "\u283a\u2815\u2817\u2819", "word"),
     ("syntax", "wo(rd:1.2)", "word"),
     ("syntax", "[[w{o}rd]] : -0.5 x", "word  x"),
-    ("joined", "w o r d", "word "),
-    ("joined", "w.o.r.d s.o.r.t", "word sort "),
-    ("joined", "w o r d   s o r t", "word sort "),
-    ("joined", "a w o r d", "a word "),
-    ("joined", "w🔥o🔥r🔥d", "word "),
-    ("glued", "wo-rd", "word"),
+    ("syntax", "wo<lora:thing:0.8>rd", "word"),
     ("leet", "w0rd", "word"),
     ("leet", "1ead", "lead"),
     ("leet", "1nto", "into"),
     ("leet", "$@nd!", "sand!"),
+    ("leet", "n 4 m e", "n a m e"),
     ("squeezed", "woooord", "word"),
     ("squeezed", "wooooord", "woord"),
 ]
@@ -50,8 +48,9 @@ def test_real_words_of_another_script_survive(russian: str) -> None:
     assert not any(char.isascii() and char.isalpha() for text in texts for char in text)
 
 
-def test_commas_and_slashes_do_not_glue_words() -> None:
-    assert all("jordanpeele" not in view.text for view in views_of("jordan,peele jordan/peele"))
+@pytest.mark.parametrize("prompt", ["8k", "a 35mm lens, 3d, 16:9", "4 k, 1080p"])
+def test_measures_are_not_read_as_words(prompt: str) -> None:
+    assert all(view.name != "leet" for view in views_of(prompt))
 
 
 PIECES = st.lists(
@@ -70,8 +69,17 @@ PIECES = st.lists(
 @settings(max_examples=150, deadline=None)
 def test_every_view_maps_every_character_back_inside_the_prompt(prompt: str) -> None:
     for view in views_of(prompt):
-        assert len(view.text) == len(view.starts) == len(view.ends)
-        assert all(0 <= start < end <= len(prompt) for start, end in zip(view.starts, view.ends, strict=True))
+        places = [view.original_span(index, index + 1) for index in range(len(view.text))]
+        assert all(0 <= start < end <= len(prompt) for start, end in places)
         # Spans of longer ranges are sound only because positions never run backwards.
-        assert list(view.starts) == sorted(view.starts)
-        assert list(view.ends) == sorted(view.ends)
+        assert places == sorted(places)
+
+
+@given(PIECES)
+@example("A%00_&#110;")
+@settings(max_examples=100, deadline=None)
+def test_what_a_view_does_not_call_news_stands_in_its_parent(prompt: str) -> None:
+    for view in views_of(prompt):
+        for start in range(len(view.text)):
+            if view.parent is not None and not view.is_news(start, start + 1):
+                assert view.text[start] in view.parent.text.lower().replace("_", " ")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from guardrails.screens.calibration import (
+from guardrails.domain.calibration import (
     binomial_tail,
     clopper_pearson_upper,
     conformal_threshold,
