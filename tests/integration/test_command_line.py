@@ -57,21 +57,25 @@ def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, Any]:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["generate", "--help"], ["policy", "check"], ["policy", "explain", "a fox"], ["policy", "show"]],
+    [["--help"], ["generate", "--help"], ["policy", "check"], ["policy", "show"]],
 )
 def test_cheap_commands_load_nothing_heavy(words: list[str]) -> None:
     assert heavy_modules(*words) == "[] 0"
+
+
+def test_deciding_a_prompt_loads_the_text_encoder_alone() -> None:
+    assert heavy_modules("policy", "explain", "a fox") == "['onnxruntime'] 0"
 
 
 def test_verifying_loads_nothing_heavy(picture: Path, home: Path) -> None:
     assert heavy_modules("verify", picture, "--home", home) == "[] 4"
 
 
-def test_a_misspelt_model_and_a_refused_prompt_load_nothing_heavy(home: Path, tmp_path: Path) -> None:
+def test_a_misspelt_model_and_a_refused_prompt_load_no_model(home: Path, tmp_path: Path) -> None:
     where = ["--home", home, "--out", tmp_path / "out"]
 
-    assert heavy_modules("generate", "a fox", "--model", "nosuchmodel", *where) == "[] 5"
-    assert heavy_modules("generate", "a n4k3d woman", *where) == "[] 3"
+    assert heavy_modules("generate", "a fox", "--model", "nosuchmodel", *where) == "['onnxruntime'] 5"
+    assert heavy_modules("generate", "a n4k3d woman", *where) == "['onnxruntime'] 3"
     assert list((tmp_path / "out").iterdir()) == []
 
 
