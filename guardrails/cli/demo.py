@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from guardrails.cli.demo_page import Story, write_page
 from guardrails.cli.output import Steps, console, json_option
 
 if TYPE_CHECKING:
-    from guardrails.audit import FileReport
     from guardrails.domain.records import Refusal
     from guardrails.pipeline import Guard, Sealed
 
@@ -23,28 +22,6 @@ COUNT = 3
 JPEG_QUALITY = 60
 # A diffusion model repeats a work now and then, not always.
 TRIES = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Story:
-    """What happened in one run of the demo.
-
-    Attributes:
-        released, reports: pictures and what their files prove, in the same order.
-        resaved, recovered: the first picture saved again without metadata, and what is still known of it.
-        blocked: the refusal of BLOCKED_PROMPT.
-        repeat_prompt, tries, repeated: the prompt of the last step, how many pictures were drawn, and the refusal; None
-            when no picture repeated a reserved work.
-    """
-
-    released: list[Sealed]
-    reports: list[FileReport]
-    resaved: Path
-    recovered: FileReport
-    blocked: Refusal
-    repeat_prompt: str
-    tries: int
-    repeated: Refusal | None
 
 
 @click.command(name="demo")
@@ -58,7 +35,6 @@ class Story:
 @json_option
 def command(out: Path, as_json: bool) -> int:
     """The main job from prompt to proof: generate, verify, strip and recover, refuse, catch a repetition."""
-    from guardrails.cli.demo_page import write_page
     from guardrails.cli.generate import describe, quiet_libraries
     from guardrails.cli.output import print_json
 
@@ -154,6 +130,9 @@ def _tell(guard: Guard, out: Path, home: Path, *, quiet: bool) -> Story:
     if not isinstance(blocked, Refusal):
         raise AssertionError("the default policy no longer blocks the demo's prompt")
     return Story(
+        prompt=PROMPT,
+        blocked_prompt=BLOCKED_PROMPT,
+        jpeg_quality=JPEG_QUALITY,
         released=released,
         reports=reports,
         resaved=resaved,
