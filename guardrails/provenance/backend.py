@@ -48,7 +48,7 @@ class Store:
     Attributes:
         active: label of the manifest that speaks for the file.
         manifests: by label, as the SDK renders them to JSON; content is whatever the signer wrote. Lists of numbers
-            come out wrong there (c2pa-rs issue 2570), see `crjson`.
+            come out wrong there (c2pa-rs #2570), see `crjson`.
         failures: codes of what is wrong with the active manifest.
         changes: codes of what is wrong with ancestors now and was not yet when the active manifest was signed.
         successes: codes of what is right with the active manifest.
