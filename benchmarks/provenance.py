@@ -115,7 +115,7 @@ def measure(format: ImageFormat, side: int, keys: Path, rounds: int) -> None:
 
     def raw_sign() -> None:
         sdk = c2pa.Builder(dict(spec().definition), context)
-        sdk.sign(backend._signer(os.getpid(), key), format.mime, io.BytesIO(plain), io.BytesIO())
+        sdk.sign(backend._signer(os.getpid(), key, False), format.mime, io.BytesIO(plain), io.BytesIO())
 
     def raw_verify(data: bytes) -> str:
         return str(c2pa.Reader(format.mime, io.BytesIO(data), None, context).get_validation_state())
