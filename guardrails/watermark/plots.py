@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-_COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#7a5195", "#555555")
+# As many as one run has series: its schemes, each by itself and at a common PSNR, and the points of a curve.
+_COLOURS = (
+    *("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#7a5195", "#555555"),
+    *("#00b8a9", "#8c5a2b", "#f29ac0", "#9acd32", "#5f7fe0", "#000000"),
+)
 _FONT = "font-family='sans-serif' font-size='12'"
 _GRID, _INK = "#dddddd", "#222222"
 
