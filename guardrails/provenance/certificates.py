@@ -227,7 +227,7 @@ def _issue_authority(
     return (
         _builder(name, key, issuer_key, issuer_name, now, lifetime)
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(_key_usage(digital_signature=True, key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(key_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .sign(issuer_key, hashes.SHA256())
     )
 
@@ -238,7 +238,7 @@ def _issue_leaf(name: str, key: ec.EllipticCurvePrivateKey, issuer: _Signed, now
     return (
         _builder(name, key, issuer[0], issuer[1].subject, now, _LEAF_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(digital_signature=True, content_commitment=True), critical=True)
+        .add_extension(key_usage(content_commitment=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         .add_extension(x509.CertificatePolicies([policy]), critical=False)
         .sign(issuer[0], hashes.SHA256())
@@ -277,15 +277,12 @@ def _name(common_name: str) -> x509.Name:
     )
 
 
-def _key_usage(
-    *,
-    digital_signature: bool,
-    content_commitment: bool = False,
-    key_cert_sign: bool = False,
-    crl_sign: bool = False,
+def key_usage(
+    *, content_commitment: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
 ) -> x509.KeyUsage:
+    """What a key that signs may be used for; nothing is ever encrypted or agreed upon with one."""
     return x509.KeyUsage(
-        digital_signature=digital_signature,
+        digital_signature=True,
         content_commitment=content_commitment,
         key_cert_sign=key_cert_sign,
         crl_sign=crl_sign,

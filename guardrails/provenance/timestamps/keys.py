@@ -24,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from guardrails.errors import KeyMaterialError, StorageError
 from guardrails.files import publish_folder, sync_folder, write_atomically
-from guardrails.provenance.certificates import ROOT_FILE, SigningKey, load_key_files
+from guardrails.provenance.certificates import ROOT_FILE, SigningKey, key_usage, load_key_files
 
 TSA_FOLDER = "tsa"
 KEY_FILE = "tsa.pem"
@@ -94,13 +94,13 @@ def _write(folder: Path, now: datetime) -> None:
     root = (
         _builder(root_name, root_name, root_key, root_key, now)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(key_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .sign(root_key, hashes.SHA256())
     )
     certificate = (
         _builder(name, root_name, key, root_key, now)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(content_commitment=True), critical=True)
+        .add_extension(key_usage(content_commitment=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), critical=True)
         .sign(root_key, hashes.SHA256())
     )
@@ -134,17 +134,3 @@ def _builder(
 
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _usage(*, content_commitment: bool = False, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=content_commitment,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
