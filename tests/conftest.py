@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,12 +15,14 @@ from guardrails import home as homes
 from guardrails.pipeline import Guard
 from guardrails.provenance import create_dev_chain
 from guardrails.testing.doubles import FixedIndex, ShapeGenerator, passing_screens
-from guardrails.watermark.keys import Keyring
+from guardrails.watermark.keys import KEY_FILE, Keyring
 
 
 def make_keys(root: Path) -> Path:
-    create_dev_chain(homes.keys_folder(root), now=datetime.now(UTC))
-    Keyring.load_or_create(homes.keys_folder(root))
+    keys = homes.keys_folder(root)
+    create_dev_chain(keys, now=datetime.now(UTC))
+    (keys / KEY_FILE).write_bytes(hashlib.sha256(b"the same marks in every run").digest())
+    Keyring.load_or_create(keys)
     return root
 
 
