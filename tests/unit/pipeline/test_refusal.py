@@ -71,8 +71,10 @@ def refused(outcome: object, stage: Stage) -> Refusal:
     return outcome
 
 
-def reserved_work(state: MatchState = MatchState.CONFIRMED, reservation: str = "opt-out") -> Match:
-    rights = Rights(licence="", licence_url="", creator="N. N.", source="museum", reservation=reservation)
+def reserved_work(
+    state: MatchState = MatchState.CONFIRMED, reservation: str = "opt-out", licence: str = "CC-BY-4.0"
+) -> Match:
+    rights = Rights(licence=licence, licence_url="", creator="N. N.", source="museum", reservation=reservation)
     distances = {"pdq256": 6, "phash64": 2}
     return Match(entry="w1", title="Blue boats", rights=rights, state=state, distances=distances, sha256="12" * 32)
 

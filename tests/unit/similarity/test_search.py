@@ -83,7 +83,7 @@ def test_the_check_counts_matches_by_state(index, works):
 
 def test_pixels_decide_where_they_are_at_hand(built, works):
     right = SimilarityIndex.open(built / "index", Shelf(works)).find(works[5]).matches[0]
-    assert (right.state, right.agreement) == (MatchState.CONFIRMED, 1.0)
+    assert (right.state, right.agreement, right.grade) == (MatchState.STRICT, 1.0, 5)
     # The hashes agree, but the picture behind the entry is another one.
     wrong = SimilarityIndex.open(built / "index", Shelf(works[::-1])).find(works[5]).matches[0]
     assert wrong.entry == "set:5"
