@@ -23,6 +23,8 @@ SECTIONS = {
         "demo": "the main job from prompt to proof, with a page to look at",
     },
     "Rules, keys and records": {
+        "datasets": "audit a training set: licences, repeats, opt-outs; its card",
+        "audit": "does a model repeat the works it learnt from",
         "policy": "check a policy pack, explain a decision",
         "keys": "make, examine and rotate the keys of this installation",
         "manifests": "keep manifests, find them, give stripped files theirs back",
