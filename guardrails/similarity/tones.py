@@ -1,9 +1,9 @@
 """Do two pictures agree in colour, after one change of all colours that an edit or a decoder may have made?
 
-The changes that are tried, from the least to the most; the first that nearly all tiles bear out wins:
+No change but a slight shift is enough when nearly all tiles bear it out; else the change that most tiles bear out:
 
 1. same: one shift of all colours, bounded: a tint is forgiven, another colour of the same shape is not.
-2. toned: a gain and an offset for each channel, bounded: brightness, contrast, white balance.
+2. toned: a gain, or a gain and an offset, for each channel, bounded: brightness, contrast, white balance.
 3. turned hue: all hues turned by one angle, where the reference has several hues. A blue heart is a red heart turned;
    only a drawing of several colours can show that it was the same drawing.
 4. grey: no colour at all, where the reference's brightness alone tells its parts from each other.
@@ -21,9 +21,10 @@ _MAX_DISTANCE = 32.0
 _MAX_CHROMA_DISTANCE = 20.0
 _GAIN = 0.55, 1.8
 _OFFSET = 70.0
-_BLACK, _WHITE = 6, 249
-# A change is accepted when this share of the tiles of equal structure bears it out.
-_BORNE_OUT = 0.8
+_BLACK, _DARK, _WHITE = 6, 30, 249
+# Of the tiles of equal structure. White parts of a drawing do not change with the others when the plain background,
+# and what has its colour, is painted white: a change need not explain all.
+_NEARLY_ALL, _MOST = 0.8, 0.6
 _MIN_TILES = 8
 # Second standard deviation of the chroma, in levels: below it all colours lie on one line through grey.
 _MIN_HUES = 7.0
@@ -45,20 +46,21 @@ def tone_agreement(
         The change's name, "" when none fits, and bool (10, 10): tiles whose colours agree under it.
     """
     same = _distance(seen - wanted - _shift(seen, wanted, structure)) <= _MAX_DISTANCE
-    if structure.sum() < _MIN_TILES or _borne_out(same, structure):
+    if structure.sum() < _MIN_TILES or _borne_out(same, structure) >= _NEARLY_ALL:
         return SAME, same
-    for name, agrees in (
+    changes = [
+        (TONED, _dimmed(seen, wanted, structure)),
         (TONED, _toned(seen, wanted, structure)),
         (TURNED, _turned(seen, wanted, structure)),
         (GREY, _grey(seen, wanted, structure)),
-    ):
-        if _borne_out(agrees, structure):
-            return name, agrees
-    return OTHER, same
+    ]
+    name, agrees = max(changes, key=lambda change: _borne_out(change[1], structure))
+    return (name, agrees) if _borne_out(agrees, structure) >= _MOST else (OTHER, same)
 
 
-def _borne_out(agrees: NDArray[np.bool_], structure: NDArray[np.bool_]) -> bool:
-    return bool((agrees & structure).sum() >= _BORNE_OUT * structure.sum())
+def _borne_out(agrees: NDArray[np.bool_], structure: NDArray[np.bool_]) -> float:
+    """Share of the tiles of equal structure that a change explains."""
+    return float((agrees & structure).sum() / structure.sum())
 
 
 def _distance(difference: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -71,6 +73,17 @@ def _shift(
     if not structure.any():
         return np.zeros(3, np.float32)
     return np.asarray(np.clip(np.median((seen - wanted)[structure], axis=0), -_MAX_SHIFT, _MAX_SHIFT), np.float32)
+
+
+def _dimmed(
+    seen: NDArray[np.float32], wanted: NDArray[np.float32], structure: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    x, y = wanted[structure], seen[structure]
+    ratio = np.where((x > _DARK) & (y < _WHITE), y / np.maximum(x, 1), np.nan)
+    known = ~np.isnan(ratio).all(axis=0)
+    gain = np.ones(3, np.float32)
+    gain[known] = np.clip(np.nanmedian(ratio[:, known], axis=0), *_GAIN)
+    return np.asarray(_distance(seen - np.clip(gain * wanted, 0, 255)) <= _MAX_DISTANCE, dtype=np.bool_)
 
 
 def _toned(

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from guardrails.domain.canonical import Json
 from guardrails.imaging import Pixels
 from guardrails.similarity.alignment import Frame, Hypothesis, by_keypoints, by_windows, looks_inverted
-from guardrails.similarity.levels import Level, level_of
+from guardrails.similarity.levels import Level, TileCounts
 from guardrails.similarity.tones import tone_agreement
 from guardrails.similarity.views import reachable_from_edges
 
@@ -40,9 +40,8 @@ _MIN_TEXTURE = 6.0
 _MIN_PICTURE_TEXTURE = 1.5
 _MIN_COVER = 0.95
 _MIN_CORRELATION = 0.8
+_MAX_PLAIN_ROUGHNESS = 2.0
 _WHITE = 255
-# Of the white around a drawing, so that tiles without anything drawn have a mean, too.
-_LEAST_WEIGHT = 0.001
 # Shares at which no further hypothesis is tried: windows, keypoints, mirrored keypoints.
 _SETTLED, _DOUBTFUL, _HOPELESS = 0.9, 0.7, 0.4
 
@@ -68,6 +67,7 @@ class Agreement:
         correlation: of each counted and covered tile with its place in the picture, -1..1; 0 elsewhere.
         structure: tiles of the same structure, whatever their colours.
         agreeing: tiles of the same structure and colour.
+        plain: the reference is a simple outline with nothing inside, of which there are many.
     """
 
     hypothesis: str
@@ -80,24 +80,33 @@ class Agreement:
     correlation: NDArray[np.float32]
     structure: NDArray[np.bool_]
     agreeing: NDArray[np.bool_]
+    plain: bool
+
+    @property
+    def counts(self) -> TileCounts:
+        """The numbers that the level rests on."""
+        covered = self.counted & self.covered
+        inside = self.inner & self.covered
+        return TileCounts(
+            counted=int(self.counted.sum()),
+            covered=int(covered.sum()),
+            agreeing=int(self.agreeing.sum()),
+            inner=int(inside.sum()),
+            inner_agreeing=int((self.agreeing & inside).sum()),
+            correlation=float(np.percentile(self.correlation[covered], 25)) if covered.any() else 0.0,
+            tone=self.tone,
+            plain=self.plain,
+        )
 
     @property
     def share(self) -> float:
         """Agreeing of the counted tiles, 0..1; 0 where none counts."""
-        return _share(self.agreeing, self.counted)
+        return self.counts.share
 
     @property
     def level(self) -> Level:
         """How much the pixels alone bear out."""
-        return level_of(
-            share=self.share,
-            covered_share=_share(self.agreeing, self.counted & self.covered),
-            agreeing=int(self.agreeing.sum()),
-            counted=int(self.counted.sum()),
-            inner_share=_share(self.agreeing & self.inner, self.inner & self.covered),
-            inner=int((self.agreeing & self.inner).sum()),
-            tone=self.tone,
-        )
+        return self.counts.level
 
     @property
     def summary(self) -> dict[str, Json]:
@@ -113,7 +122,8 @@ class Agreement:
     @property
     def other_colours(self) -> bool:
         """True when the structure is the work's and its colours are not: a recoloured variant, or a common shape."""
-        return self.level < Level.REVIEW and _share(self.structure, self.counted) >= _DOUBTFUL
+        like = self.structure.sum() >= _DOUBTFUL * max(1, self.counted.sum())
+        return bool(like) and self.level in (Level.NONE, Level.LOOSE)
 
     @property
     def region(self) -> tuple[float, float, float, float] | None:
@@ -178,10 +188,24 @@ class _Tiles:
             [[bool(p.size and p.std() >= _MIN_TEXTURE) for p in line] for line in self.of(self.grey)], dtype=np.bool_
         )
         surround = _surround(reference.pixels)
-        self.drawn = np.where(surround, np.float32(_LEAST_WEIGHT), np.float32(1))
+        self.drawn = [[np.ascontiguousarray(p) for p in line] for line in self.of((~surround).astype(np.uint8))]
         outline = np.array([[bool(p.any()) for p in line] for line in self.of(surround)], dtype=np.bool_)
         outline[[0, -1]] = outline[:, [0, -1]] = True
         self.inner = self.counted & ~outline
+        self.plain = not bool(self.inner.any()) and _roughness(surround) < _MAX_PLAIN_ROUGHNESS
+        self.colours = np.array(
+            [
+                [_mean_colour(part, drawn) if part.size else (0, 0, 0) for part, drawn in zip(*lines, strict=True)]
+                for lines in zip(self.of(reference.pixels), self.drawn, strict=True)
+            ],
+            dtype=np.float32,
+        )
+
+    def part(self, padded: Pixels, row: int, column: int, shift: tuple[int, int]) -> Pixels:
+        """What lies where a tile was found, in an array that was padded by the slack."""
+        top, left = int(self.rows[row]) + shift[1], int(self.columns[column]) + shift[0]
+        height, width = self.drawn[row][column].shape
+        return np.ascontiguousarray(padded[top : top + height, left : left + width])
 
     def of(self, array: NDArray[np.generic], slack: int = 0) -> list[list[NDArray[np.generic]]]:
         """The 10 x 10 parts of an array of the reference's shape, padded by `slack`, each enlarged by as much."""
@@ -198,6 +222,17 @@ def _pairs(edges: NDArray[np.int_]) -> list[tuple[int, int]]:
 def _surround(pixels: Pixels) -> NDArray[np.bool_]:
     """The white around a drawing: in those tiles the outline runs."""
     return reachable_from_edges((pixels == _WHITE).all(axis=2))
+
+
+def _roughness(surround: NDArray[np.bool_]) -> float:
+    """How far an outline is from a circle: its squared length by that of a circle of the same area, 1 or more.
+
+    A square has 1.3, a heart 1.4, a triangle 1.7.
+    """
+    outlines, _ = cv2.findContours((~surround).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    area = sum(cv2.contourArea(outline) for outline in outlines)
+    length = sum(cv2.arcLength(outline, True) for outline in outlines)
+    return float(length**2 / (4 * np.pi * max(area, 1.0)))
 
 
 def _smooth(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -219,10 +254,16 @@ def _lay_over(hypothesis: Hypothesis, picture: Frame, reference: Frame, tiles: _
     wanted, covers = tiles.of(tiles.grey), tiles.of(cover)
     covered = np.array([[p.mean() >= _MIN_COVER for p in line] for line in covers], dtype=np.bool_)
     correlation = np.zeros((TILES, TILES), dtype=np.float32)
+    colours = tiles.colours.copy()
+    padded = np.pad(laid, ((_SLACK, _SLACK), (_SLACK, _SLACK), (0, 0)), mode="edge")
     for row, column in np.argwhere(tiles.counted & covered):
-        correlation[row, column] = _correlation(wanted[row][column], patches[row][column])
+        correlation[row, column], shift = _sought(wanted[row][column], patches[row][column])
+        if correlation[row, column] >= _MIN_CORRELATION:
+            # Where the tile was found, or a thin line beside it would be taken for another colour.
+            place = tiles.part(padded, row, column, shift)
+            colours[row, column] = _mean_colour(place, tiles.drawn[row][column])
     structure = np.asarray(correlation >= _MIN_CORRELATION, dtype=np.bool_)
-    tone, coloured = tone_agreement(_means(laid, tiles.drawn), _means(reference.pixels, tiles.drawn), structure)
+    tone, coloured = tone_agreement(colours, tiles.colours, structure)
     return Agreement(
         hypothesis=hypothesis.name,
         tone=tone,
@@ -234,23 +275,20 @@ def _lay_over(hypothesis: Hypothesis, picture: Frame, reference: Frame, tiles: _
         correlation=correlation,
         structure=structure,
         agreeing=structure & coloured,
+        plain=tiles.plain,
     )
 
 
-def _correlation(tile: NDArray[np.generic], patch: NDArray[np.generic]) -> float:
-    """The best of a tile within the slack; 0 where the picture is flat."""
+def _sought(tile: NDArray[np.generic], patch: NDArray[np.generic]) -> tuple[float, tuple[int, int]]:
+    """The best correlation of a tile within the slack, and where, as (column, row); 0 where the picture is flat."""
     if patch.std() < _MIN_PICTURE_TEXTURE:
-        return 0.0
-    return float(cv2.matchTemplate(patch, tile, cv2.TM_CCOEFF_NORMED).max())
+        return 0.0, (_SLACK, _SLACK)
+    _, best, _, (column, row) = cv2.minMaxLoc(cv2.matchTemplate(patch, tile, cv2.TM_CCOEFF_NORMED))
+    return float(best), (int(column), int(row))
 
 
-def _means(pixels: Pixels, drawn: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean colours of what is drawn in the tiles, float32 (10, 10, 3); the white around a drawing has no say."""
-    size = TILES, TILES
-    weights = cv2.resize(drawn, size, interpolation=cv2.INTER_AREA)[..., None]
-    sums = cv2.resize(pixels * drawn[..., None], size, interpolation=cv2.INTER_AREA)
-    return np.asarray(sums / weights, dtype=np.float32)
+def _mean_colour(part: Pixels, drawn: NDArray[np.uint8]) -> tuple[float, float, float]:
+    """Of what is drawn in a tile; the white around a drawing has no say, unless there is nothing else."""
+    red, green, blue, _ = cv2.mean(part, mask=drawn if drawn.any() else None)
+    return red, green, blue
 
-
-def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
-    return float(part.sum() / max(1, whole.sum()))
