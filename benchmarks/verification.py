@@ -1,13 +1,13 @@
-"""What the pixel comparison bears out, and whom it accuses wrongly: the rates that `guardrails.similarity.levels` states.
+"""What the pixel comparison bears out, and whom it accuses wrongly: the rates in `guardrails.similarity.levels`.
 
 ::
 
     python benchmarks/verification.py PICTURES.npy OUT.jsonl --negatives 5000 --works 40
 
-Concepts are split in two halves by the SHA-256 of their name. The rules were chosen on the first half ("dev"); the table
-is of the second. Negatives are drawings of different creators: the same concept by other hands, and the nearest other
-concepts by hash. Copies are attacked works. OUT.jsonl is added to, so that a run that stops goes on where it was; the
-table is printed from all of it. Times are CPU times of one comparison, both pictures prepared.
+Concepts are split in two halves by the SHA-256 of their name. The rules were chosen on the first half ("dev"); the
+table is of the second. Negatives are drawings of different creators: the same concept by other hands, and the nearest
+other concepts by hash. Copies are attacked works. OUT.jsonl is added to, so that a run that stops goes on where it was;
+the table is printed from all of it. Times are CPU times of one comparison, the preparation of both pictures included.
 """
 
 from __future__ import annotations
@@ -304,7 +304,8 @@ def table(rows: list[dict[str, Any]]) -> None:
         print(f"{f'{kind} (n = {len(found)})':46}" + "".join(f"{counts[name]:11d}" for name in levels))
         for row in found:
             if Level[row["level"]] >= Level.CONFIRMED:
-                print(f"  {row['level'].lower()}: {row['picture']} as {row['work']}, {row['agreeing']} tiles, {row['tone']}")
+                tiles = f"{row['agreeing']} tiles, {row['tone']}"
+                print(f"  {row['level'].lower()}: {row['picture']} as {row['work']}, {tiles}")
     for name, found in (("copies", copies), ("negatives", [row for row in rows if row["kind"] not in ATTACKS])):
         if found:
             ms = [row["ms"] for row in found]

@@ -114,7 +114,7 @@ def as_markdown(card: Mapping[str, Json]) -> str:
 
 def _cell(value: Json) -> str:
     if isinstance(value, Mapping):
-        return "; ".join(f"{name.replace('_', ' ')}: {_cell(part)}" for name, part in value.items()) or "none"
+        return "; ".join(f"{_cell(name).replace('_', ' ')}: {_cell(part)}" for name, part in value.items()) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(_cell(part) for part in value) or "none"
     return str(value).replace("|", "\\|").replace("\n", " ")

@@ -167,9 +167,7 @@ def check_dataset(
         terms=_counts(terms_of(work.rights.licence).value for work in works),
         creators=_counts(work.rights.creator or "unknown" for work in works),
         sources=_counts(work.rights.source or "unknown" for work in works),
-        missing={
-            gap: ids for gap in _GAPS if (ids := tuple(w.id for w in works if not getattr(w.rights, gap)))
-        },
+        missing={gap: ids for gap in _GAPS if (ids := tuple(w.id for w in works if not getattr(w.rights, gap)))},
         signals=signals,
         opted_out=tuple(w.id for w in works if w.rights.permission is Permission.PROHIBITED),
         groups=_groups(works, seen, codes),
@@ -187,14 +185,18 @@ def read_hash_list(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: a line is no PDQ code.
     """
-    codes, number = [], 0
+    hint = "write `pdq` and 64 hexadecimal digits a line"
     try:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            digits = line.split("#")[0].removeprefix("pdq ").strip()
-            if digits:
-                codes.append(np.frombuffer(ImageHash.from_hex(PDQ256, digits).bits, dtype=np.uint8))
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}:{number}: {error}", hint="write `pdq` and 64 hexadecimal digits a line") from error
+        raise InputError(f"cannot read {path}: {error}", hint=hint) from error
+    codes = []
+    for number, line in enumerate(lines, start=1):
+        digits = line.split("#")[0].removeprefix("pdq ").strip()
+        try:
+            codes += [np.frombuffer(ImageHash.from_hex(PDQ256, digits).bits, dtype=np.uint8)] if digits else []
+        except ValueError as error:
+            raise InputError(f"{path}:{number}: {error}", hint=hint) from error
     return np.stack(codes) if codes else np.zeros((0, 32), np.uint8)
 
 

@@ -1,11 +1,10 @@
 """What files and sites say about machines that learn from them. Absence is unknown, never permission.
 
-| signal | where | values |
-|---|---|---|
-| IPTC/PLUS `plus:DataMining` | XMP of a file | terms of the PLUS LDF vocabulary, DMI-... |
-| CAWG training and data mining 1.0, or the older `c2pa.training-mining` | C2PA manifest of a file | allowed, notAllowed, constrained |
-| W3C TDM Reservation Protocol | `/.well-known/tdmrep.json` of a site | 0 or 1 by location, and an address of a policy |
-| ai.txt | a site's file of that name | Allow and Disallow by pattern |
+- IPTC/PLUS `plus:DataMining` in the XMP of a file: a term of the PLUS LDF vocabulary, DMI-...
+- CAWG training and data mining 1.0, or the older `c2pa.training-mining`, in a file's C2PA manifest: allowed, notAllowed
+  or constrained by use.
+- The W3C TDM Reservation Protocol, a site's `/.well-known/tdmrep.json`: 0 or 1 by location, and a policy's address.
+- ai.txt, a site's file of that name: Allow and Disallow by pattern.
 
 Nothing is fetched: the site's files are given by whoever collected the works.
 """
@@ -107,7 +106,11 @@ def read_tdmrep(path: Path, read_at: str) -> TdmReservations:
     """
     try:
         rules = json.loads(_limited(path))
-        pairs = [(str(rule["location"]), int(rule["tdm-reservation"]), str(rule.get("tdm-policy", ""))) for rule in rules]
+        if not isinstance(rules, list):
+            raise TypeError("no list")
+        pairs = [
+            (str(rule["location"]), int(rule["tdm-reservation"]), str(rule.get("tdm-policy", ""))) for rule in rules
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is no TDM reservation file: {error}", hint='it holds [{"location": "/", "tdm-reservation": 1}]'

@@ -37,7 +37,9 @@ def remove_works(table: Path, ids: Collection[str], *, by: str, reason: str, at:
         wanted = set(ids)
         absent = sorted(wanted - {row["id"] for row in rows})
         if absent:
-            raise InputError(f"{table} has no work {', '.join(absent)}", hint="see the ids with `guardrails datasets check`")
+            raise InputError(
+                f"{table} has no work {', '.join(absent)}", hint="see the ids with `guardrails datasets check`"
+            )
         removed = table.parent / REMOVED
         names, before = _read(removed) if removed.exists() else ([*columns, *_REASONS], [])
         known = {row["id"] for row in before}

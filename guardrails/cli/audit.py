@@ -13,7 +13,7 @@ from guardrails.cli.output import Steps, home_option, json_option, print_facts, 
 from guardrails.errors import OptionError
 
 if TYPE_CHECKING:
-    from guardrails.audit.memorisation import MemorisationReport
+    from guardrails.audit.memorisation import Caption, MemorisationReport
     from guardrails.generation.protocol import Generator
     from guardrails.similarity.search import SimilarityIndex
 
@@ -91,14 +91,15 @@ def memorisation(
     return 0
 
 
-def _pocket_captions(model: str) -> list[str]:
+def _pocket_captions(model: str) -> list[Caption]:
+    from guardrails.audit.memorisation import Caption
     from guardrails.pocket.dataset import MANIFEST, read_manifest
     from guardrails.resources import datasets_path
 
     if model != POCKET:
         raise OptionError("which captions did this model learn from?", hint="name them with --captions")
     pictures = read_manifest(datasets_path("pocket", MANIFEST))
-    return [f"a {picture.name}, {picture.style} style" for picture in pictures if picture.trained]
+    return [Caption(f"a {picture.name}, {picture.style} style", picture.id) for picture in pictures if picture.trained]
 
 
 def _index(folder: Path | None, entries: Path | None, home: Path) -> SimilarityIndex:
@@ -130,7 +131,14 @@ def _show(report: MemorisationReport, page: Path) -> None:
     print_facts(
         [
             ("pictures", f"{report.pictures} from {report.prompts} prompts; {report.unhashable} too plain to compare"),
-            ("extracted", f"{report.extracted} of {compared} ({report.rate:.1%}, 95 % upper bound {report.upper_bound:.1%})"),
+            (
+                "extracted",
+                f"{report.extracted} of {compared} ({report.rate:.1%}, 95 % upper bound {report.upper_bound:.1%})",
+            ),
+            (
+                "by pixels",
+                f"{report.confirmed} confirmed by the index alone; the others agree with their caption's own work",
+            ),
             ("to review", str(report.review)),
             ("searched", f"{report.works_in_index} works; what is not among them is not known"),
             ("page", str(page.resolve())),

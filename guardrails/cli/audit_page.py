@@ -18,7 +18,7 @@ def write_page(report: MemorisationReport, out: Path) -> Path:
     counts = dict(report.works)
     shown = sorted(
         (drawing for drawing in report.drawings if drawing.evidence),
-        key=lambda one: (not one.extracted, -counts.get(one.work, 0), one.work, -(one.agreement or 0.0)),
+        key=lambda one: (not one.repeated, -counts.get(one.repeated, 0), one.work, -(one.agreement or 0.0)),
     )
     environment = Environment(loader=PackageLoader("guardrails.cli"), autoescape=True, trim_blocks=True)
     html = environment.get_template("memorisation.html").render(report=report, shown=shown)

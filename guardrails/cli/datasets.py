@@ -131,7 +131,9 @@ def card(
 @click.argument("works", nargs=-1, required=True)
 @click.option("--by", required=True, help="Who writes this down.")
 @click.option("--reason", required=True, help="Why, for whoever reads the journal later.")
-@click.option("--source", default="claim", show_default=True, help="Where the owner said it, for example a claim's number.")
+@click.option(
+    "--source", default="claim", show_default=True, help="Where the owner said it, for example a claim's number."
+)
 @click.option("--withdraw", is_flag=True, help="The owner takes an earlier claim of this source back.")
 @click.option("--remove", is_flag=True, help="Also move the rows to removed.csv, so that nothing learns from them.")
 @home_option
@@ -161,9 +163,7 @@ def opt_out(
     if unknown:
         raise OptionError(f"{dataset} has no work {', '.join(unknown)}", hint="give ids as the table has them")
     now = _now()
-    signal = Signal(
-        kind=SignalKind.CLAIM, permission=Permission.PROHIBITED, raw="opt-out", source=source, read_at=now
-    )
+    signal = Signal(kind=SignalKind.CLAIM, permission=Permission.PROHIBITED, raw="opt-out", source=source, read_at=now)
     journal = collection.table.parent / JOURNAL
     append_opt_outs(
         journal,

@@ -32,6 +32,7 @@ _RATIO = 0.85
 _MIN_FEATURES = 6
 _MIN_INVERTED_CORRELATION = 0.5
 _FRAME = "frame"
+_LIKELY_WINDOWS = 2
 _RANSAC_PIXELS = 4.0
 # A fit that squeezes one axis more than this, or scales beyond these, is an accident.
 _MAX_STRETCH, _MAX_SCALE, _MIN_SCALE = 2.2, 6.0, 0.12
@@ -116,6 +117,12 @@ class Frame:
         return _features(np.ascontiguousarray(self.grey[:, ::-1]))
 
     @cached_property
+    def glance(self) -> NDArray[np.float32]:
+        """The whole picture with its background as it is, 32 x 32, standardised."""
+        height, width = self._original.shape[:2]
+        return _coarse(self._original, Window(_FRAME, 0, 0, width, height))
+
+    @cached_property
     def inverted(self) -> Frame:
         """The frame of the picture's negative."""
         return Frame(255 - self._original)
@@ -127,15 +134,20 @@ class Frame:
 
 
 def by_windows(picture: Frame, reference: Frame) -> Iterator[Hypothesis]:
-    """Each kind of window that both frames have, in its best orientation.
+    """The most likely pairs of windows, each in its best orientation, the likeliest first.
 
     What a dark border surrounds may be the whole reference, with its own margins, so that is tried, too.
     """
     pairs = [(name, name) for name in reference.windows if name in picture.windows]
+    found = []
     for seen_name, wanted_name in (*pairs, ("content box", _FRAME)):
         seen, wanted = picture.windows[seen_name], reference.windows[wanted_name]
-        turn = int(np.argmax(_correlations(_coarse(picture.pixels, seen), _coarse(reference.pixels, wanted))))
-        yield Hypothesis(f"{seen_name}, orientation {turn}", _between(seen, wanted, turn))
+        correlations = _correlations(_coarse(picture.pixels, seen), _coarse(reference.pixels, wanted))
+        turn = int(np.argmax(correlations))
+        hypothesis = Hypothesis(f"{seen_name}, orientation {turn}", _between(seen, wanted, turn))
+        found.append((correlations[turn], hypothesis))
+    found.sort(key=lambda pair: -pair[0])
+    yield from (hypothesis for _, hypothesis in found[:_LIKELY_WINDOWS])
 
 
 def by_keypoints(picture: Frame, reference: Frame, *, mirrored: bool) -> Hypothesis | None:
@@ -151,21 +163,22 @@ def by_keypoints(picture: Frame, reference: Frame, *, mirrored: bool) -> Hypothe
     source = places[[match.queryIdx for match in good]]
     target = wanted_places[[match.trainIdx for match in good]]
     cv2.setRNGSeed(0)
-    matrix, inliers = cv2.estimateAffine2D(
+    fitted, inliers = cv2.estimateAffine2D(
         source, target, method=cv2.RANSAC, ransacReprojThreshold=_RANSAC_PIXELS, maxIters=2000
     )
-    if matrix is None or int(inliers.sum()) < _MIN_FEATURES or not _plausible(matrix):
+    if fitted is None or int(inliers.sum()) < _MIN_FEATURES:
+        return None
+    matrix = np.asarray(fitted, dtype=np.float64)
+    if not _plausible(matrix):
         return None
     if mirrored:
-        matrix = _after(matrix, picture.mirroring)
-    return Hypothesis("mirrored keypoints" if mirrored else "keypoints", np.asarray(matrix, dtype=np.float64))
+        return Hypothesis("mirrored keypoints", _after(matrix, picture.mirroring))
+    return Hypothesis("keypoints", matrix)
 
 
 def looks_inverted(picture: Frame, reference: Frame) -> bool:
     """Whether the negative of the whole picture, in some orientation, resembles the reference at a glance."""
-    seen = _coarse(picture.inverted.pixels, picture.inverted.windows[_FRAME])
-    wanted = _coarse(reference.pixels, reference.windows[_FRAME])
-    return max(_correlations(seen, wanted)) >= _MIN_INVERTED_CORRELATION
+    return min(_correlations(picture.glance, reference.glance)) <= -_MIN_INVERTED_CORRELATION
 
 
 def _plausible(matrix: NDArray[np.float64]) -> bool:
@@ -217,11 +230,11 @@ def _fitted(pixels: Pixels) -> Pixels:
 def _features(grey: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     margin = _FEATURE_MARGIN
     padded = cv2.copyMakeBorder(grey, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
-    orb = cv2.ORB_create(
+    orb = cv2.ORB.create(
         nfeatures=_FEATURES, scaleFactor=1.2, nlevels=7, edgeThreshold=10, patchSize=24, fastThreshold=7
     )
     points, descriptors = orb.detectAndCompute(padded, None)
-    if descriptors is None:
+    if not points:
         return np.zeros((0, 2), np.float32), np.zeros((0, 32), np.uint8)
     places = np.array([point.pt for point in points], dtype=np.float32) - margin
     return places, np.asarray(descriptors, dtype=np.uint8)

@@ -72,9 +72,7 @@ def read_entries(path: Path) -> EntryTable:
             if missing:
                 raise IndexFormatError(f"{path} lacks the columns {', '.join(missing)}", hint=hint)
             signals = read_opt_outs(path.parent / JOURNAL)
-            entries = tuple(
-                _entry(row, path, reader.line_num, signals.get(row.get("id") or "", ())) for row in reader
-            )
+            entries = tuple(_entry(row, path, reader.line_num, signals.get(row.get("id") or "", ())) for row in reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise IndexFormatError(f"cannot read the entry table {path}: {error}", hint=hint) from error
     if len({entry.id for entry in entries}) != len(entries):

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from guardrails.similarity.entries import Entry
 
-_VARIANTS = frozenset(
-    "light medium dark medium-light medium-dark skin tone man woman person men women people boy girl child facing "
-    "right left upwards downwards red orange yellow green blue purple brown black white grey gray pink large small "
-    "medium-small waxing waning crescent gibbous first last quarter full new".split()
+_SKIN = frozenset({"light", "medium", "dark", "medium-light", "medium-dark", "skin", "tone"})
+_PEOPLE = frozenset({"man", "woman", "person", "men", "women", "people", "boy", "girl", "child"})
+_DIRECTIONS = frozenset({"facing", "right", "left", "upwards", "downwards"})
+_COLOURS = frozenset(
+    {"red", "orange", "yellow", "green", "blue", "purple", "brown", "black", "white", "grey", "gray", "pink"}
 )
-_HOURS = frozenset("one two three four five six seven eight nine ten eleven twelve".split())
+_SIZES = frozenset({"large", "small", "medium-small"})
+_PHASES = frozenset({"waxing", "waning", "crescent", "gibbous", "first", "last", "quarter", "full", "new"})
+_VARIANTS = _SKIN | _PEOPLE | _DIRECTIONS | _COLOURS | _SIZES | _PHASES
+_HOURS = frozenset({"one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"})
 _SERIES = {"flag:": "flag", "keycap:": "keycap", "clock": "clock"}
 
 

@@ -66,9 +66,9 @@ def read_opt_outs(path: Path) -> Mapping[str, tuple[Signal, ...]]:
         try:
             line = _opt_out(json.loads(text))
         except (ValueError, KeyError, TypeError) as error:
-            raise IndexFormatError(f"{path}:{number}: {error}", hint="restore the journal; it is only ever added to") from (
-                error
-            )
+            raise IndexFormatError(
+                f"{path}:{number}: {error}", hint="restore the journal; it is only ever added to"
+            ) from error
         key = line.signal.kind, line.signal.source
         if line.withdrawn:
             held[line.entry].pop(key, None)
@@ -85,7 +85,7 @@ def _opt_out(line: dict[str, object]) -> OptOut:
         entry=str(line["entry"]),
         signal=Signal(
             kind=SignalKind(signal["kind"]),
-            permission=Permission(signal["permission"]),
+            permission=Permission[str(signal["permission"]).upper()],
             raw=str(signal["raw"]),
             source=str(signal["source"]),
             read_at=str(signal["read_at"]),

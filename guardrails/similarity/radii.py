@@ -26,6 +26,7 @@ ERROR_RATE_HASHES = (
     "(95 % upper bound 0.64 %), all of the same concept; 0 of 15.3 million pairs of other concepts (bound 2.0e-7)"
 )
 
+
 def joint_distance(pdq: int, phash: int) -> int:
     """Both hashes on one scale, for comparing candidates."""
     return pdq + _PHASH_WEIGHT * phash

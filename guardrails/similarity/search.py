@@ -211,7 +211,7 @@ class SimilarityIndex:
             match,
             state=STATES[level],
             agreement=agreement.share,
-            grade=max(level, Level.CANDIDATE),
+            grade=int(max(level, Level.CANDIDATE)),
             remark=remark,
             evidence=agreement.summary,
         )

@@ -67,17 +67,13 @@ def _distance(difference: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.abs(difference).max(axis=2), dtype=np.float32)
 
 
-def _shift(
-    seen: NDArray[np.float32], wanted: NDArray[np.float32], structure: NDArray[np.bool_]
-) -> NDArray[np.float32]:
+def _shift(seen: NDArray[np.float32], wanted: NDArray[np.float32], structure: NDArray[np.bool_]) -> NDArray[np.float32]:
     if not structure.any():
         return np.zeros(3, np.float32)
     return np.asarray(np.clip(np.median((seen - wanted)[structure], axis=0), -_MAX_SHIFT, _MAX_SHIFT), np.float32)
 
 
-def _dimmed(
-    seen: NDArray[np.float32], wanted: NDArray[np.float32], structure: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def _dimmed(seen: NDArray[np.float32], wanted: NDArray[np.float32], structure: NDArray[np.bool_]) -> NDArray[np.bool_]:
     x, y = wanted[structure], seen[structure]
     ratio = np.where((x > _DARK) & (y < _WHITE), y / np.maximum(x, 1), np.nan)
     known = ~np.isnan(ratio).all(axis=0)
@@ -86,9 +82,7 @@ def _dimmed(
     return np.asarray(_distance(seen - np.clip(gain * wanted, 0, 255)) <= _MAX_DISTANCE, dtype=np.bool_)
 
 
-def _toned(
-    seen: NDArray[np.float32], wanted: NDArray[np.float32], structure: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def _toned(seen: NDArray[np.float32], wanted: NDArray[np.float32], structure: NDArray[np.bool_]) -> NDArray[np.bool_]:
     fitted = np.empty_like(wanted)
     for channel in range(3):
         x, y = wanted[..., channel][structure], seen[..., channel][structure]
@@ -102,22 +96,18 @@ def _toned(
     return np.asarray(_distance(seen - fitted) <= _MAX_DISTANCE, dtype=np.bool_)
 
 
-def _turned(
-    seen: NDArray[np.float32], wanted: NDArray[np.float32], structure: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def _turned(seen: NDArray[np.float32], wanted: NDArray[np.float32], structure: NDArray[np.bool_]) -> NDArray[np.bool_]:
     z, w = _chroma(seen), _chroma(wanted)
     if not _several_hues(w[structure]):
         return np.zeros(structure.shape, np.bool_)
     cross = np.sum(z[structure] * np.conj(w[structure]))
-    turned = w * (cross / max(abs(cross), 1e-6))
+    turned = w * np.exp(1j * np.angle(cross))
     light = (seen - wanted).mean(axis=2)
     same_light = np.abs(light - np.median(light[structure])) <= _MAX_DISTANCE
     return np.asarray((np.abs(z - turned) <= _MAX_CHROMA_DISTANCE) & same_light, dtype=np.bool_)
 
 
-def _grey(
-    seen: NDArray[np.float32], wanted: NDArray[np.float32], structure: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def _grey(seen: NDArray[np.float32], wanted: NDArray[np.float32], structure: NDArray[np.bool_]) -> NDArray[np.bool_]:
     if np.median(np.abs(_chroma(seen)[structure])) > _MAX_GREY_CHROMA:
         return np.zeros(structure.shape, np.bool_)
     light = wanted @ np.array([0.299, 0.587, 0.114], dtype=np.float32)

@@ -18,9 +18,9 @@ Without the reference picture hashes alone must do, see `radii`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -148,28 +148,27 @@ def compare(picture: Pixels, reference: Pixels) -> Agreement:
 def compare_frames(picture: Frame, reference: Frame) -> Agreement:
     """Compare two prepared pictures; the steps are those of the module's list."""
     tiles = _Tiles(reference)
-    best: Agreement | None = None
-    for seen, hypothesis in _hypotheses(picture, reference, lambda: 0.0 if best is None else best.share):
-        agreement = _lay_over(hypothesis, seen, reference, tiles)
-        if best is None or _evidence(agreement) > _evidence(best):
-            best = agreement
-        if best.share >= _SETTLED or not tiles.counted.any():
+    attempts: list[Agreement] = []
+    for seen, hypothesis in _hypotheses(picture, reference, attempts):
+        attempts.append(_lay_over(hypothesis, seen, reference, tiles))
+        if attempts[-1].share >= _SETTLED or not tiles.counted.any():
             break
-    assert best is not None  # every pair of frames has a window in common
-    return best
+    return max(attempts, key=_evidence)
 
 
-def _hypotheses(
-    picture: Frame, reference: Frame, share: Callable[[], float]
-) -> Iterator[tuple[Frame, Hypothesis]]:
-    """What is laid over the reference, and how."""
+def _hypotheses(picture: Frame, reference: Frame, attempts: list[Agreement]) -> Iterator[tuple[Frame, Hypothesis]]:
+    """What is laid over the reference, and how; later ways only where the attempts so far leave doubt."""
     yield from ((picture, hypothesis) for hypothesis in by_windows(picture, reference))
     for mirrored, enough in ((False, _DOUBTFUL), (True, _HOPELESS)):
-        found = by_keypoints(picture, reference, mirrored=mirrored) if share() < enough else None
+        found = by_keypoints(picture, reference, mirrored=mirrored) if _best_share(attempts) < enough else None
         if found is not None:
             yield picture, found
-    if share() < _HOPELESS and looks_inverted(picture, reference):
+    if _best_share(attempts) < _HOPELESS and looks_inverted(picture, reference):
         yield from ((picture.inverted, hypothesis) for hypothesis in by_windows(picture.inverted, reference))
+
+
+def _best_share(attempts: list[Agreement]) -> float:
+    return max(attempt.share for attempt in attempts)
 
 
 def _evidence(agreement: Agreement) -> tuple[int, int]:
@@ -184,9 +183,9 @@ class _Tiles:
         height, width = self.grey.shape
         self.rows = np.linspace(0, height, TILES + 1).round().astype(int)
         self.columns = np.linspace(0, width, TILES + 1).round().astype(int)
-        self.counted = np.array(
-            [[bool(p.size and p.std() >= _MIN_TEXTURE) for p in line] for line in self.of(self.grey)], dtype=np.bool_
-        )
+        mean = _by_tile(self.grey)
+        variance = _by_tile(self.grey**2) - mean**2
+        self.counted = np.asarray(variance >= _MIN_TEXTURE**2, dtype=np.bool_)
         surround = _surround(reference.pixels)
         self.drawn = [[np.ascontiguousarray(p) for p in line] for line in self.of((~surround).astype(np.uint8))]
         outline = np.array([[bool(p.any()) for p in line] for line in self.of(surround)], dtype=np.bool_)
@@ -207,7 +206,7 @@ class _Tiles:
         height, width = self.drawn[row][column].shape
         return np.ascontiguousarray(padded[top : top + height, left : left + width])
 
-    def of(self, array: NDArray[np.generic], slack: int = 0) -> list[list[NDArray[np.generic]]]:
+    def of(self, array: NDArray[Any], slack: int = 0) -> list[list[NDArray[Any]]]:
         """The 10 x 10 parts of an array of the reference's shape, padded by `slack`, each enlarged by as much."""
         return [
             [array[top : bottom + 2 * slack, left : right + 2 * slack] for left, right in _pairs(self.columns)]
@@ -235,6 +234,11 @@ def _roughness(surround: NDArray[np.bool_]) -> float:
     return float(length**2 / (4 * np.pi * max(area, 1.0)))
 
 
+def _by_tile(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means, float32 (10, 10)."""
+    return np.asarray(cv2.resize(values, (TILES, TILES), interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
 def _smooth(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(grey.astype(np.float32), (0, 0), _SMOOTHING), dtype=np.float32)
 
@@ -247,12 +251,13 @@ def _lay_over(hypothesis: Hypothesis, picture: Frame, reference: Frame, tiles: _
         ),
         dtype=np.uint8,
     )
-    cover = cv2.warpAffine(np.ones(picture.grey.shape, np.float32), hypothesis.matrix, (width, height))
+    whole = np.ones(picture.grey.shape, np.float32)
+    cover = np.asarray(cv2.warpAffine(whole, hypothesis.matrix, (width, height)), dtype=np.float32)
     seen = _smooth(np.asarray(cv2.cvtColor(laid, cv2.COLOR_RGB2GRAY), dtype=np.uint8))
     # The picture is padded so that every tile may be sought within the slack.
     patches = tiles.of(np.pad(seen, _SLACK, mode="edge"), _SLACK)
-    wanted, covers = tiles.of(tiles.grey), tiles.of(cover)
-    covered = np.array([[p.mean() >= _MIN_COVER for p in line] for line in covers], dtype=np.bool_)
+    wanted = tiles.of(tiles.grey)
+    covered = np.asarray(_by_tile(cover) >= _MIN_COVER, dtype=np.bool_)
     correlation = np.zeros((TILES, TILES), dtype=np.float32)
     colours = tiles.colours.copy()
     padded = np.pad(laid, ((_SLACK, _SLACK), (_SLACK, _SLACK), (0, 0)), mode="edge")
@@ -279,9 +284,9 @@ def _lay_over(hypothesis: Hypothesis, picture: Frame, reference: Frame, tiles: _
     )
 
 
-def _sought(tile: NDArray[np.generic], patch: NDArray[np.generic]) -> tuple[float, tuple[int, int]]:
+def _sought(tile: NDArray[Any], patch: NDArray[Any]) -> tuple[float, tuple[int, int]]:
     """The best correlation of a tile within the slack, and where, as (column, row); 0 where the picture is flat."""
-    if patch.std() < _MIN_PICTURE_TEXTURE:
+    if cv2.meanStdDev(patch)[1][0, 0] < _MIN_PICTURE_TEXTURE:
         return 0.0, (_SLACK, _SLACK)
     _, best, _, (column, row) = cv2.minMaxLoc(cv2.matchTemplate(patch, tile, cv2.TM_CCOEFF_NORMED))
     return float(best), (int(column), int(row))
@@ -291,4 +296,3 @@ def _mean_colour(part: Pixels, drawn: NDArray[np.uint8]) -> tuple[float, float, 
     """Of what is drawn in a tile; the white around a drawing has no say, unless there is nothing else."""
     red, green, blue, _ = cv2.mean(part, mask=drawn if drawn.any() else None)
     return red, green, blue
-
