@@ -16,7 +16,7 @@ from guardrails.similarity.entries import EntryTable, read_entries
 from guardrails.similarity.families import family_of
 from guardrails.similarity.hashes import PDQ256, PHASH64, ImageHash
 from guardrails.similarity.index import HashIndex, Hit, open_index
-from guardrails.similarity.levels import CONFIRMED_SHARE, STATES, Level
+from guardrails.similarity.levels import STATES, Level
 from guardrails.similarity.radii import (
     CANDIDATE_RADIUS,
     COMPARED_CANDIDATES,
@@ -189,6 +189,7 @@ class SimilarityIndex:
             state=MatchState.CONFIRMED if near else MatchState.CANDIDATE,
             distances={PDQ256: candidate.pdq, PHASH64: candidate.phash},
             sha256=entry.sha256,
+            grade=int(Level.CONFIRMED if near else Level.CANDIDATE),
         )
         return match if agreement is None else self._compared(match, candidate.entry, near, agreements)
 
@@ -198,12 +199,12 @@ class SimilarityIndex:
         level, remark = agreement.level, ""
         if level >= Level.CONFIRMED and self._contested(number, agreements):
             level = Level.REVIEW
-        elif level is Level.REVIEW and near and agreement.share >= CONFIRMED_SHARE:
+        elif level is Level.REVIEW and near:
             # Two hashes and the colours are within the radii for confirming, and the pixels do not object.
             level = Level.CONFIRMED
         if level is Level.UNVERIFIABLE:
             remark = UNVERIFIABLE
-        elif agreement.other_colours:
+        elif level < Level.CONFIRMED and agreement.other_colours:
             level, remark = Level.REVIEW, OTHER_COLOURS
         elif level >= Level.REVIEW and self._family_agrees(number, agreements):
             remark = SAME_FAMILY

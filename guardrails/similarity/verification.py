@@ -42,6 +42,8 @@ _MIN_COVER = 0.95
 _MIN_CORRELATION = 0.8
 _MAX_PLAIN_ROUGHNESS = 2.0
 _WHITE = 255
+# Of the tiles of equal structure; where no more have the colours, the drawing was recoloured.
+_RECOLOURED = 0.75
 # Shares at which no further hypothesis is tried: windows, keypoints, mirrored keypoints.
 _SETTLED, _DOUBTFUL, _HOPELESS = 0.9, 0.7, 0.4
 
@@ -122,8 +124,9 @@ class Agreement:
     @property
     def other_colours(self) -> bool:
         """True when the structure is the work's and its colours are not: a recoloured variant, or a common shape."""
-        like = self.structure.sum() >= _DOUBTFUL * max(1, self.counted.sum())
-        return bool(like) and self.level in (Level.NONE, Level.LOOSE)
+        alike, agreeing = int(self.structure.sum()), int(self.agreeing.sum())
+        recoloured = alike >= _DOUBTFUL * max(1, int(self.counted.sum())) and agreeing <= _RECOLOURED * alike
+        return recoloured and Level.NONE <= self.level < Level.CONFIRMED
 
     @property
     def region(self) -> tuple[float, float, float, float] | None:
