@@ -158,6 +158,18 @@ def read_captions(path: Path) -> list[Caption]:
     return captions
 
 
+def read_results(path: Path) -> list[Drawing]:
+    """The pictures of a run.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    try:
+        return [Drawing(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"cannot read {path}: {error}", hint="name the folder of a run") from error
+
+
 class MemorisationAudit:
     """One run in a folder.
 
@@ -207,11 +219,10 @@ class MemorisationAudit:
         path = self._folder / RESULTS
         if not path.exists():
             return []
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        if len(whole) < len(lines):
-            write_atomically(path, "".join(whole).encode("utf-8"))
-        return [Drawing(**json.loads(line)) for line in whole]
+        whole, _, rest = path.read_text(encoding="utf-8").rpartition("\n")
+        if rest:
+            write_atomically(path, f"{whole}\n".encode() if whole else b"")
+        return read_results(path)
 
     def _draw(self, caption: Caption, seed: int) -> Drawing:
         prompt = caption.prompt
