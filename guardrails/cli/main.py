@@ -42,7 +42,7 @@ Exit status
   1  unexpected failure
   2  the input cannot be used
   3  refused by the policy
-  4  verify: something is not confirmed
+  4  verify: something is not confirmed; datasets check: somebody should look
   5  a model, screen or data set is not available
   6  a key, a signature, the watermark or the model failed
   7  storage or ledger failed
