@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+OVER_BUDGET, DAMAGED = -1, -2
 _CHUNK = 1024
 _U64 = np.uint64
 _WORD = 64
@@ -122,8 +123,10 @@ def probe(
         found, distances: uint32 and uint16; the first rows within the radius are written there.
 
     Returns:
-        How many rows are within the radius, also when `found` holds fewer; -1 when the budget does not suffice.
+        How many rows are within the radius, also when `found` holds fewer; -1 when the budget does not suffice;
+        -2 when the tables name rows that do not exist.
     """
+    rows = codes.shape[0]
     count = 0
     spent = 0
     first = np.empty(_CHUNK, np.uint32)
@@ -142,11 +145,15 @@ def probe(
                 last[number] = offsets[bucket + 1]
             waiting = 0
             for number in range(size):
+                if first[number] > last[number] or last[number] > rows:
+                    return DAMAGED
                 spent += last[number] - first[number]
                 if spent > budget:
-                    return -1
+                    return OVER_BUDGET
                 for position in range(first[number], last[number]):
                     row = members[position]
+                    if row >= rows:
+                        return DAMAGED
                     pending[waiting] = row
                     _prefetch(codes, np.int64(row))
                     waiting += 1

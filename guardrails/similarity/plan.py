@@ -65,7 +65,9 @@ def make_plan(rows: int, bits: int, radius: int) -> Plan:
     """The cheapest number of slots for codes of `bits` bits searched to `radius`."""
     if rows < MIN_INDEXED:
         return Plan(())
-    plans = [_even(bits, slots) for slots in range(-(-bits // MAX_WIDTH), bits // 8 + 1)]
+    # Tables much larger than what they hold would cost memory and cache for nothing.
+    widest = min(MAX_WIDTH, rows.bit_length() + 1)
+    plans = [_even(bits, slots) for slots in range(-(-bits // widest), max(bits // 8, -(-bits // widest)) + 1)]
     best = min(plans, key=lambda plan: plan.cost(radius, rows))
     return best if best.pays(radius, rows) else Plan(())
 
