@@ -29,9 +29,13 @@ class Box:
     left: int
     right: int
 
+    def view(self, pixels: Pixels) -> Pixels:
+        """The part, without copying it."""
+        return pixels[self.top : self.bottom, self.left : self.right]
+
     def cut(self, pixels: Pixels) -> Pixels:
         """The part, as a contiguous array."""
-        return np.ascontiguousarray(pixels[self.top : self.bottom, self.left : self.right])
+        return np.ascontiguousarray(self.view(pixels))
 
     def is_whole(self, pixels: Pixels) -> bool:
         """True when nothing is cut off."""
@@ -48,17 +52,21 @@ def content_box(pixels: Pixels) -> Box:
     """
     height, width = pixels.shape[:2]
     scale = min(1.0, _WORKING_SIDE / max(height, width))
+    if scale == 1:
+        return Box(*_peel(pixels))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)) if scale < 1 else pixels
+    small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
     top, bottom, left, right = _peel(small)
-    # Working pixels to full ones, inwards where they do not divide: a sliver of border would cost more bits.
+    # Found small, then to the pixel: half a pixel at the small size would cost bits.
     vertical, horizontal = height / small.shape[0], width / small.shape[1]
-    return Box(
-        top=int(np.ceil(top * vertical)),
-        bottom=int(np.floor(bottom * vertical)) if bottom < small.shape[0] else height,
-        left=int(np.ceil(left * horizontal)),
-        right=int(np.floor(right * horizontal)) if right < small.shape[1] else width,
+    coarse = Box(
+        top=max(0, int((top - 1) * vertical)),
+        bottom=min(height, int(np.ceil((bottom + 1) * vertical))),
+        left=max(0, int((left - 1) * horizontal)),
+        right=min(width, int(np.ceil((right + 1) * horizontal))),
     )
+    top, bottom, left, right = _peel(coarse.view(pixels))
+    return Box(coarse.top + top, coarse.top + bottom, coarse.left + left, coarse.left + right)
 
 
 def _peel(small: Pixels) -> tuple[int, int, int, int]:

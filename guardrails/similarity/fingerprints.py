@@ -22,7 +22,19 @@ from numpy.typing import NDArray
 
 from guardrails.imaging import Pixels
 from guardrails.similarity.borders import content_box
-from guardrails.similarity.hashes import MIN_QUALITY, PDQ256, SYM256, ImageHash, PdqHashes
+from guardrails.similarity.hashes import (
+    DHASH64,
+    HASH_BYTES,
+    ORIENTATIONS,
+    PDQ256,
+    PHASH64,
+    SYM256,
+    ImageHash,
+    PdqHashes,
+    dhash64,
+    oriented,
+    phash64,
+)
 
 FRONT_END = "luma-pdq-sym/1"
 SIDE = 64
@@ -32,6 +44,9 @@ _MIN_SYMMETRIC_SIDE = 256
 # Coefficients that should be zero are rounding noise; without this the bits of symmetric pictures depend on the CPU.
 _ZERO = 1e-4
 _MEDIAN = COEFFICIENTS * COEFFICIENTS // 2 - 1
+_REFERENCE = {PHASH64: phash64, DHASH64: dhash64}
+# A picture with more transparency than this is also hashed on black: nobody knows what it was shown on.
+_OPAQUE, _MIN_TRANSPARENT_SHARE = 250, 0.05
 # One block of rows of the banded filter matrix.
 _BLOCK = 8
 
@@ -74,7 +89,7 @@ class Fingerprint:
             inverted: also ask for the complements, which are the hashes of the picture with inverted colours.
         """
         if not self.regions:
-            return np.empty((0, 32), np.uint8)
+            return np.empty((0, HASH_BYTES[self.algorithm]), np.uint8)
         codes = np.concatenate([hashes.codes for hashes in self.regions.values()])
         return np.concatenate([codes, ~codes]) if inverted else codes
 
@@ -83,7 +98,7 @@ class Fingerprinter:
     """Hashes pictures one after the other, reusing its buffers; not for several threads at once.
 
     Args:
-        algorithm: "pdq256" or "sym256".
+        algorithm: "sym256" or "pdq256"; or "phash64" or "dhash64", which are imagehash's and some fifty times slower.
         boxes: also hash what is left when plain borders are peeled off.
 
     Raises:
@@ -91,8 +106,8 @@ class Fingerprinter:
     """
 
     def __init__(self, algorithm: str = SYM256, *, boxes: bool = True) -> None:
-        if algorithm not in (PDQ256, SYM256):
-            raise ValueError(f"{algorithm!r} is no hash of pictures in eight orientations: pdq256 or sym256")
+        if algorithm not in (PDQ256, SYM256, *_REFERENCE):
+            raise ValueError(f"{algorithm!r} cannot be computed here, only read")
         self.algorithm = algorithm
         self._boxes = boxes
         self._luma = _Luma()
@@ -101,12 +116,12 @@ class Fingerprinter:
         """Fingerprints of many pictures, in their order."""
         return map(self.fingerprint, pictures)
 
-    def fingerprint(self, pixels: Pixels, on_black: Pixels | None = None) -> Fingerprint:
+    def fingerprint(self, pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> Fingerprint:
         """Hash every region of one picture.
 
         Args:
-            pixels: RGB, uint8, height x width x 3.
-            on_black: a transparent picture composed on black instead of white.
+            pixels: RGB, uint8, height x width x 3, transparent parts composed on white.
+            alpha: uint8, height x width, 255 = opaque, as `imaging.decoding` gives it.
         """
         full = self.hashes(pixels)
         found = {Region.FULL: full}
@@ -114,8 +129,8 @@ class Fingerprinter:
             box = content_box(pixels)
             if not box.is_whole(pixels):
                 found[Region.BOX] = self.hashes(box.cut(pixels))
-        if on_black is not None:
-            found[Region.ON_BLACK] = self.hashes(on_black)
+        if alpha is not None and np.mean(alpha < _OPAQUE) > _MIN_TRANSPARENT_SHARE:
+            found[Region.ON_BLACK] = self.hashes(_on_black(pixels, alpha))
         kept = {region: hashes for region, hashes in found.items() if hashes.hashable}
         return Fingerprint(self.algorithm, kept, full.quality)
 
@@ -126,7 +141,11 @@ class Fingerprinter:
             small = _decimated(luma)
             return PdqHashes(_eight_codes(_transformed(small)), _quality(small))
         small = _averaged(luma)
-        return PdqHashes(_eight_codes(_without_noise(_transformed(small))), _quality(small))
+        if self.algorithm == SYM256:
+            return PdqHashes(_eight_codes(_without_noise(_transformed(small))), _quality(small))
+        one = _REFERENCE[self.algorithm]
+        codes = [np.frombuffer(one(oriented(pixels, k)).bits, np.uint8) for k in range(ORIENTATIONS)]
+        return PdqHashes(np.stack(codes), _quality(small))
 
 
 def invert(code: ImageHash) -> ImageHash:
@@ -251,4 +270,6 @@ def _eight_codes(coefficients: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.packbits(bits, axis=1)
 
 
-__all__ = ["FRONT_END", "Fingerprint", "Fingerprinter", "Region", "MIN_QUALITY", "invert"]
+def _on_black(on_white: Pixels, alpha: NDArray[np.uint8]) -> Pixels:
+    # Composed on white a pixel is a c + 255 - a; on black it is a c.
+    return np.asarray(cv2.subtract(on_white, cv2.merge([255 - alpha] * 3)), dtype=np.uint8)

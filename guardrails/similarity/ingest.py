@@ -1,0 +1,105 @@
+"""Collections into an index: decoded, hashed, added in batches; what cannot be read is counted and listed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from guardrails.errors import GuardrailsError
+from guardrails.files import write_atomically
+from guardrails.imaging.decoding import decode
+from guardrails.similarity.fingerprints import Fingerprinter
+from guardrails.similarity.parts import NewEntry
+from guardrails.similarity.sources import Item
+from guardrails.similarity.store import Store
+
+UNREADABLE = "unreadable.csv"
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A picture that is not in the index, and why."""
+
+    id: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildReport:
+    """What became of a collection.
+
+    Attributes:
+        added: now in the index.
+        known: were in it before, by their id: a build that was stopped goes on where it was.
+        unhashable: of the added, those with too little detail to be found by a hash.
+        unreadable: not in the index; also written to `unreadable.csv` in its folder.
+    """
+
+    added: int
+    known: int
+    unhashable: int
+    unreadable: tuple[Unreadable, ...]
+
+
+def ingest(
+    store: Store, items: Iterable[Item], progress: Callable[[int], None] = lambda done: None
+) -> BuildReport:
+    """Hash a collection into an index; can be stopped at any time and called again.
+
+    Args:
+        progress: told after each batch how many items are done.
+
+    Raises:
+        StorageError: the index's folder cannot be written; what was added before stays.
+    """
+    fingerprinter = Fingerprinter(store.algorithm)
+    added = known = unhashable = done = 0
+    unreadable: list[Unreadable] = []
+    stream = iter(items)
+    while batch := list(islice(stream, _BATCH)):
+        fresh: dict[str, NewEntry] = {}
+        for item in batch:
+            if item.id in fresh or item.id in store:
+                known += 1
+                continue
+            hashed = _hash(item, fingerprinter)
+            if isinstance(hashed, NewEntry):
+                fresh[item.id] = hashed
+                unhashable += not hashed.rows
+            else:
+                unreadable.append(Unreadable(item.id, hashed.code, hashed.message))
+        added += store.add(fresh.values())
+        done += len(batch)
+        progress(done)
+    store.merge(everything=True)
+    _write_list(store.folder / UNREADABLE, unreadable)
+    return BuildReport(added=added, known=known, unhashable=unhashable, unreadable=tuple(unreadable))
+
+
+def _hash(item: Item, fingerprinter: Fingerprinter) -> NewEntry | GuardrailsError:
+    if not isinstance(item.data, bytes):
+        return item.data
+    try:
+        decoded = decode(item.data)
+    except GuardrailsError as error:
+        return error
+    fingerprint = fingerprinter.fingerprint(decoded.pixels, decoded.alpha)
+    height, width = decoded.pixels.shape[:2]
+    facts = {**item.facts, "width": str(width), "height": str(height), "quality": str(fingerprint.quality)}
+    return NewEntry(item.id, fingerprint.rows, facts)
+
+
+def _write_list(path: Path, unreadable: list[Unreadable]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "code", "message"])
+    writer.writerows([one.id, one.code, one.message] for one in unreadable)
+    write_atomically(path, text.getvalue().encode("utf-8"))
+
+
