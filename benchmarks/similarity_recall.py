@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -309,7 +310,7 @@ def main() -> None:
     parser.add_argument("--concepts", help="a text file, one concept for each picture")
     options = parser.parse_args()
     drawings = np.load(options.pictures, mmap_mode="r")
-    concepts = None if options.concepts is None else open(options.concepts).read().splitlines()
+    concepts = None if options.concepts is None else Path(options.concepts).read_text().splitlines()
     recall(drawings, options.works, options.seed)
     false_positives(drawings, options.pairs, options.seed, concepts)
 

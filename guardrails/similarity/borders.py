@@ -55,7 +55,7 @@ def content_box(pixels: Pixels) -> Box:
     if scale == 1:
         return Box(*_peel(pixels))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+    small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     top, bottom, left, right = _peel(small)
     # Found small, then to the pixel: half a pixel at the small size would cost bits.
     vertical, horizontal = height / small.shape[0], width / small.shape[1]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,7 @@ def write_index(folder: Path, arrays: Arrays, entries_identity: str) -> None:
     """
     # A segment is never changed, so an older one has to make room.
     shutil.rmtree(folder, ignore_errors=True)
-    columns = {
+    columns: dict[str, NDArray[Any]] = {
         CODES: arrays.pdq256,
         REGIONS: arrays.kinds,
         ENTRY: arrays.entry,

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from guardrails.errors import GuardrailsError
 from guardrails.files import write_atomically
 from guardrails.imaging.decoding import decode
-from guardrails.similarity.fingerprints import Fingerprinter
-from guardrails.similarity.parts import NewEntry
+from guardrails.similarity.fingerprints import Fingerprinter, Region
+from guardrails.similarity.hashes import ImageHash
+from guardrails.similarity.interchange import ListedHash, ListFormat, Rejected, read_list
+from guardrails.similarity.parts import NewEntry, State
 from guardrails.similarity.sources import Item
 from guardrails.similarity.store import Store
 
 UNREADABLE = "unreadable.csv"
 _BATCH = 256
+_LIST_BATCH = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +52,7 @@ class BuildReport:
     unreadable: tuple[Unreadable, ...]
 
 
-def ingest(
-    store: Store, items: Iterable[Item], progress: Callable[[int], None] = lambda done: None
-) -> BuildReport:
+def ingest(store: Store, items: Iterable[Item], progress: Callable[[int], None] = lambda done: None) -> BuildReport:
     """Hash a collection into an index; can be stopped at any time and called again.
 
     Args:
@@ -103,3 +106,54 @@ def _write_list(path: Path, unreadable: list[Unreadable]) -> None:
     write_atomically(path, text.getvalue().encode("utf-8"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportReport:
+    """What became of a hash list.
+
+    Attributes:
+        added: now in the index.
+        known: ids that were there before, or that came twice.
+        rejected: lines that could not be used, and why.
+    """
+
+    added: int
+    known: int
+    rejected: tuple[Rejected, ...]
+
+
+def import_list(
+    store: Store,
+    path: Path,
+    list_format: ListFormat | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> ImportReport:
+    """Add a hash list to an index of the same hash; can be stopped and called again.
+
+    Raises:
+        OptionError: the list cannot be read.
+        StorageError: the index's folder cannot be written; what was added before stays.
+    """
+    rejected: list[Rejected] = []
+    added = known = 0
+    stream = read_list(path, store.algorithm, rejected, list_format)
+    while batch := list(islice(stream, _LIST_BATCH)):
+        fresh: dict[str, NewEntry] = {}
+        for one in batch:
+            if one.id in fresh or one.id in store:
+                known += 1
+            else:
+                fresh[one.id] = NewEntry(one.id, [(Region.FULL, one.hash.bits)], one.facts)
+        added += store.add(fresh.values())
+        progress(added + known)
+    store.merge(everything=True)
+    return ImportReport(added=added, known=known, rejected=tuple(rejected))
+
+
+def export_list(store: Store) -> Iterator[ListedHash]:
+    """The full-frame hash of every entry that is not disabled, in the order they were added."""
+    for part in store.parts:
+        for row in np.flatnonzero(np.asarray(part.regions) == Region.FULL):
+            number = int(part.entry[row])
+            if part.states.get(number) is not State.DISABLED:
+                code = ImageHash(store.algorithm, part.code(int(row)))
+                yield ListedHash(part.name(number), code, dict(part.facts(number)))

@@ -4,6 +4,9 @@ Importing this module imports numba (about a second). Compiled code is cached on
 cache folder where that cannot be written. All functions release the GIL.
 """
 
+# numba is not looked into by mypy.
+# mypy: disable-error-code="untyped-decorator"
+
 from __future__ import annotations
 
 from typing import Any
@@ -38,7 +41,11 @@ def _prefetch(context: Any, array: Any, index: Any) -> Any:
 
         made = context.make_array(signature.args[0])(context, builder, arguments[0])
         pointer = cgutils.get_item_pointer(
-            context, builder, signature.args[0], made, [arguments[1]] + [ir.Constant(ir.IntType(64), 0)] * (array.ndim - 1)
+            context,
+            builder,
+            signature.args[0],
+            made,
+            [arguments[1]] + [ir.Constant(ir.IntType(64), 0)] * (array.ndim - 1),
         )
         byte = ir.IntType(8).as_pointer()
         number = ir.IntType(32)
@@ -159,10 +166,23 @@ def probe(
                     waiting += 1
                     if waiting == _CHUNK:
                         count = _keep(
-                            codes, pending, waiting, query, radius, slot, starts, widths, reaches, count, found, distances
+                            codes,
+                            pending,
+                            waiting,
+                            query,
+                            radius,
+                            slot,
+                            starts,
+                            widths,
+                            reaches,
+                            count,
+                            found,
+                            distances,
                         )
                         waiting = 0
-            count = _keep(codes, pending, waiting, query, radius, slot, starts, widths, reaches, count, found, distances)
+            count = _keep(
+                codes, pending, waiting, query, radius, slot, starts, widths, reaches, count, found, distances
+            )
     return count
 
 

@@ -68,6 +68,10 @@ class Part(Protocol):
         """All rows within `radius` (inclusive) of one code."""
         ...
 
+    def code(self, row: int) -> bytes:
+        """One row's code."""
+        ...
+
     def name(self, number: int) -> str:
         """An entry's id."""
         ...
@@ -95,8 +99,15 @@ class SegmentPart:
             self._names = StringTable(_NAMES, segment.columns, segment.entries)
             self._facts = StringTable(_FACTS, segment.columns, segment.entries)
 
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        return self.segment.columns[CODES]
+
     def within(self, code: NDArray[np.uint8], radius: int) -> Near:
         return self.segment.within(code, radius)
+
+    def code(self, row: int) -> bytes:
+        return bytes(self.codes[row])
 
     def name(self, number: int) -> str:
         if number >= self.entries:
@@ -170,6 +181,9 @@ class RecentPart:
         codes = self.codes
         return scan(codes.view(np.uint64), code, radius, len(codes))
 
+    def code(self, row: int) -> bytes:
+        return bytes(self.codes[row])
+
     def name(self, number: int) -> str:
         return self._ids[number]
 
@@ -185,7 +199,7 @@ def merged_columns(parts: Sequence[SegmentPart | RecentPart]) -> tuple[dict[str,
     before = np.cumsum([0, *(part.entries for part in parts)])
     numbers = [(part, number) for part in parts for number in range(part.entries)]
     columns: dict[str, NDArray[Any]] = {
-        CODES: np.concatenate([_codes(part) for part in parts]),
+        CODES: np.concatenate([part.codes for part in parts]),
         REGIONS: np.concatenate([part.regions for part in parts]),
         ENTRY: np.concatenate(
             [np.asarray(part.entry + np.uint32(first)) for part, first in zip(parts, before, strict=False)]
@@ -194,10 +208,6 @@ def merged_columns(parts: Sequence[SegmentPart | RecentPart]) -> tuple[dict[str,
         **string_columns(_FACTS, [_facts_text(part.facts(number)) for part, number in numbers], searchable=False),
     }
     return columns, int(before[-1])
-
-
-def _codes(part: SegmentPart | RecentPart) -> NDArray[np.uint8]:
-    return part.codes if isinstance(part, RecentPart) else part.segment.columns[CODES]
 
 
 def _facts_text(facts: Mapping[str, str]) -> str:

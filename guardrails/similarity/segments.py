@@ -9,8 +9,8 @@ A segment is a folder of::
     ids.npy        uint32 (slots, n)     segments, which are scanned, as are rows by slot value
     manifest.json  format, hash, procedures, counts, plan, size and SHA-256 of every file; written last
 
-and of columns that the caller adds. Files are memory-mapped: opening reads the manifest, and memory is the page cache's.
-The same columns give the same bytes. Nothing is ever changed in a segment; it is written aside and renamed.
+and of columns that the caller adds. Files are memory-mapped: opening reads the manifest, and memory is that of the page
+cache. The same columns give the same bytes. Nothing is ever changed in a segment; it is written aside and renamed.
 """
 
 from __future__ import annotations
@@ -400,9 +400,7 @@ def _check_shapes(folder: Path, manifest: Mapping[str, Any], columns: Mapping[st
         column = columns.get(name)
         if column is None or column.dtype != dtype or column.shape != shape:
             held = "nothing" if column is None else f"{column.dtype} {column.shape}"
-            raise IndexFormatError(
-                f"{folder / name}.npy holds {held}, not {np.dtype(dtype)} {shape}", hint=_REBUILD
-            )
+            raise IndexFormatError(f"{folder / name}.npy holds {held}, not {np.dtype(dtype)} {shape}", hint=_REBUILD)
 
 
 def _unwritable(folder: Path, error: OSError) -> StorageError:

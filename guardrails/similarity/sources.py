@@ -12,7 +12,9 @@ from typing import Any
 from guardrails.errors import GuardrailsError, ImageError, OptionError
 from guardrails.imaging.decoding import DEFAULT_LIMITS, read_image_bytes
 
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".gif", ".bmp"})
+_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".gif", ".bmp"}
+)
 # Facts go into every answer: long captions do not.
 _MAX_FACT = 2000
 _ID_COLUMNS = ("id", "key", "name", "url", "file_name")
@@ -70,7 +72,8 @@ def _from_folder(folder: Path) -> Iterator[Item]:
 def _from_tars(tars: Iterable[Path]) -> Iterator[Item]:
     """WebDataset: files of one sample follow each other and share their name up to the first dot."""
     for path in tars:
-        key, picture, facts = "", None, {}
+        key, picture = "", None
+        facts: dict[str, str] = {}
         try:
             with tarfile.open(path, "r|") as archive:
                 for member in archive:

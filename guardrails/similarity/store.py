@@ -307,7 +307,7 @@ class Store:
         with self._guard, self._changing() as view:
             if any(part.prefix == prefix for part in view.parts) or view.find(f"{prefix}0") is not None:
                 raise OptionError(f"the index holds {prefix}0 already", hint="choose another prefix")
-            columns = {
+            columns: dict[str, NDArray[Any]] = {
                 CODES: codes,
                 REGIONS: np.zeros(len(codes), np.uint8) if regions is None else regions,
                 ENTRY: np.arange(len(codes), dtype=np.uint32),
@@ -488,9 +488,7 @@ def _nearest(
         if not near.total:
             continue
         regions, entries = part.regions[near.rows], part.entry[near.rows]
-        for distance, region, number in zip(
-            near.distances.tolist(), regions.tolist(), entries.tolist(), strict=True
-        ):
+        for distance, region, number in zip(near.distances.tolist(), regions.tolist(), entries.tolist(), strict=True):
             if distance > region_radii.get(region, radius) or part.states.get(number) is State.DISABLED:
                 continue
             known = best.get(number)

@@ -1,4 +1,4 @@
-"""Texts of millions of entries in memory-mapped columns: one blob, where each text ends, and an order to find them by."""
+"""Texts of millions of entries in memory-mapped columns: one blob, its texts' ends, and an order to find them by."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class StringTable:
         if self._order is None or self._checksums is None:
             return None
         checksum = crc32(text.encode("utf-8"))
-        first, last = np.searchsorted(self._checksums, [np.uint32(checksum), checksum + 1])
+        first, last = np.searchsorted(self._checksums, np.array([checksum, checksum + 1], dtype=np.uint64))
         for number in self._order[first:last]:
             if self[int(number)] == text:
                 return int(number)

@@ -55,9 +55,7 @@ def probe(
     return _keep(rows, _distances(codes[rows], query), radius, 0, found, distances)
 
 
-def scan(
-    codes: Words, query: Words, radius: int, found: NDArray[np.uint32], distances: NDArray[np.uint16]
-) -> int:
+def scan(codes: Words, query: Words, radius: int, found: NDArray[np.uint32], distances: NDArray[np.uint16]) -> int:
     """See `kernels.scan`."""
     count = 0
     for begin in range(0, len(codes), _CHUNK):
