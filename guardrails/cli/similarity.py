@@ -286,7 +286,7 @@ def import_(
 @click.option("--format", "list_format", type=click.Choice(["lines", "csv"]), default="csv", show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: standard output]")
 def export(index: Path, list_format: str, out: Path | None) -> int:
-    """Write the hashes of INDEX for others: lines as python-threatexchange reads them, or CSV. Disabled entries stay."""
+    """Write the hashes of INDEX for others: lines as python-threatexchange reads them, or CSV."""
     import io
 
     from guardrails.files import write_atomically

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from guardrails.errors import IndexFormatError, OptionError
+from guardrails.similarity.answers import Found
 from guardrails.similarity.fingerprints import Fingerprint, Region
 from guardrails.similarity.hashes import DHASH64, ISCC_IMAGE64, PDQ256, PHASH64, SYM256
 from guardrails.similarity.parts import State
-from guardrails.similarity.store import Found, Store
+from guardrails.similarity.store import Store
 
 
 class Role(StrEnum):

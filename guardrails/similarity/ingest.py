@@ -71,39 +71,45 @@ def ingest(store: Store, items: Iterable[Item], progress: Callable[[int], None] 
             if item.id in fresh or item.id in store:
                 known += 1
                 continue
-            hashed = _hash(item, fingerprinter)
+            hashed = hash_item(item, fingerprinter)
             if isinstance(hashed, NewEntry):
                 fresh[item.id] = hashed
                 unhashable += not hashed.rows
             else:
-                unreadable.append(Unreadable(item.id, hashed.code, hashed.message))
+                unreadable.append(hashed)
         added += store.add(fresh.values())
         done += len(batch)
         progress(done)
     store.merge(everything=True)
-    _write_list(store.folder / UNREADABLE, unreadable)
+    write_unreadable(store.folder, unreadable)
     return BuildReport(added=added, known=known, unhashable=unhashable, unreadable=tuple(unreadable))
 
 
-def _hash(item: Item, fingerprinter: Fingerprinter) -> NewEntry | GuardrailsError:
+def hash_item(item: Item, fingerprinter: Fingerprinter) -> NewEntry | Unreadable:
+    """The entry of one picture, or why there is none."""
     if not isinstance(item.data, bytes):
-        return item.data
+        return Unreadable(item.id, item.data.code, item.data.message)
     try:
         decoded = decode(item.data)
     except GuardrailsError as error:
-        return error
+        return Unreadable(item.id, error.code, error.message)
     fingerprint = fingerprinter.fingerprint(decoded.pixels, decoded.alpha)
     height, width = decoded.pixels.shape[:2]
     facts = {**item.facts, "width": str(width), "height": str(height), "quality": str(fingerprint.quality)}
     return NewEntry(item.id, fingerprint.rows, facts)
 
 
-def _write_list(path: Path, unreadable: list[Unreadable]) -> None:
+def write_unreadable(folder: Path, unreadable: list[Unreadable]) -> None:
+    """List what could not be read, in place of the list of the build before.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "code", "message"])
     writer.writerows([one.id, one.code, one.message] for one in unreadable)
-    write_atomically(path, text.getvalue().encode("utf-8"))
+    write_atomically(folder / UNREADABLE, text.getvalue().encode("utf-8"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,17 +127,18 @@ class Segment:
             self._offsets, self._ids = np.asarray(columns[_OFFSETS]), np.asarray(columns[_IDS])
             self._begins = _table_begins(self.plan)
 
-    def within(self, code: NDArray[np.uint8], radius: int, *, limit: int = 1 << 20, tables: bool = True) -> Near:
+    def within(self, code: NDArray[np.uint8], radius: int, *, limit: int | None = None, tables: bool = True) -> Near:
         """All rows within `radius` (inclusive) of one code; exact.
 
         Args:
             code: uint8 (bytes,).
-            limit: rows to return at most; `Near.total` counts all.
+            limit: rows to return at most, by default all; `Near.total` counts all.
             tables: False compares every row, which other ways are checked against.
 
         Raises:
             IndexFormatError: the tables are damaged.
         """
+        limit = self.rows if limit is None else limit
         if tables and self.plan.pays(radius, self.rows):
             near = self._look_up(np.ascontiguousarray(code).view(np.uint64), radius, limit)
             if near.total == engine().DAMAGED:

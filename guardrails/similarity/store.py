@@ -20,14 +20,16 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from guardrails.errors import IndexFormatError, OptionError
 from guardrails.files import check_writable, locked, write_atomically
+from guardrails.similarity.answers import Answer, Found, check_codes, check_entry, duplicate, unknown
 from guardrails.similarity.fingerprints import Region
 from guardrails.similarity.hashes import HASH_BYTES
 from guardrails.similarity.journal import Change, append_changes, format_changes, read_changes
@@ -49,41 +51,6 @@ PLANNED_RADIUS = 31
 MERGE_ROWS = 20_000
 _LOCK = "LOCK"
 _ATTEMPTS = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """An entry within the radius.
-
-    Attributes:
-        distance: of its nearest row.
-        region: which part of the work that row describes.
-        query: which of the asked codes came nearest.
-    """
-
-    id: str
-    distance: int
-    region: Region
-    query: int
-    state: State
-    facts: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a search found.
-
-    Attributes:
-        found: nearest first, at most as many as were asked for.
-        total: entries within the radius, also when `found` is shorter.
-        searched: entries that could have been found. None found means "not among these within `radius`".
-        radius: inclusive.
-    """
-
-    found: tuple[Found, ...]
-    total: int
-    searched: int
-    radius: int
 
 
 @dataclass(slots=True)
@@ -211,40 +178,19 @@ class Store:
         region_radii: Mapping[Region, int] | None = None,
         limit: int = 100,
     ) -> Answer:
-        """All entries with a row within `radius` of any of the codes; exact.
-
-        Args:
-            codes: uint8 (m, bytes), for example `Fingerprint.queries`.
-            radius: inclusive.
-            region_radii: smaller radii for rows of some regions.
-            limit: entries to return; `Answer.total` counts all.
-
-        Raises:
-            OptionError: codes of the wrong length.
-            IndexFormatError: the index was damaged since it was opened.
-        """
-        if codes.ndim != 2 or codes.shape[1] != HASH_BYTES[self.algorithm]:
-            raise OptionError(
-                f"codes of {self.algorithm} have {HASH_BYTES[self.algorithm]} bytes, got an array of {codes.shape}",
-                hint="hash the picture with the index's own algorithm",
-            )
+        """See `answers.RadiusIndex.search`."""
+        codes = check_codes(codes, self.algorithm)
         parts = self.parts
-        codes = np.ascontiguousarray(codes, dtype=np.uint8)
         hits = [hit for part in parts for hit in _nearest(part, codes, radius, region_radii or {})]
-        hits.sort(key=lambda hit: hit[0])
-        found = [
-            Found(
-                id=part.name(number),
-                distance=distance,
-                region=Region(region),
-                query=query,
-                state=part.states.get(number, State.ACTIVE),
-                facts=part.facts(number),
-            )
-            for distance, query, region, number, part in hits[:limit]
-        ]
+        hits.sort(key=lambda hit: hit.distance)
+        # Names decide among equals, and are read for no more entries than can be among the first.
+        last = hits[min(limit, len(hits)) - 1].distance if hits else 0
+        found = sorted(
+            (hit.found() for hit in takewhile(lambda hit: hit.distance <= last, hits)),
+            key=lambda one: (one.distance, one.id),
+        )
         searched = sum(part.entries - sum(s is State.DISABLED for s in part.states.values()) for part in parts)
-        return Answer(found=tuple(found), total=len(hits), searched=searched, radius=radius)
+        return Answer(found=tuple(found[:limit]), total=len(hits), searched=searched, radius=radius)
 
     def state(self, entry_id: str) -> State:
         """The state of an entry.
@@ -258,20 +204,15 @@ class Store:
             return part.states.get(number, State.ACTIVE)
 
     def add(self, entries: Iterable[NewEntry]) -> int:
-        """Add works; all of them or, after an error, none. The next search of every process finds them.
-
-        Returns:
-            How many were added.
-
-        Raises:
-            OptionError: an id that the index holds already or that comes twice, or a code of the wrong length.
-            StorageError: the folder cannot be written.
-        """
+        """See `answers.RadiusIndex.add`; the next search of every process finds them."""
         changes = []
         with self._guard, self._changing() as view:
             seen: set[str] = set()
             for entry in entries:
-                self._check(entry, view, seen)
+                check_entry(entry, view.pointer.algorithm)
+                if entry.id in seen or view.find(entry.id) is not None:
+                    raise duplicate(entry.id)
+                seen.add(entry.id)
                 rows = [[int(region), code.hex()] for region, code in entry.rows]
                 changes.append({"add": entry.id, "rows": rows, "facts": dict(entry.facts)})
             self._append(view, changes)
@@ -280,12 +221,7 @@ class Store:
         return len(changes)
 
     def set_state(self, entry_id: str, state: State, reason: str = "") -> None:
-        """Set what a match with an entry means; the next search of every process knows it.
-
-        Raises:
-            OptionError: no such entry.
-            StorageError: the folder cannot be written.
-        """
+        """See `answers.RadiusIndex.set_state`; the next search of every process knows it."""
         with self._guard, self._changing() as view:
             self._known(entry_id)
             self._append(view, [{"state": entry_id, "to": state.value, "reason": reason}])
@@ -397,24 +333,8 @@ class Store:
     def _known(self, entry_id: str) -> tuple[Part, int]:
         found = self._view.find(entry_id)
         if found is None:
-            raise OptionError(f"the index holds no entry {entry_id!r}", hint="see `guardrails similarity search`")
+            raise unknown(entry_id)
         return found
-
-    def _check(self, entry: NewEntry, view: _View, seen: set[str]) -> None:
-        if not entry.id or not entry.id.isprintable():
-            raise OptionError(f"{entry.id!r} cannot be an id", hint="give a printable text")
-        if entry.id in seen or view.find(entry.id) is not None:
-            raise OptionError(
-                f"the index holds {entry.id!r} already", hint="ids are unique; enable a disabled entry instead"
-            )
-        seen.add(entry.id)
-        width = HASH_BYTES[view.pointer.algorithm]
-        for _, code in entry.rows:
-            if len(code) != width:
-                raise OptionError(
-                    f"the code of {entry.id!r} has {len(code)} bytes, {view.pointer.algorithm} has {width}",
-                    hint="hash it with the index's own algorithm",
-                )
 
     def _merge(self, view: _View, *, everything: bool) -> None:
         kept: list[SegmentPart] = list(view.parts)
@@ -478,22 +398,41 @@ def _catch_up(view: _View, folder: Path) -> None:
             view.apply(change)
 
 
-def _nearest(
-    part: Part, codes: NDArray[np.uint8], radius: int, region_radii: Mapping[Region, int]
-) -> list[tuple[int, int, int, int, Part]]:
-    """Distance, query, region and number of every entry near any code, disabled ones left out."""
-    best: dict[int, tuple[int, int, int, int, Part]] = {}
+class _Hit(NamedTuple):
+    """An entry's nearest row."""
+
+    distance: int
+    query: int
+    region: int
+    number: int
+    part: Part
+
+    def found(self) -> Found:
+        return Found(
+            id=self.part.name(self.number),
+            distance=self.distance,
+            region=Region(self.region),
+            query=self.query,
+            state=self.part.states.get(self.number, State.ACTIVE),
+            facts=self.part.facts(self.number),
+        )
+
+
+def _nearest(part: Part, codes: NDArray[np.uint8], radius: int, region_radii: Mapping[Region, int]) -> list[_Hit]:
+    """Every entry near any code, disabled ones left out."""
+    best: dict[int, _Hit] = {}
     for query, code in enumerate(codes):
         near = part.within(code, radius)
         if not near.total:
             continue
-        regions, entries = part.regions[near.rows], part.entry[near.rows]
-        for distance, region, number in zip(near.distances.tolist(), regions.tolist(), entries.tolist(), strict=True):
+        regions, numbers = part.regions[near.rows].tolist(), part.entry[near.rows].tolist()
+        for distance, region, number in zip(near.distances.tolist(), regions, numbers, strict=True):
             if distance > region_radii.get(region, radius) or part.states.get(number) is State.DISABLED:
                 continue
+            hit = _Hit(distance, query, region, number, part)
             known = best.get(number)
-            if known is None or distance < known[0]:
-                best[number] = distance, query, region, number, part
+            if known is None or hit[:3] < known[:3]:
+                best[number] = hit
     return list(best.values())
 
 
