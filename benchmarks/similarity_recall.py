@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/similarity_recall.py PICTURES.npy [--works 150] [--seed 11]
+    python benchmarks/similarity_recall.py PICTURES.npy [--works 150] [--manifest datasets/pocket/manifest.csv]
 
 `PICTURES.npy` holds drawings as RGBA, uint8 (n, side, side, 4), as `guardrails pocket build` makes them. Each chosen
 drawing stands on white at 384 pixels, is attacked, and asked against itself. pdqhash and imagehash run on the same
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrails.imaging import Pixels
+from guardrails.similarity.entries import read_entries
 from guardrails.similarity.fingerprints import Fingerprinter, Region
 from guardrails.similarity.hashes import PDQ256, SYM256, code_distances
 
@@ -187,6 +188,7 @@ assert len(ATTACKS) == 45
 
 # Radius of the full frame and of the peeled box, see docs/similarity.md.
 RADII = {SYM256: {Region.FULL: 50, Region.BOX: 47}, PDQ256: {Region.FULL: 50, Region.BOX: 31}}
+NARROW = {algorithm: {Region.FULL: 31, Region.BOX: 31} for algorithm in RADII}
 
 
 class Ours:
@@ -276,28 +278,51 @@ def recall(drawings: NDArray[np.uint8], works: int, seed: int) -> None:
         print(f"{label:18}" + "".join(f"{mean:8.3f}" for mean in means))
 
 
-def false_positives(drawings: NDArray[np.uint8], works: int, seed: int, concepts: list[str] | None) -> None:
-    """Print how often different works are within the radii: all regions, orientations and complements."""
+def false_positives(drawings: NDArray[np.uint8], works: int, seed: int, manifest: Path) -> None:
+    """Print how often different works are within the radii: all regions, orientations and complements.
+
+    Pairs of one creator are variants of one drawing as often as not (skin tones, clock faces), and pairs of one concept
+    look alike by intention; what is left are pairs that nobody would call alike.
+    """
+    entries = read_entries(manifest)
     chosen = np.random.default_rng(seed + 1).choice(len(drawings), works, replace=False)
+    creators = np.array([entries[int(row)].rights.creator for row in chosen])
+    concepts = np.array([entries[int(row)].id.partition(":")[2] for row in chosen])
     for algorithm in (SYM256, PDQ256):
         hasher = Fingerprinter(algorithm)
         prints = [hasher.fingerprint(on_white(drawings[row])) for row in chosen]
         rows = [(number, region, code) for number, one in enumerate(prints) for region, code in one.rows]
         owner = np.array([number for number, _, _ in rows])
-        radii = np.array([RADII[algorithm][region] for _, region, _ in rows])
         codes = np.frombuffer(b"".join(code for *_, code in rows), np.uint8).reshape(-1, 32)
-        pairs = hits = others = 0
+        regions = np.array([region for _, region, _ in rows])
+        counts: dict[str, NDArray[np.int64]] = {}
         for number, one in enumerate(prints):
             asked = one.queries()
             if not len(asked):
                 continue
-            near = np.unique(owner[code_distances(codes, asked).min(axis=0) <= radii])
-            same = {n for n in near if n != number and concepts and concepts[chosen[n]] == concepts[chosen[number]]}
-            pairs += len(prints) - 1
-            hits += int(np.sum(near != number))
-            others += int(np.sum(near != number)) - len(same)
-        print(f"{algorithm}: {hits} of {pairs:,} ordered pairs of different drawings ({hits / pairs:.2e})", end="")
-        print(f", {others} of another concept ({others / pairs:.2e})" if concepts else "")
+            distances = code_distances(codes, asked).min(axis=0)
+            theirs = creators != creators[number]
+            groups = {
+                "same creator": ~theirs & (np.arange(works) != number),
+                "same concept, other creator": theirs & (concepts == concepts[number]),
+                "other concept, other creator": theirs & (concepts != concepts[number]),
+            }
+            for narrow, radii in enumerate((RADII[algorithm], NARROW[algorithm])):
+                limits = np.vectorize(lambda region, radii=radii: radii[Region(region)])(regions)
+                near = np.zeros(works, np.bool_)
+                near[owner[distances <= limits]] = True
+                for group, members in groups.items():
+                    seen = counts.setdefault(group, np.zeros(3, np.int64))
+                    seen[narrow] += np.sum(near & members)
+                    seen[2] += 0 if narrow else np.sum(members)
+        print(f"{algorithm}: ordered pairs of different drawings within {_radii(RADII[algorithm])}")
+        for group, (wide, narrow, pairs) in counts.items():
+            bound = f"< {3 / pairs:.1e}" if wide == 0 else f"{wide / pairs:.1e}"
+            print(f"  {group:30}{wide:7,} of {pairs:11,} ({bound}); within {_radii(NARROW[algorithm])}: {narrow:,}")
+
+
+def _radii(radii: dict[Region, int]) -> str:
+    return f"{radii[Region.FULL]}/{radii[Region.BOX]}"
 
 
 def main() -> None:
@@ -307,12 +332,12 @@ def main() -> None:
     parser.add_argument("--works", type=int, default=150)
     parser.add_argument("--pairs", type=int, default=1500, help="drawings for the false-positive rate")
     parser.add_argument("--seed", type=int, default=11)
-    parser.add_argument("--concepts", help="a text file, one concept for each picture")
+    parser.add_argument("--manifest", type=Path, help="the pictures' entry table, for the false-positive rate")
     options = parser.parse_args()
     drawings = np.load(options.pictures, mmap_mode="r")
-    concepts = None if options.concepts is None else Path(options.concepts).read_text().splitlines()
     recall(drawings, options.works, options.seed)
-    false_positives(drawings, options.pairs, options.seed, concepts)
+    if options.manifest is not None:
+        false_positives(drawings, options.pairs, options.seed, options.manifest)
 
 
 if __name__ == "__main__":
