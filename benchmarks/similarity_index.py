@@ -45,7 +45,8 @@ def make_codes(path: Path, rows: int, real: Codes | None) -> Codes:
         else:
             part = real[rng.integers(0, len(real), size)] ^ np.packbits(rng.random((size, 256)) < 0.3, axis=1)
         members = int(size * CLUSTERED)
-        noise = np.packbits(rng.random((members, 256)) < 0.04, axis=1)
+        # Each bit set with probability 1/32.
+        noise = np.bitwise_and.reduce([rng.integers(0, 256, (members, 32), dtype=np.uint8) for _ in range(5)])
         part[:members] = (
             part[rng.integers(members, size, max(1, members // 20))][rng.integers(0, max(1, members // 20), members)]
             ^ noise

@@ -25,28 +25,33 @@ from guardrails.similarity.store import Store
 _BATCH = 128
 
 
-class _Shard:
-    """Runs in its own process, with its shard's pages in its machine's cache."""
+class Shard:
+    """One store, as an actor holds it: runs in its own process, with its shard's pages in its machine's cache."""
 
     def __init__(self, folder: str) -> None:
         self._store = Store.open(Path(folder))
         self._store.warm()
 
     def algorithm(self) -> str:
+        """The hash of its codes."""
         return self._store.algorithm
 
     def search_many(
         self, questions: list[NDArray[np.uint8]], radius: int, region_radii: Mapping[Region, int], limit: int
     ) -> list[Answer]:
+        """See `ShardedIndex.search_many`."""
         return [self._store.search(codes, radius, region_radii=region_radii, limit=limit) for codes in questions]
 
     def add(self, entries: list[NewEntry]) -> int:
+        """See `Store.add`."""
         return self._store.add(entries)
 
     def contains(self, ids: list[str]) -> list[bool]:
+        """Which entries it holds."""
         return [entry_id in self._store for entry_id in ids]
 
     def set_state(self, entry_id: str, state: State, reason: str) -> None:
+        """See `Store.set_state`."""
         self._store.set_state(entry_id, state, reason)
 
 
@@ -69,7 +74,7 @@ class ShardedIndex:
         if not folders:
             raise OptionError("no shard was given", hint="name at least one index folder")
         start_ray()
-        actor = ray.remote(_Shard).options(scheduling_strategy="SPREAD", num_cpus=1)
+        actor = ray.remote(Shard).options(scheduling_strategy="SPREAD", num_cpus=1)
         self._shards = [actor.remote(str(folder.resolve())) for folder in folders]
         names: set[str] = set(_gather([shard.algorithm.remote() for shard in self._shards]))
         if len(names) != 1:

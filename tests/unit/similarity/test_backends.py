@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from guardrails.errors import IndexFormatError, OptionError, StorageError
+from guardrails.similarity.answers import union
+from guardrails.similarity.distributed import Shard, shard_of
 from guardrails.similarity.fingerprints import Fingerprinter, Region
 from guardrails.similarity.hashes import PDQ256
 from guardrails.similarity.ingest import ingest
@@ -98,6 +100,7 @@ def dsn(tmp_path_factory) -> str:
     server.cleanup()
 
 
+@pytest.mark.slow
 def test_postgresql_answers_as_the_files_do(store, dsn):
     from guardrails.similarity.postgresql import PostgresIndex
 
@@ -109,6 +112,7 @@ def test_postgresql_answers_as_the_files_do(store, dsn):
     assert_same_changes(index)
 
 
+@pytest.mark.slow
 def test_a_schema_of_another_hash_and_a_server_that_is_away_are_errors(dsn, tmp_path):
     from guardrails.similarity.postgresql import PostgresIndex
 
@@ -135,27 +139,57 @@ def test_lance_finds_what_the_index_finds_and_holds_the_facts(store, tmp_path):
         read_facts(str(tmp_path / "nothing.lance"), ["a"])
 
 
+class InOneProcess:
+    """Shards as the actors hold them, asked one after the other."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        self.shards = [Shard(str(folder)) for folder in folders]
+
+    def search(self, codes, radius, *, region_radii=None, limit=100):
+        answers = [shard.search_many([codes], radius, region_radii or {}, limit)[0] for shard in self.shards]
+        return union(answers, limit)
+
+
+def test_the_union_of_shards_is_the_answer_of_one_index(store, tmp_path):
+    folders = sharded(tmp_path, collection())
+    index = InOneProcess(folders)
+    for entry_id, state in (("work:0003", State.DISABLED), ("work:0004", State.CONFIRMED)):
+        holders = [shard for shard in index.shards if shard.contains([entry_id]) == [True]]
+        assert len(holders) == 1
+        holders[0].set_state(entry_id, state, "")
+    assert_same_answers(store, index)
+
+
+def sharded(root: Path, works: list[NewEntry]) -> list[Path]:
+    folders = [root / "shard-0", root / "shard-1"]
+    for number, folder in enumerate(folders):
+        shard = Store.create(folder, PDQ256)
+        shard.add(work for work in works if shard_of(work.id, 2) == number)
+        shard.merge()
+    return folders
+
+
 @pytest.fixture(scope="module")
 def ray_here():
     import ray
 
     # Workers import the package from where this process has it, whatever the current folder is.
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(
+        num_cpus=2,
+        object_store_memory=80 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+    )
     yield ray
     ray.shutdown()
 
 
 @pytest.mark.slow
 def test_two_ray_workers_answer_as_one_index_does(store, tmp_path, ray_here):
-    from guardrails.similarity.distributed import ShardedIndex, shard_of
+    from guardrails.similarity.distributed import ShardedIndex
 
-    folders = [tmp_path / "shard-0", tmp_path / "shard-1"]
-    works = collection()
-    for number, folder in enumerate(folders):
-        shard = Store.create(folder, PDQ256)
-        shard.add(work for work in works if shard_of(work.id, 2) == number)
-        shard.merge()
-    index = ShardedIndex(folders)
+    index = ShardedIndex(sharded(tmp_path, collection()))
     try:
         index.set_state("work:0003", State.DISABLED)
         index.set_state("work:0004", State.CONFIRMED)
