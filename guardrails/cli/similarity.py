@@ -45,8 +45,8 @@ def command() -> None:
 @click.option(
     "--hash",
     "algorithm",
-    type=click.Choice(["sym256", "pdq256", "phash64", "dhash64"]),
-    default="sym256",
+    type=click.Choice(["pdq256", "sym256", "phash64", "dhash64"]),
+    default="pdq256",
     show_default=True,
     help="Of a new index; pdq256 is the one that others exchange.",
 )
@@ -334,7 +334,10 @@ def _fact(text: str) -> tuple[str, str]:
 
 
 def _print_answer(picture: Path, answer: BankAnswer) -> None:
-    searched = ", ".join(f"{count:,} in {bank}" for bank, count in answer.searched.items())
+    searched = ", ".join(
+        f"{count:,} in {bank} (false candidates to be expected: {_expected(answer.expected_false[bank])})"
+        for bank, count in answer.searched.items()
+    )
     if answer.unhashable:
         print_heading("UNHASHABLE", str(picture), style="yellow", explanation="too little detail: nothing was searched")
         return
@@ -346,6 +349,10 @@ def _print_answer(picture: Path, answer: BankAnswer) -> None:
     if answer.set_aside:
         print_facts([("set aside", "deconfirmed, quarantined, or nearer to a known harmless picture")])
         print_table(columns, [_row(match) for match in answer.set_aside])
+
+
+def _expected(count: float | None) -> str:
+    return "not measured" if count is None else f"{count:.2g}"
 
 
 def _row(match: BankMatch) -> tuple[str, ...]:

@@ -33,8 +33,23 @@ class Role(StrEnum):
     NEGATIVE = "negative"
 
 
-# Full frame and peeled box; measured in docs/similarity.md.
-DEFAULT_RADII = {SYM256: (50, 47), PDQ256: (31, 31), PHASH64: (4, 4), DHASH64: (1, 1), ISCC_IMAGE64: (4, 4)}
+# Full frame and peeled box; measured by benchmarks/similarity_recall.py, see docs/similarity.md.
+DEFAULT_RADII = {SYM256: (50, 47), PDQ256: (50, 31), PHASH64: (4, 4), DHASH64: (1, 1), ISCC_IMAGE64: (4, 4)}
+# The radius that those who share such lists agreed on.
+_SHARED_LIST_RADII = {PDQ256: (31, 31)}
+
+# Radius, box radius, and how often two drawings of different creators and concepts are within them: of 4.47 million
+# ordered pairs, all regions, orientations and complements together; 3 / n where none was.
+_PAIR_RATES = {
+    PDQ256: ((31, 31, 6.7e-7), (50, 31, 3.8e-6)),
+    SYM256: ((31, 31, 7.2e-6), (50, 47, 5.2e-5)),
+}
+
+
+def pair_rate(algorithm: str, radius: int, box_radius: int) -> float | None:
+    """The measured false-positive rate of one pair at the least measured radii that cover these; None beyond them."""
+    rates = _PAIR_RATES.get(algorithm, ())
+    return next((rate for full, box, rate in rates if radius <= full and box_radius <= box), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +73,8 @@ class BankSettings:
     @classmethod
     def default(cls, name: str, role: Role, algorithm: str) -> BankSettings:
         """The measured radii of a hash."""
-        radius, box_radius = DEFAULT_RADII[algorithm]
+        shared = _SHARED_LIST_RADII if role is Role.SENSITIVE else {}
+        radius, box_radius = shared.get(algorithm, DEFAULT_RADII[algorithm])
         return cls(name=name, role=role, radius=radius, box_radius=box_radius)
 
     def to_json(self) -> dict[str, Any]:
@@ -99,6 +115,8 @@ class BankAnswer:
         set_aside: that do not: deconfirmed, quarantined, or nearer to a known harmless picture.
         quarantined: bank and id of entries that this very question set aside as flooding.
         searched: bank to number of entries.
+        expected_false: bank to the number of false candidates to be expected for one picture at this size; None where
+            the rate was not measured.
         unhashable: too little detail for any hash: nothing was asked, which is not "no match".
     """
 
@@ -106,6 +124,7 @@ class BankAnswer:
     set_aside: tuple[BankMatch, ...]
     quarantined: tuple[tuple[str, str], ...]
     searched: Mapping[str, int]
+    expected_false: Mapping[str, float | None]
     unhashable: bool
 
 
@@ -177,8 +196,14 @@ class Banks:
             set_aside=tuple(set_aside),
             quarantined=tuple(self._note(match) for match in matches if self._floods(match)),
             searched=searched,
+            expected_false={name: self._expected_false(name, entries) for name, entries in searched.items()},
             unhashable=not fingerprint.hashable,
         )
+
+    def _expected_false(self, bank: str, entries: int) -> float | None:
+        settings, store = self._banks[bank]
+        rate = pair_rate(store.algorithm, settings.radius, settings.box_radius)
+        return None if rate is None else rate * entries
 
     def _floods(self, match: BankMatch) -> bool:
         settings, _ = self._banks[match.bank]

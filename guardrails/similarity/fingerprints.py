@@ -98,14 +98,14 @@ class Fingerprinter:
     """Hashes pictures one after the other, reusing its buffers; not for several threads at once.
 
     Args:
-        algorithm: "sym256" or "pdq256"; or "phash64" or "dhash64", which are imagehash's and some fifty times slower.
+        algorithm: "pdq256" or "sym256"; or "phash64" or "dhash64", which are imagehash's and some fifty times slower.
         boxes: also hash what is left when plain borders are peeled off.
 
     Raises:
         ValueError: another algorithm.
     """
 
-    def __init__(self, algorithm: str = SYM256, *, boxes: bool = True) -> None:
+    def __init__(self, algorithm: str = PDQ256, *, boxes: bool = True) -> None:
         if algorithm not in (PDQ256, SYM256, *_REFERENCE):
             raise ValueError(f"{algorithm!r} cannot be computed here, only read")
         self.algorithm = algorithm

@@ -62,7 +62,7 @@ def test_a_collection_from_pictures_to_answers(photos, tmp_path, run):
     (match,) = run("search", tmp_path / "new.png", index)[1]["answer"]["matches"]
     assert match["found"]["facts"] == {"licence": "CC0-1.0"}
     _, info = run("info", index, "--verify")
-    assert (info["entries"], info["hash"], info["states"]["confirmed"]) == (5, "sym256", 1)
+    assert (info["entries"], info["hash"], info["states"]["confirmed"]) == (5, "pdq256", 1)
 
 
 def test_a_hash_list_from_export_to_a_negative_bank(photos, tmp_path, run):
@@ -105,5 +105,5 @@ def test_people_read_tables(photos, tmp_path, capsys):
     Image.new("RGB", (80, 80), "white").save(tmp_path / "plain.png")
     assert main(["similarity", "search", str(tmp_path / "plain.png"), str(tmp_path / "works")]) == 0
     out = capsys.readouterr().out
-    for words in ("unreadable", "unreadable.csv", "CANDIDATES", "searched 4 in works", "UNHASHABLE", "sym256"):
+    for words in ("unreadable", "unreadable.csv", "CANDIDATES", "searched 4 in works", "UNHASHABLE", "pdq256"):
         assert words in out

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from guardrails.errors import IndexFormatError, OptionError
-from guardrails.similarity.banks import Banks, BankSettings, Role
+from guardrails.similarity.banks import Banks, BankSettings, Role, pair_rate
 from guardrails.similarity.fingerprints import Fingerprint, Fingerprinter, Region
 from guardrails.similarity.hashes import PDQ256, SYM256, PdqHashes
 from guardrails.similarity.parts import NewEntry, State
@@ -54,6 +54,7 @@ def test_every_bank_has_its_own_radii(bank):
         ("wide", "far"),
     ]
     assert answer.searched == {"wide": 2, "narrow": 3}
+    assert answer.expected_false == {"wide": pytest.approx(2 * 5.2e-5), "narrow": pytest.approx(3 * 7.2e-6)}
 
 
 def test_a_nearer_harmless_picture_takes_a_match_back(bank):
@@ -95,6 +96,19 @@ def test_an_entry_that_suddenly_matches_everything_is_set_aside_and_reported(ban
     assert Store.open(works.folder).state("bad") is State.QUARANTINED
     works.set_state("bad", State.ACTIVE, "looked at")
     assert ids(banks.match(asked(2)).matches) == []
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "radii", "rate"),
+    [(PDQ256, (31, 31), 6.7e-7), (PDQ256, (32, 0), 3.8e-6), (PDQ256, (51, 31), None), ("phash64", (4, 4), None)],
+)
+def test_a_rate_is_stated_only_where_one_was_measured(algorithm, radii, rate):
+    assert pair_rate(algorithm, *radii) == rate
+
+
+def test_shared_lists_keep_the_radius_that_was_agreed_on():
+    radii = {role: BankSettings.default("x", role, PDQ256).radius for role in Role}
+    assert radii == {Role.WORKS: 50, Role.PROTECTED: 50, Role.NEGATIVE: 50, Role.SENSITIVE: 31}
 
 
 def test_a_bank_of_one_entry_matches(bank):
