@@ -41,7 +41,7 @@ def command() -> None:
 
 @command.command()
 @index_argument
-@click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--hash",
     "algorithm",
@@ -68,11 +68,13 @@ def build(
     from guardrails.similarity.ingest import UNREADABLE, ingest
     from guardrails.similarity.sources import read_source
 
+    # A wrong name is said before an index is made.
+    collections = [(source.name, read_source(source)) for source in sources]
     store = _open_or_create(index, algorithm, role, name, radius)
     reports = []
-    for source in sources:
-        with Steps(f"hashing {source.name}", quiet=as_json) as progress:
-            reports.append(ingest(store, read_source(source), progress.count))
+    for title, items in collections:
+        with Steps(f"hashing {title}", quiet=as_json) as progress:
+            reports.append(ingest(store, items, progress.count))
     unreadable = [one for report in reports for one in report.unreadable]
     counts = {
         "added": sum(report.added for report in reports),
@@ -236,7 +238,7 @@ def configure(index: Path, as_json: bool, **changes: Any) -> int:
 
 @command.command(name="import")
 @index_argument
-@click.argument("lists", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("lists", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--hash",
     "algorithm",
@@ -264,6 +266,9 @@ def import_(
     from guardrails.similarity.ingest import import_list
     from guardrails.similarity.interchange import ListFormat
 
+    missing = [str(path) for path in lists if not path.is_file()]
+    if missing:
+        raise OptionError(f"{', '.join(missing)} is no file", hint="name hash lists")
     store = _open_or_create(index, algorithm, role, name, radius)
     chosen = None if list_format is None else ListFormat(list_format)
     reports = []

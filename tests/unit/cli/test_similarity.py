@@ -82,6 +82,8 @@ def test_a_hash_list_from_export_to_a_negative_bank(photos, tmp_path, run):
     [
         (["search", "0.png", "nowhere"], 7, "index_damaged"),
         (["build", "works", "photos/0.png"], 2, "invalid_option"),
+        (["build", "elsewhere", "nothing"], 2, "invalid_option"),
+        (["import", "elsewhere", "nothing.csv"], 2, "invalid_option"),
         (["disable", "works", "nobody"], 2, "invalid_option"),
         (["build", "works", "photos", "--role", "negative"], 2, "invalid_option"),
         (["add", "works", "photos/0.png", "--fact", "licence"], 2, "invalid_option"),
