@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from guardrails.domain.canonical import MAX_SAFE_INTEGER, canonical_json, to_plain
+from guardrails.domain.canonical import MAX_SAFE_INTEGER, canonical_json, quote
 from guardrails.domain.records import Record, RecordKind
 from guardrails.domain.requests import PolicyRef
 from guardrails.errors import LedgerCorrupt
 
 ENTRY_VERSION = 2
 
-_quote = json.JSONEncoder(ensure_ascii=False).encode
+_FIELDS = tuple(field.name for field in dataclasses.fields(Record))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
+class Names(NamedTuple):
     """What a record is found by; the store keeps these beside the entry that says them."""
 
     record_id: str
@@ -29,12 +29,7 @@ class Names:
     @classmethod
     def of(cls, record: Record) -> Names:
         return cls(
-            record_id=record.id,
-            kind=record.kind.value,
-            created_at=record.created_at,
-            mark_id=record.mark_id,
-            manifest_id=record.manifest_id,
-            image_sha256=record.image_sha256,
+            record.id, record.kind.value, record.created_at, record.mark_id, record.manifest_id, record.image_sha256
         )
 
 
@@ -48,7 +43,8 @@ def encode_entry(record: Record, payload_sha256: str = "") -> bytes:
     Raises:
         ValueError, TypeError: a fact has no JSON form.
     """
-    return canonical_json({"v": ENTRY_VERSION, "payload": payload_sha256, **to_plain(record)})
+    fields = {name: getattr(record, name) for name in _FIELDS}
+    return canonical_json({"v": ENTRY_VERSION, "payload": payload_sha256, **fields})
 
 
 def decode_entry(entry: bytes) -> tuple[Record, str]:
@@ -68,23 +64,26 @@ def decode_entry(entry: bytes) -> tuple[Record, str]:
         raise LedgerCorrupt(f"an entry is not a record: {error}", hint="run fsck on the ledger") from error
 
 
-def says(entry: bytes, names: Names) -> bool:
-    """Does the entry say these names? Ten times as fast as decoding it, and as strict.
+def named_payload(entry: bytes, names: Names) -> str | None:
+    """The payload's digest, or None when the entry does not say these names; without decoding the entry, as strictly.
 
     The members of canonical JSON are sorted, and a quote inside a string is escaped. So the first `},"created_at":`
-    ends the commitments, which hold strings only; and the last `,"payload":` stands before members that hold no other.
+    ends the commitments, which hold strings only; and the last `,"payload":"` stands before members that hold no other.
     """
-    head = entry.partition(b'},"created_at":')[2]
-    tail = entry.rpartition(b',"payload":')[0]
-    return head.startswith(f'{_quote(names.created_at)},"facts":'.encode()) and tail.endswith(
-        f',"id":{_quote(names.record_id)},"image_sha256":{_quote(names.image_sha256)},"kind":{_quote(names.kind)},'
-        f'"manifest_id":{_quote(names.manifest_id)},"mark_id":{_quote(names.mark_id)}'.encode()
-    )
+    record_id, kind, created_at, mark_id, manifest_id, image_sha256 = map(quote, names)
+    head, tail = entry.find(_HEAD), entry.rfind(_TAIL)
+    if not entry.startswith(f'{created_at},"facts":'.encode(), head + len(_HEAD)) or not entry.endswith(
+        f',"id":{record_id},"image_sha256":{image_sha256},"kind":{kind}'
+        f',"manifest_id":{manifest_id},"mark_id":{mark_id}'.encode(),
+        0,
+        tail,
+    ):
+        return None
+    start = tail + len(_TAIL)
+    return entry[start : entry.index(b'"', start)].decode()
 
 
-def payload_digest(entry: bytes) -> str:
-    """The digest of the payload that an entry names, without decoding the rest."""
-    return entry.rpartition(b',"payload":"')[2].partition(b'"')[0].decode()
+_HEAD, _TAIL = b'},"created_at":', b',"payload":"'
 
 
 def _parse_integer(digits: str) -> int | float:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -26,8 +26,7 @@ _NONCE_BYTES = 12
 _ONLY_NONCE = bytes(_NONCE_BYTES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedPayload:
+class SealedPayload(NamedTuple):
     """An encrypted payload.
 
     Attributes:

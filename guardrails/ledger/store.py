@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from guardrails.ledger.entries import Names
 from guardrails.ledger.payloads import SealedPayload
@@ -25,8 +25,7 @@ class PendingRelease:
     final: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRecord:
+class NewRecord(NamedTuple):
     """What is staged for one record: its entry, the names to find it by, its encrypted payload, its release."""
 
     names: Names
@@ -35,8 +34,7 @@ class NewRecord:
     release: PendingRelease | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A staged record without a place yet; `seq` is the store's own number for it, rising but not gapless."""
 
     seq: int
@@ -44,8 +42,7 @@ class Waiting:
     entry: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leaf:
+class Leaf(NamedTuple):
     """A record in its place of the log, `index` from 0."""
 
     index: int
@@ -53,8 +50,7 @@ class Leaf:
     entry: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptPayload:
+class KeptPayload(NamedTuple):
     """What is kept beside a record: the encrypted payload, or the id of the record that tells of its erasure."""
 
     sealed: SealedPayload | None

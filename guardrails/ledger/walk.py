@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from guardrails.domain.records import RecordKind
 from guardrails.errors import LedgerCorrupt
-from guardrails.ledger.entries import decode_entry, payload_digest, says
+from guardrails.ledger.entries import decode_entry, named_payload
 from guardrails.ledger.offline import leaf_hash
-from guardrails.ledger.store import KeptPayload, Leaf, Store
+from guardrails.ledger.store import Store
 from guardrails.ledger.tiles import HASH_BYTES, TILE_BYTES, TILE_WIDTH, TileTree, subtree_root
 
 _RESTORE = "restore from a backup"
@@ -76,23 +75,17 @@ def _leaf_hashes(store: Store, erasures: _Erasures) -> Iterator[bytes]:
         for leaf, kept in page:
             if leaf.index != expected:
                 raise LedgerCorrupt(f"leaf {expected} is missing", hint=_RESTORE)
-            if not says(leaf.entry, leaf.names):
+            digest = named_payload(leaf.entry, leaf.names)
+            if digest is None:
                 raise LedgerCorrupt(f"leaf {leaf.index} was changed", hint=_RESTORE)
-            _check_payload(leaf, kept, erasures)
+            if kept is not None and kept.sealed is None:
+                erasures.gone[leaf.names.record_id] = kept.erased_by
+            elif digest != ("" if kept is None or kept.sealed is None else kept.sealed.sha256):
+                raise LedgerCorrupt(f"the payload of leaf {leaf.index} is not the one that was logged", hint=_RESTORE)
+            if leaf.names.kind == RecordKind.ERASURE.value:
+                erasures.told[leaf.names.record_id] = _erased(leaf.entry)
             yield leaf_hash(leaf.entry)
             expected += 1
-
-
-def _check_payload(leaf: Leaf, kept: KeptPayload | None, erasures: _Erasures) -> None:
-    digest, record_id = payload_digest(leaf.entry), leaf.names.record_id
-    if kept is not None and kept.erased_by and kept.sealed is None:
-        erasures.gone[record_id] = kept.erased_by
-    elif (kept is not None and kept.sealed is not None) != bool(digest) or (
-        kept is not None and kept.sealed is not None and hashlib.sha256(kept.sealed.data).hexdigest() != digest
-    ):
-        raise LedgerCorrupt(f"the payload of record {record_id} is not the one that was logged", hint=_RESTORE)
-    if leaf.names.kind == RecordKind.ERASURE.value:
-        erasures.told[record_id] = _erased(leaf.entry)
 
 
 def _told_by_staged(store: Store, event: str, record_id: str) -> bool:

@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from guardrails.ledger import store
+from guardrails.ledger import sqlite
 
 
 @pytest.fixture(autouse=True)
 def no_disk_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert store.SYNCHRONOUS == "FULL"
-    monkeypatch.setattr(store, "SYNCHRONOUS", "OFF")
+    assert sqlite.SYNCHRONOUS == "FULL"
+    monkeypatch.setattr(sqlite, "SYNCHRONOUS", "OFF")
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
