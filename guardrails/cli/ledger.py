@@ -215,7 +215,9 @@ def erase(
     if as_json:
         print_json({"erased": ids, "evidence_files": pictures, "receipt": receipt})
     else:
-        print_facts([("erased", str(len(ids))), ("recorded at", f"index {receipt.index}"), ("by record", receipt.record_id)])
+        print_facts(
+            [("erased", str(len(ids))), ("recorded at", f"index {receipt.index}"), ("by record", receipt.record_id)]
+        )
     return 0
 
 

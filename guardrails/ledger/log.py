@@ -409,7 +409,7 @@ class Ledger:
             tree = self._tree(checkpoint.size)
             for page in self._store.leaves(start, min(stop, checkpoint.size)):
                 for leaf, _ in page:
-                    yield note, leaf.entry, _proof(leaf.index, leaf_hash(leaf.entry), checkpoint, tree)
+                    yield note, leaf.entry, _proof(leaf.position, leaf_hash(leaf.entry), checkpoint, tree)
 
     def verify_record(self, logged: LoggedRecord) -> InclusionProof:
         """Check one record against the signed checkpoint, trusting nothing stored with it.
@@ -698,7 +698,7 @@ def _logged(leaf: Leaf | None) -> LoggedRecord | None:
     if leaf is None:
         return None
     record, payload_sha256 = decode_entry(leaf.entry)
-    return LoggedRecord(index=leaf.index, record=record, payload_sha256=payload_sha256)
+    return LoggedRecord(index=leaf.position, record=record, payload_sha256=payload_sha256)
 
 
 def _proof(index: int, leaf: bytes, checkpoint: Checkpoint, tree: TileTree) -> InclusionProof:

@@ -63,6 +63,4 @@ def read_receipt(note: str, verifier: NoteVerifier) -> Receipt:
     leaf = from_base64(encoded)
     if origin != verifier.name or leaf is None or len(leaf) != 32 or not is_decimal(delay):
         raise LedgerCorrupt("the receipt is malformed", hint="get the receipt again from the log")
-    return Receipt(
-        record_id=record_id, leaf_hash=leaf, issued_at=issued_at, max_merge_delay=int(delay), note=note
-    )
+    return Receipt(record_id=record_id, leaf_hash=leaf, issued_at=issued_at, max_merge_delay=int(delay), note=note)

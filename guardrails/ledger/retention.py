@@ -123,7 +123,9 @@ def _load(name: str | Path) -> Retention:
     if path.suffix != ".yaml":
         known = {file.stem: file for file in policies_path("jurisdictions").glob("*.yaml")}
         if str(name) not in known:
-            raise PolicyError(f"no jurisdiction {str(name)!r}", hint=f"known: {', '.join(sorted(known))}, or a .yaml file")
+            raise PolicyError(
+                f"no jurisdiction {str(name)!r}", hint=f"known: {', '.join(sorted(known))}, or a .yaml file"
+            )
         path = known[str(name)]
     # The rest of the file is for others to read.
     top = Fields(read_yaml(path))

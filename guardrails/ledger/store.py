@@ -43,9 +43,9 @@ class Waiting(NamedTuple):
 
 
 class Leaf(NamedTuple):
-    """A record in its place of the log, `index` from 0."""
+    """A record in its place of the log, counted from 0."""
 
-    index: int
+    position: int
     names: Names
     entry: bytes
 
@@ -114,7 +114,7 @@ class Store(Protocol):
         """The leaf at a place."""
 
     def leaf_by(self, name: str, value: str) -> Leaf | None:
-        """The first leaf whose record has this `record_id`, `mark_id`, `manifest_id` or `image_sha256`; "" finds none."""
+        """The first leaf with this `record_id`, `mark_id`, `manifest_id` or `image_sha256`; "" finds none."""
 
     def leaves(self, start: int = 0, stop: int | None = None) -> Iterator[list[tuple[Leaf, KeptPayload | None]]]:
         """Every leaf from `start` to before `stop` with what is kept beside it, in order, in pages."""

@@ -73,15 +73,17 @@ def _leaf_hashes(store: Store, erasures: _Erasures) -> Iterator[bytes]:
     expected = 0
     for page in store.leaves():
         for leaf, kept in page:
-            if leaf.index != expected:
+            if leaf.position != expected:
                 raise LedgerCorrupt(f"leaf {expected} is missing", hint=_RESTORE)
             digest = named_payload(leaf.entry, leaf.names)
             if digest is None:
-                raise LedgerCorrupt(f"leaf {leaf.index} was changed", hint=_RESTORE)
+                raise LedgerCorrupt(f"leaf {leaf.position} was changed", hint=_RESTORE)
             if kept is not None and kept.sealed is None:
                 erasures.gone[leaf.names.record_id] = kept.erased_by
             elif digest != ("" if kept is None or kept.sealed is None else kept.sealed.sha256):
-                raise LedgerCorrupt(f"the payload of leaf {leaf.index} is not the one that was logged", hint=_RESTORE)
+                raise LedgerCorrupt(
+                    f"the payload of leaf {leaf.position} is not the one that was logged", hint=_RESTORE
+                )
             if leaf.names.kind == RecordKind.ERASURE.value:
                 erasures.told[leaf.names.record_id] = _erased(leaf.entry)
             yield leaf_hash(leaf.entry)

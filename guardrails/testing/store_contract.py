@@ -167,7 +167,7 @@ def _walks_all_leaves_in_order(open_store: OpenStore) -> Iterator[str]:
         yield "leaves() does not give every leaf once, in order"
     if [kept.sealed if kept else None for _, kept in walked] != [each.payload for each in records]:
         yield "leaves() does not give the payloads beside their leaves"
-    part = [leaf.index for page in store.leaves(17, 2100) for leaf, _ in page]
+    part = [leaf.position for page in store.leaves(17, 2100) for leaf, _ in page]
     if part != list(range(17, 2100)):
         yield "leaves(start, stop) does not keep to its bounds"
 
@@ -303,7 +303,7 @@ def _loses_nothing_of_two_writers(open_store: OpenStore) -> Iterator[str]:
     placed = [leaf.names.record_id for page in reader.leaves() for leaf, _ in page]
     if sorted(placed) != sorted(record.names.record_id for batch in batches for record in batch):
         yield "records of several writers are lost or doubled on their way to their places"
-    if [leaf.index for page in reader.leaves() for leaf, _ in page] != list(range(len(placed))):
+    if [leaf.position for page in reader.leaves() for leaf, _ in page] != list(range(len(placed))):
         yield "the places of several writers' records have gaps"
 
 

