@@ -1,4 +1,4 @@
-"""RFC 6962 Merkle trees: roots, inclusion and consistency proofs. Hashing and verifying are the auditor's, `offline.py`.
+"""RFC 6962 Merkle trees: roots, inclusion and consistency proofs; `offline.py` hashes and verifies.
 
 A tree is known by its *complete* nodes: node (level, index) covers the 2**level leaves that start at leaf
 index * 2**level. Complete nodes never change, so every root and proof of every past size can be computed from them.

@@ -94,15 +94,19 @@ def test_a_tree_grown_in_pieces_from_its_written_tiles_is_the_tree_grown_at_once
     leaves = [leaf_hash(index.to_bytes(2, "big")) for index in range(sum(pieces))]
     written: dict[tuple[int, int], bytes] = {}
     size = 0
+
+    def read(level: int, index: int) -> bytes:
+        return written.get((level, index), b"")
+
     for piece in pieces:
-        tree = TileTree(size, lambda level, index: written.get((level, index), b""))
+        tree = TileTree(size, read)
         tree.append(leaves[size : size + piece])
-        written |= tree.changed
+        written.update(tree.changed)
         size += piece
     at_once = TileTree(0, lambda level, index: b"")
     at_once.append(leaves)
     assert written == at_once.changed
-    assert TileTree(size, lambda level, index: written[level, index]).root() == at_once.root()
+    assert TileTree(size, read).root() == at_once.root()
 
 
 def test_a_tile_holds_the_hashes_of_256_nodes_and_only_the_last_is_partial() -> None:

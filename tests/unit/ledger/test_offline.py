@@ -86,7 +86,7 @@ def auditor(folder: Path) -> Auditor:
 FILES = {
     "bundle.zip": "7 records of the 21 that guardrails.local/log signed, grown from 6",
     "all.zip": "21 records of the 21 that guardrails.local/log signed",
-    "one.tlog-proof": "record 00000000-0000-4000-8000-000000000012 is leaf 12 of the 21 that guardrails.local/log signed",
+    "one.tlog-proof": "record 00000000-0000-4000-8000-000000000012 is leaf 12 of the 21",
     "receipt.txt": "record 00000000-0000-4000-8000-000000000020",
     "checkpoint": "guardrails.local/log signed a tree of 6",
 }

@@ -169,10 +169,15 @@ def test_a_connection_that_the_server_closed_is_made_anew_but_not_in_the_middle_
 
     with contextlib.closing(PostgresStore(address, writes=True)) as store:
         record = new_record()
-        with pytest.raises(StorageError), store.transaction():
-            store.stage([new_record()])
-            close_the_others()
-            store.stage([record])
+
+        def interrupted_in_the_middle() -> None:
+            with store.transaction():
+                store.stage([new_record()])
+                close_the_others()
+                store.stage([record])
+
+        with pytest.raises(StorageError):
+            interrupted_in_the_middle()
         with store.transaction():
             store.stage([record])
         assert [each.record_id for each in store.waiting(9)] == [record.names.record_id]
