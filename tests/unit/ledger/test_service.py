@@ -212,7 +212,13 @@ class TestGroupCommit:
             with pytest.raises(LedgerError, match="three"):
                 rest[2].result()
         assert sorted(groups[1]) == [1, 2, 3, 4, 5]
-        assert len(groups) == 7
+        # All together, and when that failed each alone.
+        assert sorted(groups[2:]) == [[1], [2], [3], [4], [5]]
+
+    def test_nobody_is_left_waiting_when_more_come_than_one_group_holds(self) -> None:
+        group = GroupCommit(lambda items: [item + 1 for item in items])
+        with ThreadPoolExecutor(64) as pool:
+            assert list(pool.map(group, range(5000))) == list(range(1, 5001))
 
     def test_what_is_no_error_of_ours_reaches_everyone_and_the_next_one_goes_through(self) -> None:
         def commit(items: list[int]) -> list[int]:
