@@ -70,11 +70,14 @@ def named_payload(entry: bytes, names: Names) -> str | None:
     The members of canonical JSON are sorted, and a quote inside a string is escaped. So the first `},"created_at":`
     ends the commitments, which hold strings only; and the last `,"payload":"` stands before members that hold no other.
     """
-    record_id, kind, created_at, mark_id, manifest_id, image_sha256 = map(quote, names)
+    joined = "".join(names)
+    if len(quote(joined)) != len(joined) + 2:
+        names = Names(*(quote(name)[1:-1] for name in names))
+    record_id, kind, created_at, mark_id, manifest_id, image_sha256 = names
     head, tail = entry.find(_HEAD), entry.rfind(_TAIL)
-    if not entry.startswith(f'{created_at},"facts":'.encode(), head + len(_HEAD)) or not entry.endswith(
-        f',"id":{record_id},"image_sha256":{image_sha256},"kind":{kind}'
-        f',"manifest_id":{manifest_id},"mark_id":{mark_id}'.encode(),
+    if not entry.startswith(f'{created_at}","facts":'.encode(), head + len(_HEAD)) or not entry.endswith(
+        f',"id":"{record_id}","image_sha256":"{image_sha256}","kind":"{kind}"'
+        f',"manifest_id":"{manifest_id}","mark_id":"{mark_id}"'.encode(),
         0,
         tail,
     ):
@@ -83,7 +86,7 @@ def named_payload(entry: bytes, names: Names) -> str | None:
     return entry[start : entry.index(b'"', start)].decode()
 
 
-_HEAD, _TAIL = b'},"created_at":', b',"payload":"'
+_HEAD, _TAIL = b'},"created_at":"', b',"payload":"'
 
 
 def _parse_integer(digits: str) -> int | float:
