@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from guardrails.domain.canonical import MAX_SAFE_INTEGER, canonical_json, quote
@@ -70,20 +71,24 @@ def named_payload(entry: bytes, names: Names) -> str | None:
     The members of canonical JSON are sorted, and a quote inside a string is escaped. So the first `},"created_at":`
     ends the commitments, which hold strings only; and the last `,"payload":"` stands before members that hold no other.
     """
-    joined = "".join(names)
-    if len(quote(joined)) != len(joined) + 2:
-        names = Names(*(quote(name)[1:-1] for name in names))
+    tail, text = entry.rfind(_TAIL), "".join(names)
+    # Nearly always no name needs an escape, and then it stands in the entry as it is.
+    plain = '"' not in text and "\\" not in text
+    if not (plain and _says(entry, tail, names)) and not _says(entry, tail, [quote(name)[1:-1] for name in names]):
+        return None
+    start = tail + len(_TAIL)
+    return entry[start : entry.index(b'"', start)].decode()
+
+
+def _says(entry: bytes, tail: int, names: Sequence[str]) -> bool:
     record_id, kind, created_at, mark_id, manifest_id, image_sha256 = names
-    head, tail = entry.find(_HEAD), entry.rfind(_TAIL)
-    if not entry.startswith(f'{created_at}","facts":'.encode(), head + len(_HEAD)) or not entry.endswith(
+    head = entry.find(_HEAD) + len(_HEAD)
+    return entry.startswith(f'{created_at}","facts":'.encode(), head) and entry.endswith(
         f',"id":"{record_id}","image_sha256":"{image_sha256}","kind":"{kind}"'
         f',"manifest_id":"{manifest_id}","mark_id":"{mark_id}"'.encode(),
         0,
         tail,
-    ):
-        return None
-    start = tail + len(_TAIL)
-    return entry[start : entry.index(b'"', start)].decode()
+    )
 
 
 _HEAD, _TAIL = b'},"created_at":"', b',"payload":"'

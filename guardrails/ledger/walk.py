@@ -14,6 +14,7 @@ from guardrails.ledger.store import Store
 from guardrails.ledger.tiles import HASH_BYTES, TILE_BYTES, TILE_WIDTH, TileTree, subtree_root
 
 _RESTORE = "restore from a backup"
+_ERASURE = RecordKind.ERASURE.value
 
 
 @dataclass(slots=True)
@@ -70,24 +71,21 @@ def _check_level(store: Store, level: int, hashes: Iterator[bytes]) -> tuple[int
 
 
 def _leaf_hashes(store: Store, erasures: _Erasures) -> Iterator[bytes]:
-    expected = 0
+    expected = itertools.count()
     for page in store.leaves():
-        for leaf, kept in page:
-            if leaf.position != expected:
-                raise LedgerCorrupt(f"leaf {expected} is missing", hint=_RESTORE)
-            digest = named_payload(leaf.entry, leaf.names)
+        for (position, names, entry), kept in page:
+            if position != next(expected):
+                raise LedgerCorrupt(f"leaf {position} stands where another is missing", hint=_RESTORE)
+            digest = named_payload(entry, names)
             if digest is None:
-                raise LedgerCorrupt(f"leaf {leaf.position} was changed", hint=_RESTORE)
+                raise LedgerCorrupt(f"leaf {position} was changed", hint=_RESTORE)
             if kept is not None and kept.sealed is None:
-                erasures.gone[leaf.names.record_id] = kept.erased_by
+                erasures.gone[names.record_id] = kept.erased_by
             elif digest != ("" if kept is None or kept.sealed is None else kept.sealed.sha256):
-                raise LedgerCorrupt(
-                    f"the payload of leaf {leaf.position} is not the one that was logged", hint=_RESTORE
-                )
-            if leaf.names.kind == RecordKind.ERASURE.value:
-                erasures.told[leaf.names.record_id] = _erased(leaf.entry)
-            yield leaf_hash(leaf.entry)
-            expected += 1
+                raise LedgerCorrupt(f"the payload of leaf {position} is not the one that was logged", hint=_RESTORE)
+            if names.kind == _ERASURE:
+                erasures.told[names.record_id] = _erased(entry)
+        yield from [leaf_hash(leaf.entry) for leaf, _ in page]
 
 
 def _told_by_staged(store: Store, event: str, record_id: str) -> bool:

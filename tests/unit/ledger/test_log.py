@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from guardrails import files
 from guardrails.domain.identity import ImageId
@@ -25,7 +27,7 @@ from guardrails.domain.requests import PolicyRef
 from guardrails.errors import KeyMaterialError, LedgerCorrupt, LedgerError, StorageError
 from guardrails.ledger import log as log_module
 from guardrails.ledger import sqlite as sqlite_module
-from guardrails.ledger.entries import decode_entry, encode_entry
+from guardrails.ledger.entries import Names, decode_entry, encode_entry, named_payload
 from guardrails.ledger.log import Ledger, RecoveryOutcome
 from guardrails.ledger.merkle import verify_inclusion
 from guardrails.ledger.notes import Checkpoint, NoteVerifier
@@ -168,6 +170,29 @@ def test_entries_read_back_as_the_record_they_were_made_of() -> None:
     ):
         with pytest.raises(LedgerCorrupt):
             decode_entry(damaged)
+
+
+@given(st.lists(st.text(max_size=8), min_size=6, max_size=6), st.integers(0, 5), st.text(max_size=8))
+def test_the_names_that_an_entry_says_are_told_without_decoding_it(names: list[str], place: int, other: str) -> None:
+    record_id, created_at, mark_id, manifest_id, image_sha256, fact = names
+    record = Record(
+        id=record_id,
+        kind=RecordKind.GENERATION,
+        created_at=created_at,
+        policy=dataclasses.replace(POLICY, version=fact),
+        mark_id=mark_id,
+        manifest_id=manifest_id,
+        image_sha256=image_sha256,
+        commitments={fact: '},"created_at":"'},
+        # What stands in the facts must not pass for what stands at the top.
+        facts={"id": other, "mark_id": other, "z": {"payload": other, "created_at": other, "policy": fact}},
+    )
+    said = Names.of(record)
+    entry = encode_entry(record, "ab" * 32)
+    assert named_payload(entry, said) == "ab" * 32
+    assert named_payload(encode_entry(record), said) == ""
+    changed = Names(*(other if index == place else name for index, name in enumerate(said)))
+    assert named_payload(entry, changed) == ("ab" * 32 if changed == said else None)
 
 
 class TestRelease:
