@@ -63,11 +63,13 @@ def test_after_any_kill_files_and_records_agree(home: Path, tmp_path: Path, guar
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery:
         assert nursery.stdin is not None
         assert nursery.stdout is not None
-        for _ in range(KILLS):
+        for kill in range(KILLS):
             nursery.stdin.write("go\n")
             nursery.stdin.flush()
             worker = int(nursery.stdout.readline())
-            wait_for_another(out)
+            # Every other one at once, so that beginnings are cut off too.
+            if kill % 2:
+                wait_for_another(out)
             time.sleep(generator.uniform(0, 0.4))
             os.kill(worker, signal.SIGKILL)
     guard_in(home)
@@ -79,7 +81,7 @@ def test_after_any_kill_files_and_records_agree(home: Path, tmp_path: Path, guar
     made = {record.id for record in records if record.kind is RecordKind.GENERATION}
     lost = {str(record.facts["lost_record"]) for record in records if record.kind is RecordKind.LOSS}
     files = {path.stem: path for path in released(out)}
-    assert len(made) > KILLS
+    assert len(made) > KILLS // 2
     assert made - lost == set(files)
     assert lost.isdisjoint(files)
     auditor = Auditor.open(home)
