@@ -44,8 +44,8 @@ STAGE = "latent"
 FALSE_POSITIVE_RATE = 1e-6
 # The pixel mark's searches use three quarters of the false-positive budget.
 BUDGET_SHARE = 1 / 4
-# The handle, the whole id, and comparison with known ids: each has a third of the share.
-ROUTES = 3
+# The search for a handle and the comparison with known ids: each has half of the share.
+ROUTES = 2
 HANDLE_BITS = 20
 HANDLE_DIGITS = HANDLE_BITS // 4
 # Columns of the Reed-Muller code; a larger latent repeats them.
