@@ -12,7 +12,7 @@ are exact.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -111,10 +111,6 @@ class Fingerprinter:
         self.algorithm = algorithm
         self._boxes = boxes
         self._luma = _Luma()
-
-    def each(self, pictures: Iterable[Pixels]) -> Iterator[Fingerprint]:
-        """Fingerprints of many pictures, in their order."""
-        return map(self.fingerprint, pictures)
 
     def fingerprint(self, pixels: Pixels, alpha: NDArray[np.uint8] | None = None) -> Fingerprint:
         """Hash every region of one picture.
