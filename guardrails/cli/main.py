@@ -25,6 +25,7 @@ SECTIONS = {
     "Rules, keys and records": {
         "policy": "check a policy pack, explain a decision",
         "keys": "make, examine and rotate the keys of this installation",
+        "similarity": "index works and hash lists, find what a picture resembles",
         "manifests": "keep manifests, find them, give stripped files theirs back",
         "tsa": "time-stamps, so that signed files outlive their certificate",
         "ledger": "read, check and prove the record of everything made and refused",
