@@ -89,6 +89,7 @@ def command(
     from guardrails.prompts.head_calibration import levels
     from guardrails.prompts.head_training import Recipe, train
     from guardrails.prompts.heads import load_heads
+    from guardrails.prompts.identities import neutral
 
     examples = _read(contrast, prompts)
     kept = [one for one in examples if one.fold != hold_out and one.topic not in leave_out]
@@ -99,7 +100,7 @@ def command(
     held_out = [one for one in examples if one.fold == hold_out and one.topic not in leave_out]
     encoder = _pipeline_encoder(pipeline) if pipeline else load_minilm() if frozen else None
     with Steps("training", quiet=as_json) as steps:
-        vectors = encoder.embed([one.text for one in kept]) if encoder else None
+        vectors = encoder.embed([neutral(one.text) for one in kept]) if encoder else None
         recipe = Recipe(epochs=epochs, plain=plain, seed=seed)
         trained = train(kept, vectors=vectors, recipe=recipe, start=_start(start_from), progress=steps)
     adapter = b""
@@ -109,9 +110,9 @@ def command(
         encoder = load_minilm(out / "adapter.npz")
     out.mkdir(parents=True, exist_ok=True)
     quoted = [one for one in kept if one.source == "contrast" and one.topic]
-    trained.heads(encoder.id, quoted, encoder.embed([one.text for one in quoted])).save(out / "heads.npz")
+    trained.heads(encoder.id, quoted, encoder.embed([neutral(one.text) for one in quoted])).save(out / "heads.npz")
     heads = load_heads(out / "heads.npz")
-    assessments = heads.assess(encoder.embed([one.text for one in held_out]), encoder.id)
+    assessments = heads.assess(encoder.embed([neutral(one.text) for one in held_out]), encoder.id)
     card: dict[str, Any] = {
         "encoder": encoder.id,
         "heads_sha256": heads.digest,

@@ -16,6 +16,7 @@ from guardrails.encoders.protocol import TextEncoder
 from guardrails.errors import DatasetUnavailable, EmbeddingError, ModelUnavailable, UnavailableError
 from guardrails.policy.semantics import EndpointSection, SemanticRule, Semantics
 from guardrails.prompts.heads import Assessment, PromptHeads, load_heads
+from guardrails.prompts.identities import neutral
 from guardrails.prompts.moderation import ModerationEndpoint, endpoint_from_environment
 from guardrails.prompts.views import GAP, View
 from guardrails.resources import datasets_path
@@ -47,7 +48,7 @@ class PromptModel:
             EmbeddingError: a number is not finite.
         """
         pieces = windows(text)
-        vectors = self.encoder.embed([text[start:end] for start, end in pieces])
+        vectors = self.encoder.embed([neutral(text[start:end]) for start, end in pieces])
         assessments = self.heads.assess(vectors, self.encoder.id)
         worst = max(range(len(pieces)), key=lambda number: assessments[number].score)
         return assessments[worst], pieces[worst]
@@ -100,7 +101,7 @@ class PromptSemantics:
     def _finding(
         self, rule: SemanticRule, model: PromptModel, assessment: Assessment, piece: str, span: Span
     ) -> Finding:
-        (vector,) = model.encoder.embed([piece])
+        (vector,) = model.encoder.embed([neutral(piece)])
         likest = model.heads.nearest(vector, rule.category, _NEIGHBOURS)
         harmless = model.heads.nearest(vector, "", 1)
         return Finding(
