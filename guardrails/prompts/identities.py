@@ -36,13 +36,13 @@ class _Words:
 
 
 def neutral(text: str) -> str:
-    """A text with a stand-in for each group of people; linear in its length."""
+    """A text with a stand-in for each group of people."""
     words = list(_WORD.finditer(text))
     lowered = [word.group().casefold() for word in words]
     known: dict[str, str] = {}
     pieces: list[str] = []
     end = 0
-    for first, last in _groups(lowered):
+    for first, last in _groups(text, words, lowered):
         name = " ".join(lowered[first : last + 1]).removesuffix("s")
         stand_in = known.setdefault(name, _STAND_INS[min(len(known), len(_STAND_INS) - 1)])
         start = words[first].start()
@@ -56,16 +56,19 @@ def neutral(text: str) -> str:
     return "".join([*pieces, text[end:]]) if pieces else text
 
 
-def _groups(words: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """First and last word of each run of words that name one group."""
-    first = None
-    for number in range(len(words) + 1):
-        names = number < len(words) and _names_group(words, number)
-        if names and first is None:
-            first = number
-        elif not names and first is not None:
+def _groups(text: str, words: Sequence[re.Match[str]], lowered: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """First and last word of each run of words that name one group; punctuation ends a run."""
+    number = 0
+    while number < len(words):
+        first = number
+        while number < len(words) and _names_group(lowered, number):
+            number += 1
+            if number < len(words) and text[words[number - 1].end() : words[number].start()] not in (" ", "-"):
+                break
+        if number > first:
             yield first, number - 1
-            first = None
+        else:
+            number += 1
 
 
 def _names_group(words: Sequence[str], number: int) -> bool:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from guardrails.domain.findings import Action, CheckStatus, Component, Finding, Span
 from guardrails.encoders.protocol import TextEncoder
 from guardrails.errors import DatasetUnavailable, EmbeddingError, ModelUnavailable, UnavailableError
-from guardrails.policy.semantics import EndpointSection, SemanticRule, Semantics
+from guardrails.policy.semantics import GARBLED, EndpointSection, SemanticRule, Semantics
+from guardrails.prompts.garbling import is_garbled
 from guardrails.prompts.heads import Assessment, PromptHeads, load_heads
 from guardrails.prompts.identities import neutral
 from guardrails.prompts.moderation import ModerationEndpoint, endpoint_from_environment
@@ -92,17 +93,21 @@ class PromptSemantics:
             assessment, piece = model.assess(view.text)
         except (UnavailableError, EmbeddingError) as error:
             return _unavailable(self._section.id, self._section.when_unavailable, self._detector, error)
-        for rule in self._rules.get(assessment.category, ()):
+        text = view.text[slice(*piece)]
+        rules = self._rules.get(assessment.category, [])
+        if is_garbled(text):
+            rules = sorted([*rules, *self._rules.get(GARBLED, ())], key=lambda rule: -rule.action)
+        for rule in rules:
             if assessment.score >= rule.threshold:
                 start, end = view.original_span(*piece)
-                return self._finding(rule, model, assessment, view.text[slice(*piece)], Span(start=start, end=end))
+                return self._finding(rule, model, assessment, text, Span(start=start, end=end))
         return None
 
     def _finding(
         self, rule: SemanticRule, model: PromptModel, assessment: Assessment, piece: str, span: Span
     ) -> Finding:
         (vector,) = model.encoder.embed([neutral(piece)])
-        likest = model.heads.nearest(vector, rule.category, _NEIGHBOURS)
+        likest = model.heads.nearest(vector, assessment.category, _NEIGHBOURS)
         harmless = model.heads.nearest(vector, "", 1)
         return Finding(
             rule=rule.id,

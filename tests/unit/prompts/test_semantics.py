@@ -109,6 +109,28 @@ def test_one_bad_piece_of_a_long_prompt_is_found_and_located(semantics: PromptSe
     assert finding.span.end - finding.span.start <= WINDOW
 
 
+def test_a_heap_of_broken_words_is_held_from_a_lower_score_on(heads: PromptHeads) -> None:
+    garbled = rule(Action.REVIEW, 0.05, category="garbled")
+    semantics = PromptSemantics(section(BLOCK, garbled), model=PromptModel(encoder=WordEncoder(), heads=heads))
+    heap = "qwzrt storm plgkh drontle vomentiary"
+    plain = "a storm over the sea today"
+    assert [finding.category for finding in semantics.findings(views_of(heap))] == ["garbled"]
+    assert semantics.findings(views_of(plain)) == ()
+    calm = "qwzrt plgkh drontle vomentiary skibble quell gnostic umbra isotope thistle"
+    assert semantics.findings(views_of(calm)) == ()
+
+
+def test_the_score_does_not_depend_on_the_group_that_is_named(heads: PromptHeads) -> None:
+    class Lengths(WordEncoder):
+        def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            rows = np.array([[len(text), sum(map(ord, text))] for text in texts], dtype=np.float32)
+            return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    model = PromptModel(encoder=Lengths(), heads=heads)
+    scores = {model.assess(f"a {group} family at breakfast")[0].score for group in ("Roma", "gay", "Jewish", "white")}
+    assert len(scores) == 1
+
+
 def test_an_encoder_that_is_not_there_is_recorded_and_the_policy_decides(heads: PromptHeads) -> None:
     semantics = PromptSemantics(section(BLOCK), model=PromptModel(encoder=AbsentEncoder(), heads=heads))
     (finding,) = semantics.findings(views_of("calm sea"))
