@@ -287,12 +287,12 @@ def resident() -> float:
 
 
 def measure_names(data: Path, scratch: Path) -> dict[str, float]:
-    """100,000 names, padded with recombined ones, in one rule."""
+    """100,000 names of two words or more, as `policy registry` keeps them, padded with recombined ones, in one rule."""
     rng = random.Random(SEED)  # noqa: S311
     names: dict[str, None] = {}
     for path in sorted((data / "registries").glob("*.csv.gz")):
         with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-            names.update(dict.fromkeys(row["key"] for row in csv.DictReader(file) if len(row["key"]) > 3))
+            names.update(dict.fromkeys(row["key"] for row in csv.DictReader(file) if " " in row["key"]))
     parts = [word for name in names for word in name.split()]
     while len(names) < 100_000:
         names[" ".join(rng.sample(parts, 2))] = None
