@@ -16,7 +16,7 @@ from guardrails.prompts.examples import Example
 from guardrails.prompts.garbling import is_garbled
 from guardrails.prompts.heads import Assessment
 
-RATES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08)
+RATES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08)
 GARBLED_RATES = (0.0025, 0.005, 0.01)
 
 
