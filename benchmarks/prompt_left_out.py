@@ -1,12 +1,12 @@
 """What heads catch of a category that they were never trained on.
 
-    python benchmarks/prompt_left_out.py --prompts policy.jsonl.gz --prompts benign.jsonl.gz --prompts traffic.jsonl.gz
+    python benchmarks/prompt_left_out.py --prompts policy.jsonl.gz
 
-For each category, heads on the frozen encoder are trained twice: on everything, and without any prompt of the category
-(unsafe, twin or harmless). Fold 4 gives the threshold that 4 % of harmless prompts on sensitive topics reach, fold 0 the
-figures; neither is trained on. The difference is what contrast pairs of a category are worth, and the only honest
-figure for one that nobody has written pairs for. The shipped heads have an adapter on top: their own figures are in
-`prompt_semantics.py`.
+For each category, heads on the frozen encoder are trained twice: on everything, and without any prompt of the
+category (unsafe, twin or harmless). Fold 4 gives the threshold that 4 % of harmless prompts on sensitive topics reach,
+fold 0 the figures; neither is trained on. The difference is what contrast pairs of a category are worth, and the only
+honest figure for one that nobody has written pairs for. The shipped heads have an adapter on top: their own figures
+are in `prompt_semantics.py`.
 """
 
 from __future__ import annotations

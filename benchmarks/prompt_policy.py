@@ -312,9 +312,7 @@ def measure_names(data: Path, scratch: Path) -> dict[str, float]:
         names_from=RegistryQuery(registries=("names",)),
     )  # fmt: skip
     ref: RegistryRef = refer("names", scratch)
-    policy = dataclasses.replace(
-        default, prompt_rules=(rule,), registries=(ref,), language_rule=None, semantics=None
-    )
+    policy = dataclasses.replace(default, prompt_rules=(rule,), registries=(ref,), language_rule=None, semantics=None)
     guard = PromptGuard(policy)
     loaded, memory = time.process_time() - started, resident() - before
     prompts = [row["text"][:2000] for row in rows_of(data / "prompts" / "benign.jsonl.gz")]
