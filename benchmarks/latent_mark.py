@@ -4,8 +4,8 @@ Run: python benchmarks/latent_mark.py OUT [--pictures 100] [--grid 16] [--null 4
 
 Every row states n and a Wilson 95 % interval. A picture counts as found blind when a detector that knows neither id,
 prompt nor seed says `present` or `suspected` at a false-positive rate of 1e-6; as confirmed when the id is known from
-the pixel mark. Writes one CSV row a picture and condition, and one bar plot, into OUT; a run that was cut off goes on
-from the rows that it finds there.
+the pixel mark, or named by a ledger of one record. Writes one CSV row a picture and condition, and one bar plot, into
+OUT; a run that was cut off goes on from the rows that it finds there.
 """
 
 from __future__ import annotations

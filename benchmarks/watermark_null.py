@@ -1,11 +1,11 @@
-"""Is the p-value honest: how often do unmarked pictures reach it, over the draw of the key.
+"""Is the p-value honest: how often do pictures without a mark of the key reach it, over the draw of the key.
 
 Run: python benchmarks/watermark_null.py [--pictures FOLDER] [--draws 1000000] [--output out/watermark]
 
-A draw is one unmarked picture and one fresh key, put through one search of the detector exactly as it counts them: the
-best of all pilots and orientations (and shifts), with its p-value. The aligned search is drawn most, because it costs
-least; the search over all shifts and the whole detector get smaller shares. State is kept in the output folder: a run
-that was stopped goes on where it was.
+A draw is one picture and one fresh key, put through one search of the detector as it counts them: the best of all
+pilots, orientations, shifts and lattices, with its p-value, and what is then decoded. Half of the pictures are
+unmarked, the other half carry a mark of a foreign key, after JPEG quality 75. The aligned searches are drawn most,
+because they cost least. State is kept in the output folder: a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,27 +15,40 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from guardrails.watermark.attacks import jpeg
 from guardrails.watermark.benchmark import wilson
 from guardrails.watermark.carrier import BINS, Pool
-from guardrails.watermark.detection import Detector
-from guardrails.watermark.frame import Plane, band_of, canonical, fold, luma, whiten
-from guardrails.watermark.front import guess_pattern
-from guardrails.watermark.geometry import ALIGNED, LEARNED_ALIGNED, ORIENTATIONS, SHIFTED, Search, orient
+from guardrails.watermark.detection import FALSE_POSITIVE_RATE, Candidate, demodulate
+from guardrails.watermark.frame import canonical, luma
+from guardrails.watermark.geometry import ORIENTATIONS, SEARCHES, Search
 from guardrails.watermark.hosts import Host, load_hosts
 from guardrails.watermark.keys import EpochKeys, Keyring
 from guardrails.watermark.plots import null_plot
-from guardrails.watermark.synchronisation import correlate_all_shifts, prepare
+from guardrails.watermark.scheme import PixelMark
+from guardrails.watermark.synchronisation import Correlation, correlate_all_shifts
+from guardrails.watermark.views import Look, searches
 
+NAMES = (
+    "aligned",
+    "all shifts",
+    "cropped",
+    "learned, aligned",
+    "learned, all shifts",
+    "learned, cropped",
+    "learned, rotated",
+)
 LEVELS = tuple(10.0**-k for k in range(1, 8))
-SHIFTED_SHARE, WHOLE_SHARE = 0.005, 0.0002
-SAVE_EVERY = 100
+# One key meets all pictures in the aligned searches, and this share of them in each of the others.
+SHARE = 0.02
+SAVE_SECONDS = 30
+FOREIGN_QUALITY = 75
 
 
 @dataclass
@@ -45,6 +58,7 @@ class Tally:
     draws: int = 0
     below: list[int] = field(default_factory=lambda: [0] * len(LEVELS))
     smallest: float = 1.0
+    decoded: int = 0
     payloads: int = 0
 
     def add(self, p_values: np.ndarray) -> None:
@@ -55,48 +69,71 @@ class Tally:
 
 
 class Pictures:
-    """The prepared bands of all hosts, which no key changes: complex64 (hosts * orientations, BINS) per front."""
+    """The looks of all pictures in all searches, which no key changes."""
 
     def __init__(self, hosts: list[Host]) -> None:
-        self.hosts = hosts
-        frames = [canonical(luma(host.pixels)) for host in hosts]
-        self.whitened = _bands(frames, whiten)
-        self.learned = _bands(frames, lambda frame: guess_pattern(frame, whiten(frame)))
-
-
-def _bands(frames: list[Plane], front: Callable[[Plane], Plane]) -> np.ndarray:
-    return np.stack(
-        [prepare(band_of(fold(orient(plane, *turn)))) for plane in map(front, frames) for turn in ORIENTATIONS]
-    )
-
-
-def aligned(bands: np.ndarray, pool: Pool, search: Search) -> np.ndarray:
-    """`correlate_aligned` for all bands and pilots at once: the p-value of each picture."""
-    pilots = np.zeros((BINS, len(pool.carriers)), np.complex64)
-    np.put_along_axis(pilots, pool.pilots.T, pool.conjugates.T, axis=0)
-    power = (np.abs(bands) ** 2) @ (np.abs(pilots) ** 2)
-    scores = (bands @ pilots).real / np.sqrt(power / 2 + 1e-9)
-    return np.array([search.p_value(z, 1) for z in scores.reshape(-1, len(ORIENTATIONS) * len(pool.carriers)).max(1)])
+        self.looks: dict[str, list[list[Look]]] = {name: [] for name in NAMES}
+        foreign = PixelMark(Keyring(hashlib.sha256(b"foreign").digest()))
+        for number, host in enumerate(hosts):
+            marked = foreign.embed(host.pixels, f"{number:016x}").pixels
+            for pixels in (host.pixels, jpeg(FOREIGN_QUALITY)(marked, np.random.default_rng(number))):
+                for name, (_, _, looks) in zip(NAMES, searches(canonical(luma(pixels)), 2), strict=True):
+                    self.looks[name].append(list(looks))
+        self.count = len(self.looks["aligned"])
+        self.bands = {
+            name: np.stack([look.prepared for looks in self.looks[name] for look in looks])
+            for name, search in zip(NAMES, SEARCHES, strict=True)
+            if search.shifts == 1
+        }
 
 
 def draw(pictures: Pictures, number: int, tallies: dict[str, Tally]) -> None:
     """Everything that key `number` says about the pictures."""
     keys = Keyring(hashlib.sha256(f"null {number}".encode()).digest()).keys(0)
-    tallies["aligned"].add(aligned(pictures.whitened, keys.pool, ALIGNED))
-    tallies["aligned, learned front"].add(aligned(pictures.learned, keys.pool, LEARNED_ALIGNED))
-    rng, count = np.random.default_rng(number), len(pictures.hosts)
-    for host in np.flatnonzero(rng.random(count) < SHIFTED_SHARE):
-        rows = pictures.whitened[host * len(ORIENTATIONS) :][: len(ORIENTATIONS)]
-        z = max(correlate_all_shifts(band, keys.pool).z for band in rows)
-        tallies["all shifts"].add(np.array([SHIFTED.p_value(z, 1)]))
-    for host in np.flatnonzero(rng.random(count) < WHOLE_SHARE):
-        _whole(pictures.hosts[host], keys, tallies["whole detector"])
+    rng = np.random.default_rng(number)
+    for name, search in zip(NAMES, SEARCHES, strict=True):
+        if search.shifts == 1:
+            candidates = _aligned(pictures, name, keys)
+            tallies[name].add(np.array([search.p_value(best.correlation.z, 1) for best in candidates]))
+            for candidate in candidates:
+                _decode(search, [candidate], tallies[name])
+        else:
+            for picture in np.flatnonzero(rng.random(pictures.count) < SHARE):
+                found = [
+                    Candidate(keys=keys, look=look, correlation=correlate_all_shifts(look.prepared, keys.pool))
+                    for look in pictures.looks[name][picture]
+                ]
+                z = max((candidate.correlation.z for candidate in found), default=0.0)
+                tallies[name].add(np.array([search.p_value(z, 1)]))
+                _decode(search, found, tallies[name])
 
 
-def _whole(host: Host, keys: EpochKeys, tally: Tally) -> None:
-    reading = Detector((keys,)).read(host.pixels, "deep")
-    tally.add(np.array([reading.p_value]))
-    tally.payloads += bool(reading.mark_id)
+def _aligned(pictures: Pictures, name: str, keys: EpochKeys) -> list[Candidate]:
+    """`correlate_aligned` for all pictures and pilots at once: the best candidate of each picture."""
+    scores = _scores(pictures.bands[name], keys.pool).reshape(pictures.count, len(ORIENTATIONS), -1)
+    candidates = []
+    for picture, rows in enumerate(scores):
+        turn, pilot = divmod(int(rows.argmax()), rows.shape[1])
+        correlation = Correlation(pilot=pilot, z=float(rows[turn, pilot]), shift=(0, 0))
+        look = pictures.looks[name][picture][turn]
+        candidates.append(Candidate(keys=keys, look=look, correlation=correlation))
+    return candidates
+
+
+def _scores(bands: np.ndarray, pool: Pool) -> np.ndarray:
+    pilots = np.zeros((BINS, len(pool.carriers)), np.complex64)
+    np.put_along_axis(pilots, pool.pilots.T, pool.conjugates.T, axis=0)
+    power = (np.abs(bands) ** 2) @ (np.abs(pilots) ** 2)
+    return (bands @ pilots).real / np.sqrt(power / 2 + 1e-9)
+
+
+def _decode(search: Search, candidates: list[Candidate], tally: Tally) -> None:
+    """Decode what the detector would decode; a payload here is a wrong one."""
+    candidates.sort(key=lambda candidate: -candidate.correlation.z)
+    for candidate in candidates[: search.demodulations]:
+        if search.p_value_with_check(candidate.correlation.z, 1) <= FALSE_POSITIVE_RATE:
+            tally.decoded += 1
+            tally.payloads += demodulate(candidate) is not None
 
 
 def main() -> None:
@@ -104,22 +141,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--limit", type=int, default=40)
-    parser.add_argument("--draws", type=int, default=1_000_000)
+    parser.add_argument("--draws", type=int, default=1_000_000, help="of each aligned search")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after this long; the next run goes on")
     parser.add_argument("--output", type=Path, default=Path("out/watermark"))
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     pictures = Pictures(load_hosts(arguments.pictures, size=512, limit=arguments.limit))
     arguments.output.mkdir(parents=True, exist_ok=True)
     state = arguments.output / "null.json"
-    names = ("aligned", "aligned, learned front", "all shifts", "whole detector")
-    keys, tallies = 0, {name: Tally() for name in names}
+    keys, tallies = 0, {name: Tally() for name in NAMES}
     if state.exists():
         saved = json.loads(state.read_text())
         keys, tallies = saved["keys"], {name: Tally(**tally) for name, tally in saved["tallies"].items()}
-    while tallies["aligned"].draws + tallies["aligned, learned front"].draws < arguments.draws:
+    started = last = time.monotonic()
+    while keys * pictures.count < arguments.draws and time.monotonic() - started < 60 * arguments.minutes:
         draw(pictures, keys, tallies)
         keys += 1
-        if keys % SAVE_EVERY == 0:
+        if time.monotonic() - last > SAVE_SECONDS:
+            last = time.monotonic()
             save(state, keys, tallies)
             print(f"\r{keys} keys", end="", file=sys.stderr, flush=True)
     save(state, keys, tallies)
@@ -134,13 +173,20 @@ def save(state: Path, keys: int, tallies: dict[str, Tally]) -> None:
 
 def write(folder: Path, tallies: dict[str, Tally]) -> None:
     """The table and the plot."""
-    lines = ["| search | draws | " + " | ".join(f"p <= {level:.0e}" for level in LEVELS) + " | smallest p | payloads |"]
-    lines.append("|---|---:|" + "---:|" * (len(LEVELS) + 2))
+    lines = [
+        "| search | draws | "
+        + " | ".join(f"p <= {level:.0e}" for level in LEVELS)
+        + " | smallest p | decoded | wrong payloads |"
+    ]
+    lines.append("|---|---:|" + "---:|" * (len(LEVELS) + 3))
     curves = {}
     for name, tally in tallies.items():
         shares = [count / max(tally.draws, 1) for count in tally.below]
         cells = [f"{share:.1e}" if share else f"0 (< {wilson(0, max(tally.draws, 1))[1]:.0e})" for share in shares]
-        lines.append(f"| {name} | {tally.draws:,} | {' | '.join(cells)} | {tally.smallest:.1e} | {tally.payloads} |")
+        lines.append(
+            f"| {name} | {tally.draws:,} | {' | '.join(cells)} | {tally.smallest:.1e} |"
+            f" {tally.decoded:,} | {tally.payloads} |"
+        )
         curves[name] = list(zip(LEVELS, shares, strict=True))
     (folder / "null.md").write_text("\n".join(lines) + "\n")
     (folder / "null.svg").write_text(null_plot(curves))

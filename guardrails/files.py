@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -108,6 +108,26 @@ def publish(temporary: Path, path: Path) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise StorageError(f"cannot create {path}: {error.strerror or error}", hint="choose another file") from error
+    sync_folder(path.parent)
+
+
+def create_once(path: Path, make: Callable[[], bytes], *, mode: int = 0o600) -> None:
+    """Create a file unless it exists; of several processes that try at once, one wins and all find its file.
+
+    Raises:
+        StorageError: it cannot be created.
+    """
+    if path.exists():
+        return
+    staged = stage(path.parent, make(), mode=mode)
+    try:
+        # A link, unlike a rename, never replaces what another process made a moment ago.
+        with contextlib.suppress(FileExistsError):
+            os.link(staged, path)
+    except OSError as error:
+        raise StorageError(f"cannot create {path}: {error.strerror or error}", hint="choose another folder") from error
+    finally:
+        staged.unlink()
     sync_folder(path.parent)
 
 

@@ -27,6 +27,7 @@ SECTIONS = {
         "audit": "does a model repeat the works it learnt from",
         "policy": "check a policy pack, explain a decision",
         "keys": "make, examine and rotate the keys of this installation",
+        "similarity": "index works and hash lists, find what a picture resembles",
         "manifests": "keep manifests, find them, give stripped files theirs back",
         "tsa": "time-stamps, so that signed files outlive their certificate",
         "ledger": "read, check and prove the record of everything made and refused",

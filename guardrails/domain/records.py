@@ -17,6 +17,12 @@ class RecordKind(enum.Enum):
     GENERATION = "generation"
     REFUSAL = "refusal"
     LOSS = "loss"
+    REVIEW = "review"
+    APPEAL = "appeal"
+    TAKEDOWN = "takedown"
+    ERASURE = "erasure"
+    POLICY_CHANGE = "policy_change"
+    KEY_CHANGE = "key_change"
 
 
 class Stage(enum.Enum):
@@ -72,12 +78,24 @@ class InclusionProof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """Proof that a record is durable; the checkpoint is a C2SP signed note over the tree that holds it."""
+    """The log's signed promise that a durable record stands in its tree, or will at most `max_merge_delay` later.
+
+    Attributes:
+        leaf_hash: 32 bytes, RFC 6962.
+        issued_at: RFC 3339 UTC with milliseconds.
+        max_merge_delay: seconds.
+        note: the promise as a C2SP signed note; the fields above repeat what it says.
+        index: of the leaf, from 0; None while the record waits for the sequencer.
+        checkpoint: a C2SP signed note over a tree that holds the record; "" while it waits.
+    """
 
     record_id: str
-    index: int
     leaf_hash: bytes
-    checkpoint: str
+    issued_at: str
+    max_merge_delay: int
+    note: str
+    index: int | None = None
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,40 +2,96 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from guardrails.domain.canonical import MAX_SAFE_INTEGER, canonical_json, to_plain
+from guardrails.domain.canonical import MAX_SAFE_INTEGER, canonical_json, quote
 from guardrails.domain.records import Record, RecordKind
 from guardrails.domain.requests import PolicyRef
 from guardrails.errors import LedgerCorrupt
 
-ENTRY_VERSION = 1
+ENTRY_VERSION = 2
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Record))
 
 
-def encode_entry(record: Record) -> bytes:
-    """Canonical JSON (RFC 8785) of the record with the version of this form in "v".
+class Names(NamedTuple):
+    """What a record is found by; the store keeps these beside the entry that says them."""
+
+    record_id: str
+    kind: str
+    created_at: str
+    mark_id: str
+    manifest_id: str
+    image_sha256: str
+
+    @classmethod
+    def of(cls, record: Record) -> Names:
+        return cls(
+            record.id, record.kind.value, record.created_at, record.mark_id, record.manifest_id, record.image_sha256
+        )
+
+
+def encode_entry(record: Record, payload_sha256: str = "") -> bytes:
+    """Canonical JSON (RFC 8785) of the record, with the version of this form in "v".
+
+    Args:
+        payload_sha256: digest of the encrypted payload that is kept beside it, "" for none; so the log binds the
+            payload, and shows nothing of it once it is erased.
 
     Raises:
         ValueError, TypeError: a fact has no JSON form.
     """
-    return canonical_json({"v": ENTRY_VERSION, **to_plain(record)})
+    fields = {name: getattr(record, name) for name in _FIELDS}
+    return canonical_json({"v": ENTRY_VERSION, "payload": payload_sha256, **fields})
 
 
-def decode_entry(entry: bytes) -> Record:
-    """The record whose entry this is; `encode_entry` of the result gives the same bytes.
+def decode_entry(entry: bytes) -> tuple[Record, str]:
+    """The record and the payload's digest; `encode_entry` of both gives the same bytes.
 
     Raises:
         LedgerCorrupt: not an entry of this version.
     """
     try:
         fields = _READER.decode(entry.decode())
-        version = fields.pop("v")
+        version, payload_sha256 = fields.pop("v"), fields.pop("payload")
         if version != ENTRY_VERSION:
             raise LedgerCorrupt(f"entry of version {version}, expected {ENTRY_VERSION}", hint="update this software")
         kind, policy = RecordKind(fields.pop("kind")), PolicyRef(**fields.pop("policy"))
-        return Record(kind=kind, policy=policy, **fields)
+        return Record(kind=kind, policy=policy, **fields), payload_sha256
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LedgerCorrupt(f"an entry is not a record: {error}", hint="run fsck on the ledger") from error
+
+
+def named_payload(entry: bytes, names: Names) -> str | None:
+    """The payload's digest, or None when the entry does not say these names; without decoding the entry, as strictly.
+
+    The members of canonical JSON are sorted, and a quote inside a string is escaped. So the first `},"created_at":`
+    ends the commitments, which hold strings only; and the last `,"payload":"` stands before members that hold no other.
+    """
+    tail, text = entry.rfind(_TAIL), "".join(names)
+    # Nearly always no name needs an escape, and then it stands in the entry as it is.
+    plain = '"' not in text and "\\" not in text
+    if not (plain and _says(entry, tail, names)) and not _says(entry, tail, [quote(name)[1:-1] for name in names]):
+        return None
+    start = tail + len(_TAIL)
+    return entry[start : entry.index(b'"', start)].decode()
+
+
+def _says(entry: bytes, tail: int, names: Sequence[str]) -> bool:
+    record_id, kind, created_at, mark_id, manifest_id, image_sha256 = names
+    head = entry.find(_HEAD) + len(_HEAD)
+    return entry.startswith(f'{created_at}","facts":'.encode(), head) and entry.endswith(
+        f',"id":"{record_id}","image_sha256":"{image_sha256}","kind":"{kind}"'
+        f',"manifest_id":"{manifest_id}","mark_id":"{mark_id}"'.encode(),
+        0,
+        tail,
+    )
+
+
+_HEAD, _TAIL = b'},"created_at":"', b',"payload":"'
 
 
 def _parse_integer(digits: str) -> int | float:

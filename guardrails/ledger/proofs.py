@@ -1,19 +1,17 @@
-"""An inclusion proof as a text that carries its checkpoint with it (C2SP tlog-proof, version 1)."""
+"""An inclusion proof as a text that carries its record and its checkpoint with it (C2SP tlog-proof, version 1)."""
 
 from __future__ import annotations
 
-import base64
-
 from guardrails.domain.records import InclusionProof
+from guardrails.ledger.offline import PROOF_HEADER, to_base64
 
-_HEADER = "c2sp.org/tlog-proof@v1"
 
-
-def format_tlog_proof(proof: InclusionProof, checkpoint: str) -> str:
-    """Header, index, the hashes of the audit path in base64 one a line, an empty line, the signed checkpoint.
+def format_tlog_proof(proof: InclusionProof, checkpoint: str, entry: bytes) -> str:
+    """Header, the entry as extra data, index, the audit path one hash a line, an empty line, the signed checkpoint.
 
     Args:
         checkpoint: the signed note over the tree of `proof.size` leaves.
+        entry: the leaf's bytes; `guardrails.ledger.offline` reads them from here and hashes them anew.
     """
-    hashes = [base64.b64encode(node).decode("ascii") for node in proof.path]
-    return "\n".join([_HEADER, f"index {proof.index}", *hashes, "", checkpoint])
+    extra, hashes = f"extra {to_base64(entry)}", (to_base64(node) for node in proof.path)
+    return "\n".join([PROOF_HEADER, extra, f"index {proof.index}", *hashes, "", checkpoint])

@@ -7,6 +7,7 @@ that loading a hundred thousand rows reads nothing else of them; a row is parsed
 from __future__ import annotations
 
 import array
+import codecs
 import csv
 import datetime
 import functools
@@ -25,8 +26,10 @@ COLUMNS = ("key", "id", "name", "roles", "until", "living", "as_of", "match", "s
 
 MAX_REGISTRY_BYTES = 64 * 1024 * 1024
 _MOST_PARSED = 4096
-_LINE = re.compile(r"^.", re.MULTILINE)
-_ODD_LINE = re.compile(r"^[^,\n]*\n", re.MULTILINE)
+_PIECE = 1 << 16
+_HEADER = ",".join(COLUMNS).encode() + b"\n"
+_LINE = re.compile(rb"^.", re.MULTILINE)
+_ODD_LINE = re.compile(rb"^[^,\n]*\n", re.MULTILINE)
 _GZIP = b"\x1f\x8b"
 
 
@@ -72,12 +75,12 @@ class RegistryEntry:
 
 
 class Registry:
-    """The rows of one file, kept as text."""
+    """The rows of one file, kept as UTF-8 with the header: one accent would double the memory of a string."""
 
-    def __init__(self, name: str, text: str) -> None:
+    def __init__(self, name: str, text: bytes) -> None:
         self.name = name
         self._text = text
-        self._starts = array.array("I", (found.start() for found in _LINE.finditer(text)))
+        self._starts = array.array("I", (found.start() for found in _LINE.finditer(text, len(_HEADER))))
         self.entry = functools.lru_cache(_MOST_PARSED)(self._entry)
         """One row by its number; those asked for last are kept."""
 
@@ -86,11 +89,11 @@ class Registry:
 
     def keys(self) -> Iterator[str]:
         """The match forms, in the order of the rows."""
-        return (self._text[start : self._text.index(",", start)] for start in self._starts)
+        return (self._text[start : self._text.index(b",", start)].decode() for start in self._starts)
 
     def _entry(self, row: int) -> RegistryEntry:
         start = self._starts[row]
-        line = self._text[start : self._text.find("\n", start)]
+        line = self._text[start : self._text.find(b"\n", start)].decode()
         fields = dict(zip(COLUMNS, next(csv.reader([line])), strict=True))
         return RegistryEntry(
             key=fields["key"],
@@ -127,11 +130,11 @@ def refer(name: str, path: Path) -> RegistryRef:
         PolicyError: the file cannot be read or has other columns.
     """
     text, digest = _read(path)
-    return RegistryRef(name=name, path=str(path), digest=digest, rows=text.count("\n"))
+    return RegistryRef(name=name, path=str(path), digest=digest, rows=text.count(b"\n") - 1)
 
 
 @functools.lru_cache(maxsize=8)
-def _read_stamped(path: Path, stamp: tuple[int, int]) -> tuple[str, str]:
+def _read_stamped(path: Path, stamp: tuple[int, int]) -> tuple[bytes, str]:
     data = path.read_bytes()
     if data.startswith(_GZIP):
         unzip = zlib.decompressobj(wbits=31)
@@ -139,18 +142,25 @@ def _read_stamped(path: Path, stamp: tuple[int, int]) -> tuple[str, str]:
         if unzip.unconsumed_tail:
             raise PolicyError(f"{path}: the registry is larger than {MAX_REGISTRY_BYTES >> 20} MB", hint="split it")
     digest = hashlib.sha256(data).hexdigest()
-    header, _, text = data.decode("utf-8").partition("\n")
-    if header != ",".join(COLUMNS):
+    _check_text(data)
+    if not data.startswith(_HEADER):
         raise PolicyError(
             f"{path}:1:1: the columns are not {','.join(COLUMNS)}", hint="build it with `policy registry`"
         )
-    if odd := _ODD_LINE.search(text):
-        number = text.count("\n", 0, odd.start()) + 2
+    if odd := _ODD_LINE.search(data):
+        number = data.count(b"\n", 0, odd.start()) + 1
         raise PolicyError(f"{path}:{number}:1: this is not a row of a registry", hint="one row a line")
-    return text if text.endswith("\n") or not text else text + "\n", digest
+    return data if data.endswith(b"\n") else data + b"\n", digest
 
 
-def _read(path: Path) -> tuple[str, str]:
+def _check_text(data: bytes) -> None:
+    """Raise `UnicodeDecodeError` where bytes are no UTF-8; in pieces, so that no second copy is held."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(data), _PIECE):
+        decoder.decode(data[start : start + _PIECE], final=start + _PIECE >= len(data))
+
+
+def _read(path: Path) -> tuple[bytes, str]:
     try:
         status = path.stat()
         if status.st_size > MAX_REGISTRY_BYTES:

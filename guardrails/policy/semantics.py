@@ -21,6 +21,8 @@ from guardrails.resources import datasets_path
 # A head does not carry over to a category without contrast pairs of its own: its benign twins are then caught too.
 FEWEST_PAIRS_TO_BLOCK = 100
 _UNTRAINED = "it may only flag or review: write 100 pairs in datasets/contrast and train the heads again"
+GARBLED = "garbled"
+"""The category of rules about heaps of broken words; its thresholds are on the same score, and lower."""
 # Meaning cannot be reworded, so there is no rewrite here.
 SEMANTIC_ACTIONS = ("flag", "review", "block")
 
@@ -157,12 +159,13 @@ def _card(node: Node) -> Mapping[str, Any]:
 def _rule(node: Node, card: Mapping[str, Any]) -> SemanticRule:
     fields = Fields(node)
     category = fields.need("category")
-    known = one_of(category, card["categories"])
+    garbled = card.get("garbled", {})
+    known = one_of(category, [*card["categories"], *([GARBLED] if garbled else [])])
     action = Action.parse(one_of(fields.need("action"), SEMANTIC_ACTIONS))
-    pairs = int(card["categories"][known]["pairs"])
+    pairs = int(card["categories"].get(known, {"pairs": 0})["pairs"])
     if action >= Action.BLOCK and pairs < FEWEST_PAIRS_TO_BLOCK:
         fields.need("action").fail(f"`{known}` has {pairs} contrast pairs of its own", hint=_UNTRAINED)
-    threshold, error_rate = _level(fields.need("false_positives"), card["levels"])
+    threshold, error_rate = _level(fields.need("false_positives"), garbled if known == GARBLED else card["levels"])
     rule = SemanticRule(
         id=fields.text("id"),
         category=known,

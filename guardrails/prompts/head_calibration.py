@@ -13,9 +13,11 @@ from typing import Any
 
 from guardrails.domain.calibration import CONFIDENCE, clopper_pearson_upper, conformal_threshold
 from guardrails.prompts.examples import Example
+from guardrails.prompts.garbling import is_garbled
 from guardrails.prompts.heads import Assessment
 
-RATES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08)
+RATES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08)
+GARBLED_RATES = (0.0025, 0.005, 0.01)
 
 
 def levels(examples: Sequence[Example], assessments: Sequence[Assessment]) -> dict[str, dict[str, Any]]:
@@ -31,6 +33,29 @@ def levels(examples: Sequence[Example], assessments: Sequence[Assessment]) -> di
         threshold = conformal_threshold([item.score for item in pools["borderline"]], rate)
         if threshold is not None and threshold <= 1:
             found[f"{rate:g}"] = _level(rate, threshold, pools)
+    return found
+
+
+def garbled_levels(examples: Sequence[Example], assessments: Sequence[Assessment]) -> dict[str, dict[str, Any]]:
+    """Thresholds for heaps of broken words, by the share of plain prompts that are one and reach the threshold.
+
+    Args:
+        examples: never seen in training; those with a topic are left out, since no attack looks like them.
+        assessments: one for each.
+    """
+    pairs = list(zip(examples, assessments, strict=True))
+    plain = [(one, item) for one, item in pairs if _pool(one) in ("captions", "traffic")]
+    joint = [item.score if is_garbled(one.text) else 0.0 for one, item in plain]
+    found: dict[str, dict[str, Any]] = {}
+    for rate in GARBLED_RATES:
+        threshold = conformal_threshold(joint, rate)
+        if threshold is not None and 0 < threshold <= 1:
+            hits = sum(score >= threshold for score in joint)
+            found[f"{rate:g}"] = {
+                "threshold": threshold,
+                "error_rate": f"at most {rate:.1%} of captions and real traffic are garbled and reach it (split "
+                f"conformal, n = {len(joint)}); counted {_counted(hits, len(joint), 'of them')}",
+            }
     return found
 
 

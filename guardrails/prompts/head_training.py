@@ -27,6 +27,7 @@ from guardrails.encoders.minilm_graph import HEADS, LAYERS, WIDTH, linear_keys
 from guardrails.errors import OptionError
 from guardrails.prompts.examples import Example
 from guardrails.prompts.heads import VECTOR_SCALE, PromptHeads, as_integers
+from guardrails.prompts.identities import neutral
 
 if TYPE_CHECKING:
     import torch
@@ -263,7 +264,7 @@ def _tuned_minilm(examples: Sequence[Example], recipe: Recipe) -> Any:
     tokenizer = Tokenizer.from_str(read_tokenizer())
     tokenizer.no_padding()
     tokenizer.enable_truncation(recipe.tokens)
-    ids = [encoding.ids for encoding in tokenizer.encode_batch([example.text for example in examples])]
+    ids = [encoding.ids for encoding in tokenizer.encode_batch([neutral(example.text) for example in examples])]
     state = {key: torch.from_numpy(tensor.copy()) for key, tensor in read_state().items()}
 
     class Tuned(nn.Module):  # type: ignore[misc]
@@ -308,7 +309,9 @@ def _tuned_minilm(examples: Sequence[Example], recipe: Recipe) -> Any:
                     self.linear(last, f"{key}attention.self.{part}").view(texts, tokens, HEADS, -1).transpose(1, 2)
                     for part in ("query", "key", "value")
                 )
-                context = functional.scaled_dot_product_attention(query, keys, value, attn_mask=mask)
+                # Written out: the fused operator's backward pass is five times slower on a CPU.
+                likeness = (query @ keys.transpose(2, 3)) / math.sqrt(query.shape[3])
+                context = likeness.masked_fill(~mask, -1e4).softmax(dim=3).to(value.dtype) @ value
                 context = context.transpose(1, 2).reshape(texts, tokens, WIDTH)
                 attended = self.drop(self.linear(context, f"{key}attention.output.dense"))
                 last = self.norm(attended + last, f"{key}attention.output.LayerNorm")

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from guardrails.domain.findings import Action, CheckStatus, Component, Finding, Span
 from guardrails.encoders.protocol import TextEncoder
 from guardrails.errors import DatasetUnavailable, EmbeddingError, ModelUnavailable, UnavailableError
-from guardrails.policy.semantics import EndpointSection, SemanticRule, Semantics
+from guardrails.policy.semantics import GARBLED, EndpointSection, SemanticRule, Semantics
+from guardrails.prompts.garbling import is_garbled
 from guardrails.prompts.heads import Assessment, PromptHeads, load_heads
+from guardrails.prompts.identities import neutral
 from guardrails.prompts.moderation import ModerationEndpoint, endpoint_from_environment
-from guardrails.prompts.views import GAP, View
+from guardrails.prompts.views import GAP, WORD, View
 from guardrails.resources import datasets_path
 
 DETECTOR = "prompt-heads"
@@ -28,6 +30,10 @@ WINDOW = 400
 _STEP = 300
 _SEARCH = 40
 _NEIGHBOURS = 2
+# The heads learned from descriptions. Of single common words they take one in five for unsafe ("anything", "test"), so
+# one or two short words are left to the lists.
+_SHORTEST_READ = 20
+_FEWEST_WORDS = 3
 _BLANK = " \t\r\n" + GAP
 _READABLE = ("plain", "escapes", "folded", "syntax")
 
@@ -47,7 +53,7 @@ class PromptModel:
             EmbeddingError: a number is not finite.
         """
         pieces = windows(text)
-        vectors = self.encoder.embed([text[start:end] for start, end in pieces])
+        vectors = self.encoder.embed([neutral(text[start:end]) for start, end in pieces])
         assessments = self.heads.assess(vectors, self.encoder.id)
         worst = max(range(len(pieces)), key=lambda number: assessments[number].score)
         return assessments[worst], pieces[worst]
@@ -86,22 +92,28 @@ class PromptSemantics:
         return tuple(finding for finding in found if finding is not None)
 
     def _by_heads(self, view: View) -> Finding | None:
+        if len(view.text) < _SHORTEST_READ and len(WORD.findall(view.text)) < _FEWEST_WORDS:
+            return None
         try:
             model = self._model or load_prompt_model(self._section)
             assessment, piece = model.assess(view.text)
         except (UnavailableError, EmbeddingError) as error:
             return _unavailable(self._section.id, self._section.when_unavailable, self._detector, error)
-        for rule in self._rules.get(assessment.category, ()):
+        text = view.text[slice(*piece)]
+        rules = self._rules.get(assessment.category, [])
+        if is_garbled(text):
+            rules = sorted([*rules, *self._rules.get(GARBLED, ())], key=lambda rule: -rule.action)
+        for rule in rules:
             if assessment.score >= rule.threshold:
                 start, end = view.original_span(*piece)
-                return self._finding(rule, model, assessment, view.text[slice(*piece)], Span(start=start, end=end))
+                return self._finding(rule, model, assessment, text, Span(start=start, end=end))
         return None
 
     def _finding(
         self, rule: SemanticRule, model: PromptModel, assessment: Assessment, piece: str, span: Span
     ) -> Finding:
-        (vector,) = model.encoder.embed([piece])
-        likest = model.heads.nearest(vector, rule.category, _NEIGHBOURS)
+        (vector,) = model.encoder.embed([neutral(piece)])
+        likest = model.heads.nearest(vector, assessment.category, _NEIGHBOURS)
         harmless = model.heads.nearest(vector, "", 1)
         return Finding(
             rule=rule.id,

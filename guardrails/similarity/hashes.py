@@ -1,4 +1,7 @@
-"""Perceptual hashes as values: `phash64` (imagehash) and `pdq256` (pdqhash), and their eight orientations."""
+"""Perceptual hashes as values, and the reference libraries' hashes of one picture.
+
+`ImageHash` carries its algorithm, and with it its size: hashes of different kinds cannot be compared by mistake.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ from numpy.typing import NDArray
 from guardrails.imaging import Pixels
 
 PHASH64 = "phash64"
+DHASH64 = "dhash64"
 PDQ256 = "pdq256"
-HASH_BYTES = {PHASH64: 8, PDQ256: 32}
+SYM256 = "sym256"
+ISCC_IMAGE64 = "iscc-image64"
+HASH_BYTES = {PHASH64: 8, DHASH64: 8, ISCC_IMAGE64: 8, PDQ256: 32, SYM256: 32}
 
 # Below this PDQ quality a picture has too little detail to be told from others by its hash (PDQ reference, "quality").
 MIN_QUALITY = 50
@@ -24,7 +30,7 @@ class ImageHash:
     """A perceptual hash; `a - b` is the Hamming distance.
 
     Attributes:
-        algorithm: "phash64" or "pdq256".
+        algorithm: one of `HASH_BYTES`.
         bits: 8 or 32 bytes, first bit of the algorithm's own hexadecimal form first.
 
     Raises:
@@ -57,7 +63,7 @@ class ImageHash:
 
 @dataclass(frozen=True, slots=True)
 class PdqHashes:
-    """PDQ of one picture.
+    """PDQ, or its symmetric sibling, of one picture.
 
     Attributes:
         codes: uint8 (8, 32); row k is the hash of `oriented(pixels, k)`, row 0 of the picture as it is.
@@ -88,6 +94,33 @@ def phash64(pixels: Pixels) -> ImageHash:
     from PIL import Image
 
     return ImageHash(PHASH64, np.packbits(imagehash.phash(Image.fromarray(pixels)).hash).tobytes())
+
+
+def dhash64(pixels: Pixels) -> ImageHash:
+    """Gradient hash of 64 bits as `imagehash.dhash` defines it; the hexadecimal form is the same.
+
+    Args:
+        pixels: RGB, uint8, height x width x 3.
+    """
+    import imagehash
+    from PIL import Image
+
+    return ImageHash(DHASH64, np.packbits(imagehash.dhash(Image.fromarray(pixels)).hash).tobytes())
+
+
+def crop_resistant(pixels: Pixels) -> tuple[ImageHash, ...]:
+    """The gradient hashes of a picture's segments, as `imagehash.crop_resistant_hash` finds them.
+
+    S. Steinebach et al., "Robust hashing for cropped images" (ARES 2014). About .2 s for each picture.
+
+    Args:
+        pixels: RGB, uint8, height x width x 3.
+    """
+    import imagehash
+    from PIL import Image
+
+    segments = imagehash.crop_resistant_hash(Image.fromarray(pixels), min_segment_size=500, segmentation_image_size=300)
+    return tuple(ImageHash(DHASH64, np.packbits(segment.hash).tobytes()) for segment in segments.segment_hashes)
 
 
 def pdq256(pixels: Pixels) -> PdqHashes:

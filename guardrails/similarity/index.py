@@ -1,24 +1,16 @@
-"""The immutable index on disk and its exact Hamming-radius search.
+"""The index of a guard: one segment with the views of every work, searched exactly.
 
-Format 1, a folder of::
+A segment (see `segments`) whose codes are PDQ and whose regions are `views.Kind`, rows sorted by kind, then entry, with
+two more columns::
 
-    codes-pdq256.npy    uint8 (n, 32)        PDQ codes, rows sorted by kind, then entry
-    codes-phash64.npy   uint8 (n, 8)         perceptual DCT hashes of the same views
-    kinds.npy           uint8 (n,)           `views.Kind`
-    entry.npy           uint32 (n,)          row -> number in the entry table
-    colours.npy         uint8 (entries, c)   coarse colour layout of the centred view, see `colours`
-    manifest.json       format, procedures, library versions, counts, SHA-256 of every file; written last
-
-The same pictures in the same order give the same bytes.
+    phash64.npy    uint8 (n, 8)         perceptual DCT hashes of the same views
+    colours.npy    uint8 (entries, c)   coarse colour layout of the centred view, see `colours`
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrails.errors import IndexFormatError
-from guardrails.files import write_atomically
 from guardrails.imaging.decoding import CANONICAL_DECODE
 from guardrails.similarity.colours import COLOUR_BYTES
 from guardrails.similarity.hashes import HASH_BYTES, PDQ256, PHASH64, code_distances
+from guardrails.similarity.segments import CODES, ENTRY, REGIONS, open_segment, write_segment
 from guardrails.similarity.views import NORMALISATION, Kind
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 _REBUILD = "build the index again with this version"
-_FILES = {
-    "pdq256": "codes-pdq256.npy",
-    "phash64": "codes-phash64.npy",
-    "kinds": "kinds.npy",
-    "entry": "entry.npy",
-    "colours": "colours.npy",
-}
+_COLOURS = "colours"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,26 +87,28 @@ class HashIndex:
 
 
 def write_index(folder: Path, arrays: Arrays, entries_identity: str) -> None:
-    """Write all files, the manifest last: a build that stops half-way leaves an index that does not open.
+    """Write the index; a build that stops half-way leaves none that opens. An older one at `folder` is replaced.
 
     Raises:
         StorageError: the folder cannot be written.
     """
-    contents = {_FILES[field.name]: _npy(getattr(arrays, field.name)) for field in fields(Arrays)}
-    manifest = {
-        "format": FORMAT,
-        "hashes": sorted(HASH_BYTES),
-        "procedure": _procedure(),
-        "libraries": _libraries(),
-        "rows": len(arrays.kinds),
-        "rows_by_kind": {kind.name.lower(): int(np.sum(arrays.kinds == kind)) for kind in Kind},
-        "entries": len(arrays.colours),
-        "entries_identity": entries_identity,
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
+    # A segment is never changed, so an older one has to make room.
+    shutil.rmtree(folder, ignore_errors=True)
+    columns: dict[str, NDArray[Any]] = {
+        CODES: arrays.pdq256,
+        REGIONS: arrays.kinds,
+        ENTRY: arrays.entry,
+        PHASH64: arrays.phash64,
+        _COLOURS: arrays.colours,
     }
-    for name, data in contents.items():
-        write_atomically(folder / name, data)
-    write_atomically(folder / MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode("utf-8"))
+    facts = {
+        **_procedures(),
+        "libraries": _libraries(),
+        "rows_by_kind": {kind.name.lower(): int(np.sum(arrays.kinds == kind)) for kind in Kind},
+        "entries_identity": entries_identity,
+    }
+    # Small enough to be scanned: no radius to lay out tables for.
+    write_segment(folder.parent, PDQ256, columns, len(arrays.colours), facts, radius=0, name=folder.name)
 
 
 def open_index(folder: Path) -> HashIndex:
@@ -131,22 +117,31 @@ def open_index(folder: Path) -> HashIndex:
     Raises:
         IndexFormatError: missing, damaged, cut short, or made by other procedures.
     """
-    text, manifest = _read_manifest(folder / MANIFEST)
-    if manifest.get("format") != FORMAT:
-        raise IndexFormatError(f"{folder} has index format {manifest.get('format')!r}, not {FORMAT}", hint=_REBUILD)
-    if manifest.get("procedure") != _procedure():
-        raise IndexFormatError(f"{folder} was hashed by other procedures: {manifest.get('procedure')}", hint=_REBUILD)
-    arrays = Arrays(**{name: _open_column(folder / file, manifest) for name, file in _FILES.items()})
-    _check_columns(folder, arrays, manifest)
+    segment = open_segment(folder, {"hash": PDQ256, **_procedures()}, verify=True)
+    columns = segment.columns
+    expected = {PHASH64: (segment.rows, HASH_BYTES[PHASH64]), _COLOURS: (segment.entries, COLOUR_BYTES)}
+    for name, shape in expected.items():
+        if name not in columns or columns[name].shape != shape or columns[name].dtype != np.uint8:
+            raise IndexFormatError(f"{folder / name}.npy does not hold uint8 {shape}", hint=_REBUILD)
+    arrays = Arrays(
+        pdq256=columns[CODES],
+        phash64=columns[PHASH64],
+        kinds=columns[REGIONS],
+        entry=columns[ENTRY],
+        colours=columns[_COLOURS],
+    )
+    ordered = not np.any(np.diff(arrays.kinds.astype(np.int16)) < 0)
+    if segment.rows and not (ordered and int(arrays.entry.max()) < segment.entries):
+        raise IndexFormatError(f"{folder}: rows are out of order or name entries that do not exist", hint=_REBUILD)
     return HashIndex(
         arrays=arrays,
-        digest=hashlib.sha256(text).hexdigest(),
-        entries=len(arrays.colours),
-        entries_identity=str(manifest.get("entries_identity")),
+        digest=segment.digest,
+        entries=segment.entries,
+        entries_identity=str(segment.manifest.get("entries_identity")),
     )
 
 
-def _procedure() -> dict[str, str]:
+def _procedures() -> dict[str, str]:
     """What must be the same when building and when asking, for codes to be comparable."""
     return {"decode": CANONICAL_DECODE, "normalisation": NORMALISATION}
 
@@ -155,52 +150,3 @@ def _libraries() -> dict[str, str]:
     from importlib.metadata import version
 
     return {name: version(name) for name in ("ImageHash", "numpy", "opencv-python-headless", "pdqhash", "pillow")}
-
-
-def _npy(array: NDArray[Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _read_manifest(path: Path) -> tuple[bytes, Mapping[str, Any]]:
-    try:
-        text = path.read_bytes()
-        manifest = json.loads(text)
-    except (OSError, ValueError) as error:
-        raise IndexFormatError(f"cannot read the index manifest {path}: {error}", hint=_REBUILD) from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise IndexFormatError(f"{path} is no index manifest", hint=_REBUILD)
-    return text, manifest
-
-
-def _open_column(path: Path, manifest: Mapping[str, Any]) -> NDArray[Any]:
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != manifest["files"].get(path.name):
-            raise IndexFormatError(f"{path} is not the file that the index was published with", hint=_REBUILD)
-        column: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise IndexFormatError(f"cannot open {path}: {error}", hint=_REBUILD) from error
-    return column
-
-
-def _check_columns(folder: Path, arrays: Arrays, manifest: Mapping[str, Any]) -> None:
-    rows, entries = manifest.get("rows"), manifest.get("entries")
-    expected = {
-        "pdq256": (np.uint8, (rows, HASH_BYTES[PDQ256])),
-        "phash64": (np.uint8, (rows, HASH_BYTES[PHASH64])),
-        "kinds": (np.uint8, (rows,)),
-        "entry": (np.uint32, (rows,)),
-        "colours": (np.uint8, (entries, COLOUR_BYTES)),
-    }
-    for name, (dtype, shape) in expected.items():
-        column = getattr(arrays, name)
-        if column.dtype != dtype or column.shape != shape:
-            raise IndexFormatError(
-                f"{folder / _FILES[name]} holds {column.dtype} {column.shape}, not {np.dtype(dtype)} {shape}",
-                hint=_REBUILD,
-            )
-    if rows and (np.any(np.diff(arrays.kinds.astype(np.int16)) < 0) or int(arrays.entry.max()) >= len(arrays.colours)):
-        raise IndexFormatError(f"{folder}: rows are out of order or name entries that do not exist", hint=_REBUILD)

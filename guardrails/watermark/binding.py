@@ -1,15 +1,18 @@
 """Whether the pixels that carry a mark are those that it was made for.
 
 A mark can be lifted: the residual of one marked picture, added to another, carries the payload along. What cannot be
-lifted is the picture itself. So the record keeps a coarse map of its edges, and the detector compares.
+lifted is the picture itself. So the record keeps a coarse map of its edges and colours, and the detector compares.
 
-The map has one cell to about 1/24 of the short side. A cell says whether the luma rises, falls or stays about level to
-its right and below: signs of differences, which no change of brightness, contrast or gamma touches (as in dHash,
-Krawetz 2013). Unlike a hash of the whole picture it can be compared in part, so a crop is compared where it lies.
+The map has one cell to 1/32 of the short side. A cell says whether the luma rises, falls or stays about level to its
+right and below: signs of differences, which no change of brightness, contrast or gamma touches (as in dHash, Krawetz
+2013). Unlike a hash of the whole picture it can be compared in part, so a crop is compared where it lies. Pictures that
+share their outlines are told apart by colour: 8 patches to the short side say their mean chroma, compared as
+directions, which saturation does not turn. A grey picture says nothing about colour; its edges alone decide.
 
 1. Undo the turn, mirroring, rotation and scale that the mark's pilot revealed.
-2. Slide the picture over the map; at every place correlate the cells that overlap.
-3. The best correlation decides. The threshold is calibrated on honest edits and on strangers: `docs/binding.md`.
+2. Slide the picture over the map; at every place correlate the cells that overlap. The best place counts.
+3. Correlate the patches of colour there.
+4. Both must be high enough. The thresholds are calibrated on honest edits and on strangers: `docs/binding.md`.
 """
 
 from __future__ import annotations
@@ -28,17 +31,18 @@ from guardrails.domain.canonical import Json
 from guardrails.imaging import Pixels
 from guardrails.watermark.frame import SHORT_SIDE, Plane, blur, luma
 
-CELLS = 24
-CELL = SHORT_SIDE / CELLS
-# Longer pictures keep the cells of their middle.
-LONGEST = 4 * CELLS
+# Cells to the short side, by version of the text.
+CELLS = {1: 24, 2: 32}
+# Longer pictures keep the cells of their middle: so many times the short side.
+LONGEST = 4
 # Less of the smaller one of map and picture in common, or less of the map, is no comparison.
 LEAST_OVERLAP, LEAST_SHARE = 0.6, 0.2
 PHASES = 3
-# Lifted marks reached .38 at most, honest edits .54 at least: `docs/binding.md`.
-SAME_PICTURE = 0.46
+# Calibrated on drawings and photographs: `docs/binding.md`. Version 1 had fewer cells, and strangers reached more.
+SAME_PICTURE, SAME_PICTURE_1 = 0.40, 0.46
+SAME_COLOURS = 0.5
 
-_VERSION = 1
+_VERSION = 2
 _TRITS = 5
 _POWERS = 3 ** np.arange(_TRITS)
 # A difference below this share of the picture's own root mean square is level.
@@ -49,40 +53,64 @@ _NOISE_FLOOR = 1.0
 _PRIOR = 4.0
 # A cell counts when nearly all of it lies inside of the picture.
 _COVERED = 0.98
+# A patch of colour counts when half of it does.
+_HALF = 0.5
+
+# Patches of colour to the short side, and the steps on either side of grey that each says.
+_PATCHES, _STEPS = 8, 7
+# Chroma of BT.601 that is fainter than this (root mean square, levels) is grey: JPEG alone may leave as much.
+_GREY = 2.5
+_CHROMA = np.array([[-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], np.float32)
 
 Edges = NDArray[np.float32]
+Colours = NDArray[np.complex64]
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EdgeMap:
     """The map of one picture.
 
     Attributes:
         edges: -1, 0 or 1, float32 of shape (2, rows, columns): to the right, downwards.
+        cells: to the short side of the picture.
+        colours: mean chroma of patches in units of the strongest, real Cb and imaginary Cr, complex64 of shape
+            (rows, columns); of shape (0, 0) when the record holds none.
     """
 
     edges: Edges
+    cells: int
+    colours: Colours
 
     @classmethod
     def of(cls, pixels: Pixels) -> EdgeMap:
         """The map of RGB uint8 pixels, at least a cell in each direction."""
         height, width = pixels.shape[:2]
         scale = SHORT_SIDE / min(height, width)
-        frame = cv2.resize(luma(pixels), (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
-        return cls(edges=np.sign(_soft_edges(_cells(np.asarray(frame, np.float32), 0.0, 0.0))))
+        size = (round(width * scale), round(height * scale))
+        frame = cv2.resize(luma(pixels), size, interpolation=cv2.INTER_AREA)
+        cells = CELLS[_VERSION]
+        edges = np.sign(_soft_edges(_cells(np.asarray(frame, np.float32), SHORT_SIDE / cells, 0.0, 0.0)))
+        colours = np.zeros((0, 0), np.complex64)
+        if max(size) < LONGEST * SHORT_SIDE:
+            shape = (size[1] * _PATCHES // SHORT_SIDE, size[0] * _PATCHES // SHORT_SIDE)
+            colours = _steps(_patches(pixels, np.diag([1 / scale, 1 / scale, 1.0]), shape)[0])
+        return cls(edges=edges, cells=cells, colours=colours)
 
     def to_text(self) -> str:
-        """Base64 of a version byte, rows, columns and the cells, five to a byte."""
-        _, rows, columns = self.edges.shape
+        """Base64 of a version byte, rows and columns of cells and patches, the cells (five to a byte), the patches."""
         digits = (self.edges.astype(np.int64) + 1).reshape(-1)
         padded = np.pad(digits, (0, -len(digits) % _TRITS)).reshape(-1, _TRITS)
-        body = (padded @ _POWERS).astype(np.uint8).tobytes()
-        return base64.b64encode(bytes([_VERSION, rows, columns]) + body).decode("ascii")
+        steps = self.colours.reshape(-1)
+        patches = ((steps.real + _STEPS) * 16 + steps.imag + _STEPS).astype(np.uint8)
+        head = bytes([_VERSION, *self.edges.shape[1:], *self.colours.shape])
+        return base64.b64encode(head + (padded @ _POWERS).astype(np.uint8).tobytes() + patches.tobytes()).decode(
+            "ascii"
+        )
 
     @classmethod
     def parse(cls, text: str) -> EdgeMap:
-        """Read `to_text`.
+        """Read `to_text`, of this version or of version 1, which has no patches.
 
         Raises:
             ValueError: it is something else.
@@ -91,14 +119,19 @@ class EdgeMap:
             data = base64.b64decode(text, validate=True)
         except binascii.Error as error:
             raise ValueError("an edge map is base64") from error
-        if len(data) < 3 or data[0] != _VERSION:
+        head = {1: 3, 2: 5}.get(data[0] if data else 0, 0)
+        if not head or len(data) < head:
             raise ValueError("not an edge map of a known version")
-        shape = (2, data[1], data[2])
+        shape, patches = (2, data[1], data[2]), tuple(data[3:head]) or (0, 0)
         count = math.prod(shape)
-        digits = np.frombuffer(data[3:], np.uint8).astype(np.int64)[:, None] // _POWERS % 3
-        if digits.size - count not in range(_TRITS):
+        end = head + -(-count // _TRITS)
+        if len(data) != end + math.prod(patches):
             raise ValueError("an edge map of another length than it says")
-        return cls(edges=(digits.reshape(-1)[:count].reshape(shape) - 1).astype(np.float32))
+        digits = np.frombuffer(data[head:end], np.uint8).astype(np.int64)[:, None] // _POWERS % 3
+        edges = (digits.reshape(-1)[:count].reshape(shape) - 1).astype(np.float32)
+        steps = np.frombuffer(data[end:], np.uint8).astype(np.float32).reshape(patches)
+        colours = (steps // 16 - _STEPS + 1j * (steps % 16 - _STEPS)).astype(np.complex64)
+        return cls(edges=edges, cells=CELLS[data[0]], colours=colours)
 
     def fit(self, pixels: Pixels, geometry: Mapping[str, Json]) -> Fit:
         """Where a picture fits this map best, and how well.
@@ -108,6 +141,7 @@ class EdgeMap:
             geometry: of the mark's reading: "rotation" in degrees, "mirror", "scale_x" and "scale_y"; empty when the
                 mark was found as it was written.
         """
+        cell = SHORT_SIDE / self.cells
         to_pixels, (rows, columns) = _upright(pixels.shape[:2], geometry)
         step = float(np.abs(to_pixels[:2, :2]).sum(axis=1).max())
         plane = luma(pixels) if step <= 1 else blur(luma(pixels), 0.4 * step)
@@ -116,12 +150,31 @@ class EdgeMap:
         fits = []
         for down in range(PHASES):
             for right in range(PHASES):
-                offset = (CELL * down / PHASES, CELL * right / PHASES)
-                covered = (_cells(inside, *offset) > _COVERED).astype(np.float32)
-                likeness, row, column = _best_place(self.edges, _soft_edges(_cells(frame, *offset)), covered)
-                fits.append((likeness, CELL * row - offset[0], CELL * column - offset[1]))
+                offset = (cell * down / PHASES, cell * right / PHASES)
+                covered = (_cells(inside, cell, *offset) > _COVERED).astype(np.float32)
+                likeness, row, column = _best_place(self.edges, _soft_edges(_cells(frame, cell, *offset)), covered)
+                fits.append((likeness, cell * row - offset[0], cell * column - offset[1]))
         likeness, top, left = max(fits)
-        return Fit(likeness=likeness, to_pixels=to_pixels @ _shift(-left, -top))
+        to_pixels = to_pixels @ _shift(-left, -top)
+        return Fit(
+            likeness=likeness,
+            colour=self._colour(pixels, to_pixels),
+            threshold=SAME_PICTURE_1 if self.cells == CELLS[1] else SAME_PICTURE,
+            to_pixels=to_pixels,
+        )
+
+    def _colour(self, pixels: Pixels, to_pixels: Matrix) -> float | None:
+        """Correlation of the patches' chroma with a picture's; None where one of them is grey."""
+        if not self.colours.any():
+            return None
+        seen, inside = _patches(pixels, to_pixels, self.colours.shape)
+        kept = inside > _HALF
+        recorded, seen = self.colours[kept], seen[kept]
+        if not recorded.any() or float(np.mean(np.abs(seen) ** 2)) < _GREY**2:
+            return None
+        recorded, seen = _softened(recorded, 1.0), _softened(seen, _GREY)
+        energies = float((np.abs(recorded) ** 2).sum()), float((np.abs(seen) ** 2).sum())
+        return float((recorded * seen.conj()).real.sum()) / math.sqrt(math.prod(energies))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -130,16 +183,20 @@ class Fit:
 
     Attributes:
         likeness: correlation of the cells in common, -1..1.
+        colour: correlation of the patches' chroma there, -1..1; None where it cannot be compared.
+        threshold: the least likeness of the same picture.
         to_pixels: from the units of the recorded picture's frame (short side 256) to pixels of the one at hand, 3 x 3.
     """
 
     likeness: float
+    colour: float | None
+    threshold: float
     to_pixels: Matrix
 
     @property
     def same(self) -> bool:
         """Whether the two are the same picture."""
-        return self.likeness >= SAME_PICTURE
+        return self.likeness >= self.threshold and (self.colour is None or self.colour >= SAME_COLOURS)
 
     def register(self, pixels: Pixels, width: int, height: int) -> Pixels:
         """The picture laid over the recorded one of `width` x `height` pixels; the missing rest repeats its border."""
@@ -192,12 +249,40 @@ def _warp(plane: Plane, to_pixels: Matrix, rows: int, columns: int, border: int)
     return warped
 
 
-def _cells(frame: Plane, down: float, right: float) -> Plane:
+def _patches(pixels: Pixels, to_pixels: Matrix, shape: tuple[int, ...]) -> tuple[Colours, Plane]:
+    """Mean chroma of the recorded picture's patches, and how much of each lies inside: both of `shape`."""
+    side = SHORT_SIDE // _PATCHES
+    rows, columns = shape
+    chroma: Plane = cv2.transform(pixels.astype(np.float32), _CHROMA)  # type: ignore[assignment]
+    planes: Plane = cv2.merge([chroma, np.ones(chroma.shape[:2], np.float32)])  # type: ignore[assignment]
+    warped = _warp(planes, to_pixels, rows * side, columns * side, cv2.BORDER_CONSTANT)
+    means = warped.reshape(rows, side, columns, side, 3).mean(axis=(1, 3))
+    inside = means[..., 2]
+    colours: Colours = (means[..., 0] + 1j * means[..., 1]) / np.maximum(inside, 1e-3)
+    return colours.astype(np.complex64), inside
+
+
+def _steps(colours: Colours) -> Colours:
+    """Whole steps of the strongest chroma; none in a grey picture."""
+    if float(np.mean(np.abs(colours) ** 2)) < _GREY**2:
+        return np.zeros_like(colours)
+    unit = _STEPS / float(np.maximum(np.abs(colours.real), np.abs(colours.imag)).max())
+    steps: Colours = np.rint(colours.real * unit) + 1j * np.rint(colours.imag * unit)
+    return steps.astype(np.complex64)
+
+
+def _softened(colours: Colours, least: float) -> Colours:
+    """Strong chroma held down to about that of the median patch: one bright box must not outvote the rest."""
+    softened: Colours = colours / (np.abs(colours) + max(float(np.median(np.abs(colours))), least))
+    return softened
+
+
+def _cells(frame: Plane, cell: float, down: float, right: float) -> Plane:
     """Means of cells, from an offset; the last part of a cell is left out."""
-    rows = max(2, int((frame.shape[0] - down + 0.5) / CELL))
-    columns = max(2, int((frame.shape[1] - right + 0.5) / CELL))
-    matrix = np.array([[CELL, 0, right + (CELL - 1) / 2], [0, CELL, down + (CELL - 1) / 2]])
-    smooth = blur(frame, CELL / 3)
+    rows = max(2, int((frame.shape[0] - down + 0.5) / cell))
+    columns = max(2, int((frame.shape[1] - right + 0.5) / cell))
+    matrix = np.array([[cell, 0, right + (cell - 1) / 2], [0, cell, down + (cell - 1) / 2]])
+    smooth = blur(frame, cell / 3)
     means: Plane = cv2.warpAffine(  # type: ignore[assignment]
         smooth,
         matrix,
@@ -205,8 +290,9 @@ def _cells(frame: Plane, down: float, right: float) -> Plane:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    top, left = max(0, rows - LONGEST) // 2, max(0, columns - LONGEST) // 2
-    return means[top : top + LONGEST, left : left + LONGEST]
+    longest = round(LONGEST * SHORT_SIDE / cell)
+    top, left = max(0, rows - longest) // 2, max(0, columns - longest) // 2
+    return means[top : top + longest, left : left + longest]
 
 
 def _soft_edges(cells: Plane) -> Edges:

@@ -3,7 +3,8 @@
 1. Bring the picture to the canonical frame and whiten it.
 2. Search, cheapest first: aligned, then shifted (mode "fast"), then cropped ("standard"); then the same once more
    behind the learned front end, and rotated ("deep").
-3. Correlate every frame of a search with all pilots of all kept epochs.
+3. Correlate every frame of a search with all pilots of all kept epochs; a lattice on which the tiles do not agree is
+   passed over, which takes no key to see, and is counted all the same.
 4. Decode the best candidates of a search that are rare enough for a right check to make them present.
 5. Stop at the first payload whose keyed check is right and whose p-value is at most 1e-6.
 """
@@ -11,9 +12,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,37 +21,14 @@ from numpy.typing import NDArray
 from guardrails.domain.images import MarkReading, MarkVerdict
 from guardrails.errors import OptionError
 from guardrails.imaging import Pixels
-from guardrails.watermark.carrier import RING, Carrier, Pool
+from guardrails.watermark.carrier import RING, Carrier
 from guardrails.watermark.coding import decode, encode
-from guardrails.watermark.frame import Plane, band_of, canonical, fold, luma, require_markable, whiten
-from guardrails.watermark.front import guess_pattern
-from guardrails.watermark.geometry import (
-    ALIGNED,
-    CROPPED,
-    LEARNED_ALIGNED,
-    LEARNED_CROPPED,
-    LEARNED_ROTATED,
-    LEARNED_SHIFTED,
-    ORIENTATIONS,
-    SHIFTED,
-    Autocorrelation,
-    Lattice,
-    Search,
-    orient,
-    turned_lattices,
-    upright_lattices,
-)
+from guardrails.watermark.frame import Plane, canonical, luma, require_markable
+from guardrails.watermark.geometry import Lattice, Search
 from guardrails.watermark.keys import EpochKeys
 from guardrails.watermark.payload import Payload
-from guardrails.watermark.synchronisation import (
-    Band,
-    Correlation,
-    correlate_aligned,
-    correlate_all_shifts,
-    limited,
-    prepare,
-    shift_back,
-)
+from guardrails.watermark.synchronisation import Band, Correlation, limited, shift_back
+from guardrails.watermark.views import Correlator, Look, searches
 
 SCHEME = "org.guardrails.watermark.1"
 MODES = ("fast", "standard", "deep")
@@ -62,46 +39,25 @@ _RINGS = int(RING.max()) + 1
 _RING_BANDWIDTH = 2.0
 _KERNEL = np.exp(-0.5 * ((np.arange(_RINGS)[:, None] - np.arange(_RINGS)) / _RING_BANDWIDTH) ** 2)
 
-Correlator = Callable[[Band, Pool], Correlation]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """The best pilot of one frame."""
+    """The best pilot of one look."""
 
     keys: EpochKeys
-    band: Band
+    look: Look
     correlation: Correlation
-    turns: int
-    mirror: bool
-    lattice: Lattice | None
 
     def geometry(self) -> dict[str, float | bool | list[int]]:
         """For the reading: what was done to the picture, as far as the search can tell."""
-        lattice = self.lattice or Lattice(period_x=64.0, period_y=64.0)
+        lattice = self.look.lattice or Lattice(period_x=64.0, period_y=64.0)
         return {
-            "rotation": round((lattice.angle - 90 * self.turns) % 360, 2),
-            "mirror": self.mirror,
+            "rotation": round((lattice.angle - 90 * self.look.turns) % 360, 2),
+            "mirror": self.look.mirror,
             "scale_x": round(lattice.period_x / 64, 4),
             "scale_y": round(lattice.period_y / 64, 4),
             "shift": list(self.correlation.shift),
         }
-
-
-class View:
-    """A frame behind one of the two fronts.
-
-    Args:
-        frame: the front's output, float32 of shape (height, width).
-    """
-
-    def __init__(self, frame: Plane) -> None:
-        self.frame = frame
-
-    @cached_property
-    def correlation(self) -> Autocorrelation:
-        """Made when the first lattice is looked for, and kept for the second kind."""
-        return Autocorrelation(self.frame)
 
 
 class Detector:
@@ -129,45 +85,23 @@ class Detector:
             raise OptionError(f"unknown detection mode {mode!r}", hint="use fast, standard or deep")
         require_markable(pixels)
         started = time.perf_counter()
-        for search, candidates in self._searches(canonical(luma(pixels)), MODES.index(mode)):
-            if self._run(search, candidates):
+        for search, correlate, looks in searches(canonical(luma(pixels)), MODES.index(mode)):
+            if self._run(search, self._candidates(looks, correlate)):
                 break
         elapsed = 1000 * (time.perf_counter() - started)
         return replace(self._best, tests=self._tests, milliseconds=round(elapsed, 2))
 
     def read_aligned(self, frame: Plane) -> MarkReading:
         """Only the cheapest search, on a canonical luma frame: the self-check of the embedder."""
-        self._run(ALIGNED, self._candidates(whiten(frame), None, correlate_aligned))
+        search, correlate, looks = next(searches(frame, 0))
+        self._run(search, self._candidates(looks, correlate))
         return replace(self._best, tests=self._tests)
 
-    def _searches(self, frame: Plane, depth: int) -> Iterator[tuple[Search, Iterator[Candidate]]]:
-        """The searches of a mode, cheapest first; each one does its work only when it is asked for candidates."""
-        whitened = View(whiten(frame))
-        yield ALIGNED, self._candidates(whitened.frame, None, correlate_aligned)
-        yield SHIFTED, self._candidates(whitened.frame, None, correlate_all_shifts)
-        if depth == 0:
-            return
-        yield CROPPED, self._by_lattice(whitened, upright_lattices)
-        if depth == 1:
-            return
-        guessed = View(guess_pattern(frame, whitened.frame))
-        yield LEARNED_ALIGNED, self._candidates(guessed.frame, None, correlate_aligned)
-        yield LEARNED_SHIFTED, self._candidates(guessed.frame, None, correlate_all_shifts)
-        yield LEARNED_CROPPED, self._by_lattice(guessed, upright_lattices)
-        yield LEARNED_ROTATED, self._by_lattice(guessed, turned_lattices)
-
-    def _by_lattice(self, view: View, find: Callable[[Autocorrelation], list[Lattice]]) -> Iterator[Candidate]:
-        for lattice in find(view.correlation):
-            yield from self._candidates(lattice.straighten(view.frame), lattice, correlate_all_shifts)
-
-    def _candidates(self, frame: Plane, lattice: Lattice | None, correlate: Correlator) -> Iterator[Candidate]:
-        """The best pilot of every orientation and epoch."""
-        for turns, mirror in ORIENTATIONS:
-            band = band_of(fold(orient(frame, turns, mirror)))
-            prepared = prepare(band)
+    def _candidates(self, looks: Iterator[Look], correlate: Correlator) -> Iterator[Candidate]:
+        """The best pilot of every look and epoch."""
+        for look in looks:
             for keys in self._epochs:
-                best = correlate(prepared, keys.pool)
-                yield Candidate(keys=keys, band=band, correlation=best, turns=turns, mirror=mirror, lattice=lattice)
+                yield Candidate(keys=keys, look=look, correlation=correlate(look.prepared, keys.pool))
 
     def _run(self, search: Search, candidates: Iterator[Candidate]) -> bool:
         """Go through one search; True when the mark is present and the rest is not needed.
@@ -239,7 +173,7 @@ def demodulate(candidate: Candidate) -> tuple[Payload, int] | None:
     """
     keys = candidate.keys
     carrier = keys.pool.carriers[candidate.correlation.pilot]
-    band = shift_back(candidate.band, candidate.correlation.shift)
+    band = shift_back(candidate.look.band, candidate.correlation.shift)
     flat = limited(band)
     soft = carrier.soft_bits(flat, _reliability(flat, carrier))
     message = decode(soft)

@@ -39,11 +39,11 @@ _PSNR_GOAL, _PSNR_FLOOR = 41.8, 41.0
 _FLAT_RMS = 0.84
 _STEP_DB, _STEPS = 0.5, 8
 # Room for the mark in pixels that are saturated, for example on white paper: without it half of the mark is clipped.
-# One grey level is enough where only parts are white; when the self-check fails, the mark gets two.
-_HEADROOM, _MOST_HEADROOM = 1, 2
+# Less than half a grey level keeps the whole change within one level rms; when the self-check fails, it gets more.
+_HEADROOM = (0.4, 1.0, 2.0)
 # Half-informed: a bin where the host already says the right thing is written more weakly, and the reverse.
 _HOST_FEEDBACK, _WEAKEST, _STRONGEST = 0.5, 0.25, 2.2
-_TILT_RADIUS, _TILT = 6.0, 0.8
+TILT_RADIUS, TILT = 6.0, 0.8
 _MASK_GAIN, _MASK_EXPONENT, _MASK_LIMIT = 0.33, 0.75, 10.0
 _DETAIL_SIGMA, _ENERGY_SIGMA, _REACH = 2.2, 2.0, 5
 _SELF_CHECK_QUALITY = 50
@@ -63,10 +63,16 @@ def embed(pixels: Pixels, payload: Payload, keys: EpochKeys) -> Embedded:
     frame = canonical(host)
     tiles = tiles_of(frame, keys.carrier_of(payload.mark_id), encode(payload.to_bits(keys.check_key)))
     for attempt in _attempts(pixels, host, tiles, mask_of(frame) - 1):
-        reading = _read(attempt.luma, keys)
-        robust = all(_says(payload, read) for read in (reading, *_attacked_readings(attempt.luma, keys)))
-        if robust:
+        readings = []
+        for reading in _attacked_readings(attempt.luma, keys):
+            readings.append(reading)
+            if not _says(payload, reading):
+                break
+        else:
             break
+    robust = _says(payload, readings[-1])
+    # What is read after JPEG can be read before.
+    proof = readings[0] if robust else _read(attempt.luma, keys)
     return Embedded(
         pixels=attempt.pixels,
         embedding=MarkEmbedding(
@@ -76,7 +82,7 @@ def embed(pixels: Pixels, payload: Payload, keys: EpochKeys) -> Embedded:
             psnr=round(attempt.psnr, 2),
             robust=robust,
             strength_db=attempt.strength_db,
-            p_value=reading.p_value,
+            p_value=proof.p_value,
         ),
     )
 
@@ -99,16 +105,16 @@ def _attempts(pixels: Pixels, host: Plane, tiles: Plane, excess: Plane) -> Itera
     """
     unit = min(host.shape) / SHORT_SIDE
     for step in range(_STEPS + 1):
-        headroom = _HEADROOM if step == 0 else _MOST_HEADROOM
-        room = np.clip(pixels, headroom, 255 - headroom)
-        spent = _square_error(pixels, room)
+        headroom = _HEADROOM[min(step, len(_HEADROOM) - 1)]
+        missing = _missing_room(pixels, headroom)
+        spent = float(np.mean(missing * missing))
         strength_db = step * _STEP_DB
         goal = max(_PSNR_GOAL - strength_db, _PSNR_FLOOR)
         amplitude = _FLAT_RMS * 10 ** (strength_db / 20)
         left = 255**2 / 10 ** (goal / 10) - spent
         share = _excess_share(tiles, excess, left / amplitude**2)
         residual = _enlarged(np.float32(amplitude) * tiles * (1 + np.float32(share) * excess), *host.shape)
-        marked = _added(room, harden(host, residual, unit))
+        marked = _added(pixels, harden(host, residual, unit) + missing)
         psnr = _psnr(_square_error(pixels, marked))
         if step > 0 and psnr < _PSNR_FLOOR:
             return
@@ -123,10 +129,18 @@ def _enlarged(residual: Plane, height: int, width: int) -> Plane:
     return resampled * np.float32(math.sqrt(power / (kept + 1e-12)))
 
 
-def _added(room: Pixels, residual: Plane) -> Pixels:
+def _missing_room(pixels: Pixels, headroom: float) -> Plane:
+    """What brings saturated pixels so far from white and black that the mark is not clipped: float32, -2..2."""
+    red, green, blue = cv2.split(pixels)
+    brightest, darkest = (np.asarray(extreme(extreme(red, green), blue), np.float32) for extreme in (cv2.max, cv2.min))
+    room: Plane = np.maximum(headroom - darkest, 0) - np.maximum(brightest - (255 - headroom), 0)
+    return room
+
+
+def _added(pixels: Pixels, residual: Plane) -> Pixels:
     """Add the rounded residual to all three channels, saturating."""
     steps = cv2.merge([np.rint(residual).astype(np.int16)] * 3)
-    return cv2.add(room, steps, dtype=cv2.CV_8U)  # type: ignore[return-value]
+    return cv2.add(pixels, steps, dtype=cv2.CV_8U)  # type: ignore[return-value]
 
 
 def _square_error(one: Pixels, other: Pixels) -> float:
@@ -191,7 +205,7 @@ def _shaped(frame: Plane, wanted: Band) -> Band:
     real = 1 - _HOST_FEEDBACK * present.real * np.sign(wanted.real)
     imaginary = 1 - _HOST_FEEDBACK * present.imag * np.sign(wanted.imag)
     gain = wanted.real * real.clip(_WEAKEST, _STRONGEST) + 1j * wanted.imag * imaginary.clip(_WEAKEST, _STRONGEST)
-    shaped: Band = gain * np.maximum(RADIUS, _TILT_RADIUS) ** -_TILT
+    shaped: Band = gain * np.maximum(RADIUS, TILT_RADIUS) ** -TILT
     return shaped.astype(np.complex64)
 
 

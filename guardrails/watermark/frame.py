@@ -91,13 +91,18 @@ def whiten(frame: Plane) -> Plane:
     return whitened
 
 
-def fold(whitened: Plane) -> Plane:
-    """Add all 64 x 64 tiles of a plane, padded with zeros to whole tiles: float32 of shape (64, 64)."""
+def tiles(whitened: Plane) -> Plane:
+    """The tiles of a plane, padded with zeros to whole ones: float32 of shape (rows, 64, columns, 64)."""
     height, width = whitened.shape
     rows, columns = -(-height // TILE), -(-width // TILE)
     padded = np.zeros((rows * TILE, columns * TILE), np.float32)
     padded[:height, :width] = whitened
-    folded: Plane = padded.reshape(rows, TILE, columns, TILE).sum(axis=(0, 2))
+    return padded.reshape(rows, TILE, columns, TILE)
+
+
+def fold(whitened: Plane) -> Plane:
+    """Add all 64 x 64 tiles of a plane: float32 of shape (64, 64)."""
+    folded: Plane = tiles(whitened).sum(axis=(0, 2))
     return folded
 
 

@@ -13,31 +13,23 @@ import numpy as np
 
 from guardrails.resources import datasets_path
 from guardrails.watermark.frame import Plane
-from guardrails.watermark.front_features import features, scatter
+from guardrails.watermark.front_features import OUTPUTS, features, scatter
 
 # A network object keeps its last input, so threads must not share one.
 _THREAD = threading.local()
 
 
-def guess_pattern(frame: Plane, whitened: Plane) -> Plane:
-    """The pattern that was probably added to a canonical luma frame.
-
-    The network and the whitening filter err in different places, so their sum is better than either.
+def guess_pattern(frame: Plane) -> Plane:
+    """The pattern that was probably added to a canonical luma frame: the whitened frame, corrected by the network.
 
     Args:
         frame: float32 of shape (height, width), 0..255.
-        whitened: the same frame behind `frame.whiten`.
 
     Returns:
-        float32 of the same shape; larger where the two are surer.
+        float32 of the same shape; larger where, and at the radii where, it is surer.
     """
     if not hasattr(_THREAD, "network"):
         _THREAD.network = cv2.dnn.readNetFromONNX(str(datasets_path("watermark", "front.onnx")))
-    _THREAD.network.setInput(features(frame))
-    guessed = scatter(np.asarray(_THREAD.network.forward(), np.float32), *frame.shape)
-    return _unit(guessed) + _unit(whitened)
-
-
-def _unit(plane: Plane) -> Plane:
-    unit: Plane = plane / (plane.std() + np.float32(1e-9))
-    return unit
+    seen = features(frame)
+    _THREAD.network.setInput(seen)
+    return scatter(seen[:, :OUTPUTS] + np.asarray(_THREAD.network.forward(), np.float32), *frame.shape)

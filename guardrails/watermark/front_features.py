@@ -1,33 +1,34 @@
-"""What the learned front end sees: a canonical luma frame as two channels, folded into half the resolution."""
+"""What the learned front end sees: a canonical luma frame as three planes, folded into half the resolution."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from guardrails.watermark.frame import Plane, blur
+from guardrails.watermark.frame import Plane, blur, whiten
 
 # Pixels of each 2 x 2 block become channels: the same receptive field at a quarter of the cost.
 BLOCK = 2
-CHANNELS = 2 * BLOCK * BLOCK
+OUTPUTS = BLOCK * BLOCK
+CHANNELS = 3 * OUTPUTS
 
 _SIGMA = 2.2
 
 
 def features(frame: Plane) -> NDArray[np.float32]:
-    """Detail over its local level, and the logarithm of that level.
+    """The whitened frame, detail over its local level, and the logarithm of that level.
 
     Args:
         frame: luma, float32 of shape (height, width), 0..255.
 
     Returns:
-        float32 of shape (1, 8, ceil(height / 2), ceil(width / 2)); odd sides are padded by repeating.
+        float32 of shape (1, 12, ceil(height / 2), ceil(width / 2)); odd sides are padded by repeating.
     """
     height, width = frame.shape
     padded = np.pad(frame, ((0, height % BLOCK), (0, width % BLOCK)), mode="edge")
     detail = padded - blur(padded, _SIGMA)
     level = np.sqrt(blur(detail * detail, _SIGMA) + 1)
-    return gather(np.stack([detail / level, np.log(level) / 2 - 1]))
+    return gather(np.stack([whiten(padded), detail / level, np.log(level) / 2 - 1]))
 
 
 def gather(planes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,23 +1,28 @@
 """The latent mark: the signs of the noise that a picture is drawn from say who drew it.
 
-After Gaussian Shading (Yang et al. 2024, arXiv:2404.04969), with two changes. A fresh key stream for every picture, so
-that its noise is exactly standard normal and no two pictures share a pad (one fixed pad is a two-time pad, arXiv
-2503.11404). And a second, smaller alphabet of streams, so that the mark can be found where nothing else is left.
+After Gaussian Shading (Yang et al. 2024, arXiv:2404.04969), with two changes. A key stream that depends on the picture,
+so that its noise is exactly standard normal and pictures share no pad (one fixed pad is a two-time pad, arXiv
+2503.11404). And a first part of the message so short that every value of it can be tried, so that the mark is found
+where too little of the noise is left for a code of 64 bits.
 
-The elements of a latent are split by the key of the epoch's stream:
+The elements of a latent are split by the key of the epoch:
 
-- seven eighths, the *carried* part, are signed with one of 64 streams of the epoch. Through it they say the mark id,
-  64 bits in the code of `coding` (rate 1/4), so a detector that knows nothing needs 64 tests an epoch;
-- one eighth, the *fresh* part, is signed with a stream of this mark id alone. Nobody who has seen other pictures of the
-  carried stream has seen this one.
+- the *carried* part, half of a large latent and fifteen sixteenths of a small one, says the *handle*: the first 20 bits
+  of the mark id. Some of them choose a pad of the epoch, the others a word of the first-order Reed-Muller code
+  (MacWilliams and Sloane 1977, chapter 14) that is multiplied with it. A fast Hadamard transform correlates with all
+  2**20 at once, which is maximum-likelihood decoding. Over the words of one pad, the signs of any three elements in
+  different columns are independent;
+- three quarters of what is left, the *rest*, say the other 44 bits in the code of `coding` (rate 1/4), signed with a
+  stream of this handle alone;
+- one quarter, the *check*, is signed with a stream of this mark id alone. An id that is nearly right says nothing of
+  it, and nobody who has seen other pictures of the pad has seen this one.
 
 The magnitudes are left to whoever draws the noise: |g| with a uniform sign is exactly standard normal.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,23 +39,28 @@ from guardrails.watermark.geometry import log_survival
 from guardrails.watermark.keys import Keyring
 from guardrails.watermark.payload import ID_BITS
 
-SCHEME = "org.guardrails.latent.1"
+SCHEME = "org.guardrails.latent.2"
 STAGE = "latent"
 FALSE_POSITIVE_RATE = 1e-6
 # The pixel mark's searches use three quarters of the false-positive budget.
 BUDGET_SHARE = 1 / 4
-# Chi-square, decoding, and comparison with known ids: each has a third of the share.
-ROUTES = 3
-STREAMS = 64
-FRESH_SHARE = 8
-ID_SYMBOLS = ID_BITS * RATE
-# Fewer leave less than seven elements to a coded bit.
-MINIMUM_ELEMENTS = 8 * ID_SYMBOLS
-# How many streams are decoded: those of the highest chi-square.
-DECODED_STREAMS = 4
-# What the fresh part must say by itself before a found mark is called present: the carried part can be imitated by
-# someone who has collected many pictures of one stream, the fresh part cannot.
-FRESH_RATE = 1e-4
+# The search for a handle and the comparison with known ids: each has half of the share.
+ROUTES = 2
+HANDLE_BITS = 20
+HANDLE_DIGITS = HANDLE_BITS // 4
+# Columns of the Reed-Muller code; a larger latent repeats them.
+MOST_COLUMN_BITS = 16
+# A small latent has no more evidence than finding it takes; a large one has some to spare for reading its id.
+LARGE = 8192
+SMALL_REMAINDER, LARGE_REMAINDER = 16, 2
+CHECK_SHARE = 4
+REST_BITS = ID_BITS - HANDLE_BITS
+REST_SYMBOLS = REST_BITS * RATE
+# Smaller latents were not tried.
+MINIMUM_ELEMENTS = 2304
+# What the check must say by itself before an id is believed and the mark called present: the carried part can be
+# imitated by someone who has collected many pictures of one pad, the check cannot.
+CHECK_RATE = 1e-4
 
 Signs = NDArray[np.float32]
 Latents = NDArray[np.float32]
@@ -61,30 +71,34 @@ _LOWEST_LOG = math.log(1e-300)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stream:
-    """One of the 64 streams of an epoch.
+class Layout:
+    """Where the elements of a latent go; the same for all pads of an epoch.
 
     Attributes:
-        fresh, carried: indices into the flat latent; together all of them.
-        pad: +-1 of the carried part, in its order; the i-th element carries coded bit i modulo 256.
+        carried, rest, check: indices into the flat latent; together all of them.
+        column_bits: the i-th carried element stands in column i modulo 2**column_bits.
     """
 
-    fresh: NDArray[np.intp]
     carried: NDArray[np.intp]
-    pad: Signs
+    rest: NDArray[np.intp]
+    check: NDArray[np.intp]
+    column_bits: int
 
-    def soft_bits(self, latents: Latents) -> Signs:
-        """Standard score of every coded bit, shape (256,): the sum of its signed elements over their root energy.
+    @property
+    def pads(self) -> int:
+        """How many pads an epoch has: the bits of a handle that are neither a column nor the sign of a word."""
+        return 1 << (HANDLE_BITS - 1 - self.column_bits)
 
-        Under random signs each has mean 0 and variance 1 whatever the latent is, and even moments that are at most
-        those of the normal distribution (Khinchine).
-        """
-        values = latents[self.carried]
-        symbol = np.arange(len(values)) % ID_SYMBOLS
-        sums = np.bincount(symbol, values * self.pad, ID_SYMBOLS)
-        energy = np.bincount(symbol, values.astype(np.float64) ** 2, ID_SYMBOLS)
-        scores: Signs = (sums / np.sqrt(energy + 1e-12)).astype(np.float32)
-        return scores
+    def word(self, handle: int) -> Signs:
+        """The Reed-Muller word of a handle, +-1 for each carried element."""
+        columns = np.arange(len(self.carried)) % (1 << self.column_bits)
+        parity = np.bitwise_count(columns & handle) + (handle >> self.column_bits)
+        word: Signs = 1 - 2 * (parity & 1).astype(np.float32)
+        return word
+
+    def pad_of(self, handle: int) -> int:
+        """Which pad a handle is multiplied with."""
+        return handle >> (self.column_bits + 1)
 
 
 class LatentMark:
@@ -155,10 +169,8 @@ class LatentMark:
     def detect(self, latents: Latents) -> MarkReading:
         """Look for a mark in a recovered latent, without its id, prompt or payload.
 
-        1. Chi-square of the carried part under every stream of every kept epoch.
-        2. Decode the likeliest streams; the whole latent must agree with the decoded id, counted over all 2**64 ids
-           that could have been decoded.
-        3. Present when the fresh part, by itself, agrees too; else only suspected.
+        1. Correlate the carried part with every handle of every kept epoch; the strongest must be beyond chance.
+        2. Decode the rest of the id; present when the check agrees with it, else only suspected.
 
         Args:
             latents: float32 of the shape that was signed; any scale.
@@ -167,81 +179,81 @@ class LatentMark:
             WatermarkError: fewer than 2,304 elements, or values that are not finite.
         """
         flat = _flat(latents)
-        scores = sorted(
-            (
-                (float((self._stream(epoch, index, len(flat)).soft_bits(flat) ** 2).sum()), epoch, index)
-                for epoch in self._keyring.epochs
-                for index in range(STREAMS)
-            ),
-            reverse=True,
-        )
-        tests = len(scores)
-        best = self._by_chi_square(*scores[0][:2], tests)
-        for _, epoch, index in scores[:DECODED_STREAMS]:
-            reading = self._by_decoding(flat, epoch, index, tests)
-            if reading is not None and (reading.verdict is MarkVerdict.PRESENT or reading.p_value < best.p_value):
-                best = reading
-            if best.verdict is MarkVerdict.PRESENT:
-                break
-        return best
-
-    def _by_chi_square(self, statistic: float, epoch: int, tests: int) -> MarkReading:
-        p_value = _p_value(log_chi_square_survival(statistic, ID_SYMBOLS), ROUTES * tests)
-        found = p_value <= FALSE_POSITIVE_RATE
-        return MarkReading(
-            verdict=MarkVerdict.SUSPECTED if found else MarkVerdict.NOT_DETECTED,
-            scheme=SCHEME,
-            p_value=p_value,
-            z=round((statistic - ID_SYMBOLS) / math.sqrt(2 * ID_SYMBOLS), 3),
-            tests=tests,
-            stage=STAGE,
-            epoch=epoch if found else None,
-        )
-
-    def _by_decoding(self, flat: Latents, epoch: int, index: int, tests: int) -> MarkReading | None:
-        """The reading of one stream's likeliest id; None when that says nothing."""
-        soft = self._stream(epoch, index, len(flat)).soft_bits(flat)
-        message = decode(soft)
-        mark_id = np.packbits(message).tobytes().hex()
-        if self._stream_of(mark_id, epoch) != index:
-            return None
-        signs = self._signs(mark_id, epoch, len(flat))
-        z = _score(flat, signs)
-        p_value = _p_value(_log_tail(z) + ID_BITS * math.log(2), ROUTES * tests)
+        z, epoch, handle = max(self._strongest(flat, epoch) for epoch in self._keyring.epochs)
+        tests = len(self._keyring.epochs) << HANDLE_BITS
+        p_value = _p_value(_log_tail(z), ROUTES * tests)
         if p_value > FALSE_POSITIVE_RATE:
-            return None
-        fresh = self._stream(epoch, index, len(flat)).fresh
-        present = _log_tail(_score(flat[fresh], signs[fresh])) <= math.log(FRESH_RATE)
+            return MarkReading(
+                verdict=MarkVerdict.NOT_DETECTED,
+                scheme=SCHEME,
+                p_value=p_value,
+                z=round(z, 3),
+                tests=tests,
+                stage=STAGE,
+            )
+        mark_id, corrected = self._rest(flat, epoch, handle)
         return MarkReading(
-            verdict=MarkVerdict.PRESENT if present else MarkVerdict.SUSPECTED,
+            verdict=MarkVerdict.PRESENT if mark_id else MarkVerdict.SUSPECTED,
             scheme=SCHEME,
             p_value=p_value,
             z=round(z, 3),
             tests=tests,
             stage=STAGE,
-            mark_id=mark_id if present else "",
+            mark_id=mark_id,
             epoch=epoch,
-            corrected_bits=int(((soft < 0) != encode(message)).sum()),
+            corrected_bits=corrected,
         )
 
+    def _strongest(self, flat: Latents, epoch: int) -> tuple[float, int, int]:
+        """Standard score, epoch and number of the likeliest handle."""
+        layout = self._layout(epoch, len(flat))
+        values, columns = flat[layout.carried], 1 << layout.column_bits
+        sums = np.zeros((layout.pads, columns), np.float32)
+        for index in range(layout.pads):
+            signed = values * self._pad(epoch, index, len(values))
+            sums[index] = np.pad(signed, (0, -len(signed) % columns)).reshape(-1, columns).sum(axis=0)
+        scores = hadamard(sums)
+        pad, word = np.unravel_index(int(np.abs(scores).argmax()), scores.shape)
+        score = float(scores[pad, word])
+        handle = (int(pad) << 1 | int(score < 0)) << layout.column_bits | int(word)
+        return abs(score) / math.sqrt(float(values @ values) + 1e-12), epoch, handle
+
+    def _rest(self, flat: Latents, epoch: int, handle: int) -> tuple[str, int | None]:
+        """The whole id, "" when the check does not agree with it; and how many of its coded bits were corrected."""
+        layout = self._layout(epoch, len(flat))
+        signed = flat[layout.rest] * self._rest_pad(epoch, handle, len(layout.rest))
+        soft = np.bincount(np.arange(len(signed)) % REST_SYMBOLS, signed, REST_SYMBOLS).astype(np.float32)
+        message = decode(soft)
+        bits = np.concatenate([np.zeros(HANDLE_BITS, np.uint8), message])
+        mark_id = f"{handle:0{HANDLE_DIGITS}x}" + np.packbits(bits).tobytes().hex()[HANDLE_DIGITS:]
+        check = _score(flat[layout.check], self._check_signs(mark_id, epoch, len(layout.check)))
+        if _log_tail(check) > math.log(CHECK_RATE):
+            return "", None
+        return mark_id, int(((soft < 0) != encode(message)).sum())
+
     def _signs(self, mark_id: str, epoch: int, count: int) -> Signs:
-        stream = self._stream(epoch, self._stream_of(mark_id, epoch), count)
-        coded = encode(np.unpackbits(np.frombuffer(bytes.fromhex(mark_id), np.uint8)))
+        layout = self._layout(epoch, count)
+        carried, rest = len(layout.carried), len(layout.rest)
+        handle = int(mark_id[:HANDLE_DIGITS], 16)
+        coded = encode(np.unpackbits(np.frombuffer(bytes.fromhex(mark_id), np.uint8))[HANDLE_BITS:])
         signs = np.empty(count, np.float32)
-        symbols = coded[np.arange(len(stream.carried)) % ID_SYMBOLS]
-        signs[stream.carried] = stream.pad * (1 - 2 * symbols.astype(np.float32))
-        key = self._keyring.derive(f"latent epoch {epoch} id {mark_id}")
-        signs[stream.fresh] = _key_stream(key, len(stream.fresh)).signs(len(stream.fresh))
+        signs[layout.carried] = self._pad(epoch, layout.pad_of(handle), carried) * layout.word(handle)
+        spread = 1 - 2 * coded[np.arange(rest) % REST_SYMBOLS].astype(np.float32)
+        signs[layout.rest] = self._rest_pad(epoch, handle, rest) * spread
+        signs[layout.check] = self._check_signs(mark_id, epoch, len(layout.check))
         return signs
 
-    def _stream_of(self, mark_id: str, epoch: int) -> int:
-        key = self._keyring.derive(f"latent epoch {epoch} choice")
-        return hmac.digest(key, mark_id.encode("ascii"), hashlib.sha256)[0] % STREAMS
+    def _layout(self, epoch: int, count: int) -> Layout:
+        return _layout(self._keyring.derive(f"latent epoch {epoch} layout"), count)
 
-    def _stream(self, epoch: int, index: int, count: int) -> Stream:
-        draws = _key_stream(self._keyring.derive(f"latent epoch {epoch} stream {index}"), 2 * count)
-        order, fresh = draws.permutation(count), count // FRESH_SHARE
-        return Stream(fresh=order[:fresh], carried=order[fresh:], pad=draws.signs(count - fresh))
+    def _pad(self, epoch: int, index: int, count: int) -> Signs:
+        return _signs_of(self._keyring.derive(f"latent epoch {epoch} pad {index}"), count)
+
+    def _rest_pad(self, epoch: int, handle: int, count: int) -> Signs:
+        return _signs_of(self._keyring.derive(f"latent epoch {epoch} rest {handle}"), count)
+
+    def _check_signs(self, mark_id: str, epoch: int, count: int) -> Signs:
+        return _signs_of(self._keyring.derive(f"latent epoch {epoch} id {mark_id}"), count)
 
 
 def require_elements(count: int) -> None:
@@ -257,18 +269,13 @@ def require_elements(count: int) -> None:
         )
 
 
-def log_chi_square_survival(statistic: float, degrees: int) -> float:
-    """Natural logarithm of P(chi-square > statistic) for an even number of degrees of freedom.
-
-    The tail is that of a Poisson sum: exp(-x/2) times the sum over i < degrees/2 of (x/2)^i / i!.
-    """
-    half = statistic / 2
-    if half <= 0:
-        return 0.0
-    powers = np.arange(degrees // 2)
-    logs = powers * math.log(half) - np.array([math.lgamma(power + 1) for power in powers])
-    peak = float(logs.max())
-    return min(0.0, peak - half + math.log(float(np.exp(logs - peak).sum())))
+def hadamard(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sums over the last axis of 2**m values with every Walsh function: (-1)**popcount(i & j), in natural order."""
+    sums = values
+    for half in (1 << bit for bit in range(values.shape[-1].bit_length() - 1)):
+        pairs = sums.reshape(-1, 2, half)
+        sums = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1)
+    return sums.reshape(values.shape)
 
 
 def _flat(latents: Latents) -> Latents:
@@ -291,6 +298,19 @@ def _log_tail(z: float) -> float:
 def _p_value(log_tail: float, tests: int) -> float:
     """Corrected for every test, in units of the whole budget, see `geometry.Search.p_value`; never below 1e-300."""
     return math.exp(min(0.0, max(_LOWEST_LOG, log_tail + math.log(tests) - math.log(BUDGET_SHARE))))
+
+
+@functools.lru_cache(maxsize=16)
+def _layout(key: bytes, count: int) -> Layout:
+    order = _key_stream(key, count).permutation(count)
+    remainder = count // (LARGE_REMAINDER if count >= LARGE else SMALL_REMAINDER)
+    check, rest, carried = np.split(order, [remainder // CHECK_SHARE, remainder])
+    columns = min(MOST_COLUMN_BITS, (len(carried) - 1).bit_length())
+    return Layout(carried=carried, rest=rest, check=check, column_bits=columns)
+
+
+def _signs_of(key: bytes, count: int) -> Signs:
+    return _key_stream(key, count).signs(count)
 
 
 def _key_stream(key: bytes, draws: int) -> KeyStream:

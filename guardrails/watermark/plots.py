@@ -102,8 +102,10 @@ def null_plot(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     parts.append(_line(*place(1, 1), *place(10.0**-decades, 10.0**-decades), _INK, dashed=True))
     for number, points in enumerate(curves.values()):
         colour = _COLOURS[number % len(_COLOURS)]
-        path = " ".join("{:.1f},{:.1f}".format(*place(x, share)) for x, share in points if share > 0)
+        seen = [place(x, share) for x, share in points if share > 0]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in seen)
         parts.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>")
+        parts += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3' fill='{colour}'/>" for x, y in seen]
     parts += _legend([*curves], left + side + 20, top)
     return _svg(left + side + 260, top + side + 40, parts)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from guardrails.watermark.carrier import FLAT_INDEX, KX, KY, RADIUS, RING, TILE, Pool
+from guardrails.watermark.carrier import KX, KY, RADIUS, RING, TILE, Pool
 
 Band = NDArray[np.complex64]
 
@@ -22,6 +22,8 @@ _KERNEL = np.exp(-0.5 * (_RINGS[:, None] - _RINGS).astype(np.float64) ** 2)
 _RING_COUNTS = _KERNEL @ np.bincount(RING)
 # exp(E log |x|) of a complex Gaussian of unit power: exp(-gamma / 2), gamma = 0.5772.
 _LOG_MEAN = 0.7493
+# 48 is the least even side above twice the highest radius that has small prime factors.
+_COARSE, _FINALISTS = 48, 4
 # Keeps a perfectly flat picture, whose spectrum is zero, from dividing by zero.
 _TINY = 1e-9
 
@@ -64,8 +66,14 @@ def limited(band: Band) -> Band:
 
 
 def prepare(band: Band) -> Band:
-    """The limited band, weighted by radius."""
+    """The limited band of a whitened frame, weighted by radius."""
     prepared: Band = limited(band) * _WEIGHTS
+    return prepared
+
+
+def prepare_guessed(band: Band) -> Band:
+    """The limited band of the learned front end, whose power at a radius is the weight that the radius deserves."""
+    prepared: Band = limited(band) * ring_level(band)
     return prepared
 
 
@@ -79,17 +87,29 @@ def correlate_aligned(prepared: Band, pool: Pool) -> Correlation:
 
 
 def correlate_all_shifts(prepared: Band, pool: Pool) -> Correlation:
-    """The best pilot over all 4,096 shifts, in one batched inverse transform."""
+    """The best pilot over all 4,096 shifts.
+
+    All pilots are looked at on a grid of 48 x 48 shifts, the fewest that hold the band; a peak between its points may
+    lose a third there. The finalists are looked at on the whole grid. What was left out can only raise p-values.
+    """
     products = prepared[pool.pilots] * pool.conjugates
-    count = len(pool.carriers)
-    spectra = np.zeros((count, TILE * (TILE // 2 + 1)), np.complex64)
-    np.put_along_axis(spectra, FLAT_INDEX[pool.pilots], products, axis=1)
-    maps = np.fft.irfft2(spectra.reshape(count, TILE, TILE // 2 + 1), s=(TILE, TILE)).reshape(count, TILE * TILE)
-    spread = np.sqrt(2 * (np.abs(products) ** 2).sum(axis=1) + _TINY) / TILE**2
-    scores = maps.max(axis=1) / spread
-    pilot = int(scores.argmax())
-    row, column = divmod(int(maps[pilot].argmax()), TILE)
-    return Correlation(pilot=pilot, z=float(scores[pilot]), shift=(row, column))
+    spread = np.sqrt(2 * (products.real**2 + products.imag**2).sum(axis=1) + _TINY)
+    coarse = _maps(products, pool.pilots, _COARSE).max(axis=1) * _COARSE**2 / spread
+    finalists = np.argpartition(coarse, -min(_FINALISTS, len(coarse)))[-_FINALISTS:]
+    maps = _maps(products[finalists], pool.pilots[finalists], TILE)
+    scores = maps.max(axis=1) * TILE**2 / spread[finalists]
+    best = int(scores.argmax())
+    row, column = divmod(int(maps[best].argmax()), TILE)
+    return Correlation(pilot=int(finalists[best]), z=float(scores[best]), shift=(row, column))
+
+
+def _maps(products: NDArray[np.complex64], pilots: NDArray[np.intp], side: int) -> NDArray[np.float32]:
+    """Correlation of each pilot at side x side shifts: float32 of shape (pilots, side * side)."""
+    half = side // 2 + 1
+    spectra = np.zeros((len(products), side * half), np.complex64)
+    np.put_along_axis(spectra, ((KY % side) * half + KX)[pilots], products, axis=1)
+    maps = np.fft.irfft2(spectra.reshape(-1, side, half), s=(side, side)).reshape(-1, side * side)
+    return maps.astype(np.float32, copy=False)
 
 
 def shift_back(band: Band, shift: tuple[int, int]) -> Band:

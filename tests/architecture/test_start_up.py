@@ -21,6 +21,7 @@ BANNED = frozenset(
         "onnxruntime",
         "open_clip",
         "pandas",
+        "psycopg",
         "pydantic",
         "ray",
         "scipy",

@@ -45,6 +45,17 @@ for line in sys.stdin:
 """
 
 
+def wait_for_another(out: Path) -> None:
+    """Until one more picture is released: how long that takes depends on the machine."""
+    count = len(released(out))
+    while len(released(out)) <= count:
+        time.sleep(0.01)
+
+
+def released(out: Path) -> list[Path]:
+    return [path for path in out.iterdir() if not path.name.startswith(".")]
+
+
 def test_after_any_kill_files_and_records_agree(home: Path, tmp_path: Path, guard_in: Callable[..., Guard]) -> None:
     out = tmp_path / "out"
     generator = random.Random(20)
@@ -52,11 +63,14 @@ def test_after_any_kill_files_and_records_agree(home: Path, tmp_path: Path, guar
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery:
         assert nursery.stdin is not None
         assert nursery.stdout is not None
-        for _ in range(KILLS):
+        for kill in range(KILLS):
             nursery.stdin.write("go\n")
             nursery.stdin.flush()
             worker = int(nursery.stdout.readline())
-            time.sleep(generator.uniform(0.05, 0.5))
+            # Every other one at once, so that beginnings are cut off too.
+            if kill % 2:
+                wait_for_another(out)
+            time.sleep(generator.uniform(0, 0.4))
             os.kill(worker, signal.SIGKILL)
     guard_in(home)
 
@@ -66,8 +80,8 @@ def test_after_any_kill_files_and_records_agree(home: Path, tmp_path: Path, guar
         assert ledger.staged_files() == frozenset()
     made = {record.id for record in records if record.kind is RecordKind.GENERATION}
     lost = {str(record.facts["lost_record"]) for record in records if record.kind is RecordKind.LOSS}
-    files = {path.stem: path for path in out.iterdir() if not path.name.startswith(".")}
-    assert len(made) >= KILLS
+    files = {path.stem: path for path in released(out)}
+    assert len(made) > KILLS // 2
     assert made - lost == set(files)
     assert lost.isdisjoint(files)
     auditor = Auditor.open(home)

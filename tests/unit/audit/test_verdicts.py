@@ -225,8 +225,8 @@ def test_our_manifest_around_pixels_without_the_mark_is_signed_not_confirmed(mad
 
 def damage(root: Path, change: Callable[[bytes], bytes]) -> None:
     with sqlite3.connect(root / "ledger" / "ledger.db") as connection:
-        (entry,) = connection.execute("SELECT entry FROM leaves WHERE idx = 0").fetchone()
-        connection.execute("UPDATE leaves SET entry = ? WHERE idx = 0", (change(entry),))
+        (entry,) = connection.execute("SELECT entry FROM records WHERE seq = 1").fetchone()
+        connection.execute("UPDATE records SET entry = ? WHERE seq = 1", (change(entry),))
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_changed_ledger_entry_is_a_conflict(changed: Path, made: Made, change:
 def test_every_single_flipped_byte_of_an_entry_is_noticed(changed: Path, made: Made) -> None:
     data = jpeg(made[1].pixels, 80)
     with sqlite3.connect(changed / "ledger" / "ledger.db") as connection:
-        (entry,) = connection.execute("SELECT entry FROM leaves WHERE idx = 0").fetchone()
+        (entry,) = connection.execute("SELECT entry FROM records WHERE seq = 1").fetchone()
     for position in range(0, len(entry), len(entry) // 12):
         flipped = entry[:position] + bytes([entry[position] ^ 1]) + entry[position + 1 :]
         damage(changed, lambda _, flipped=flipped: flipped)

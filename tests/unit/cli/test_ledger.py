@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import base64
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +8,9 @@ from typing import Any
 import pytest
 
 from guardrails import home as homes
-from guardrails.domain.records import InclusionProof, Record, RecordKind
+from guardrails.domain.records import Record, RecordKind
 from guardrails.domain.requests import PolicyRef
-from guardrails.ledger import Checkpoint, Ledger, NoteVerifier, verify_inclusion
-from guardrails.ledger.entries import encode_entry
-from guardrails.ledger.merkle import leaf_hash
+from guardrails.ledger import Ledger
 
 SECRET = "the words of a prompt"
 
@@ -62,25 +59,93 @@ def test_private_words_are_printed_only_when_asked_for(logged: Path, run: Callab
     assert SECRET not in run("ledger", "list", "--home", logged, "--json").out
 
 
-def test_a_printed_proof_convinces_someone_who_has_the_record_and_the_public_key(
-    logged: Path, run: Callable[..., Any]
+def test_a_printed_proof_convinces_someone_who_has_the_public_key(
+    logged: Path, run: Callable[..., Any], tmp_path: Path
 ) -> None:
+    vkey = homes.ledger_folder(logged) / "log.vkey"
     for index in range(5):
-        text = run("ledger", "prove", index, "--home", logged).out
-        head, _, note = text.partition("\n\n")
-        header, place, *hashes = head.splitlines()
-        vkey = (homes.ledger_folder(logged) / "log.vkey").read_text()
-        checkpoint = Checkpoint.parse(NoteVerifier.from_vkey(vkey).verify(note))
-        proof = InclusionProof(
-            index=int(place.removeprefix("index ")),
-            size=checkpoint.size,
-            leaf_hash=leaf_hash(encode_entry(record(index))),
-            root=checkpoint.root,
-            path=tuple(base64.b64decode(line) for line in hashes),
-        )
-        assert header == "c2sp.org/tlog-proof@v1"
-        assert proof.index == index
-        assert verify_inclusion(proof)
+        proof = tmp_path / f"{index}.tlog-proof"
+        proof.write_text(run("ledger", "prove", index, "--home", logged).out)
+        result = run("ledger", "verify", proof, "--vkey", vkey, "--json")
+        assert result.status == 0
+        assert record(index).id in result.json["results"][0]["shows"]
+        assert SECRET not in proof.read_text()
+        proof.write_text(proof.read_text().replace(f"index {index}", f"index {index + 1}"))
+        result = run("ledger", "verify", proof, "--home", logged)
+        assert (result.status, "INVALID" in result.out) == (4, True)
+
+
+def test_an_exported_archive_verifies_offline_and_shows_growth(
+    logged: Path, run: Callable[..., Any], tmp_path: Path, one_line_error: Callable[..., None]
+) -> None:
+    kept = tmp_path / "kept-checkpoint"
+    kept.write_bytes((homes.ledger_folder(logged) / "checkpoint").read_bytes())
+    with Ledger.open(homes.ledger_folder(logged)) as ledger:
+        ledger.append(record(5))
+        vkey = ledger.vkey
+    archive = tmp_path / "records.zip"
+    options = ("--from", 1, "--to", 4, "--since", kept, "--out", archive, "--home", logged)
+    assert run("ledger", "export", *options, "--json").json["records"] == 3
+    shown = run("ledger", "verify", archive, kept, "--vkey", vkey, "--json").json["results"]
+    assert [each["ok"] for each in shown] == [True, True]
+    assert "3 records of the 6" in shown[0]["shows"]
+    assert "grown from 5" in shown[0]["shows"]
+    one_line_error(run("ledger", "verify", archive, "--vkey", "nonsense"), "key_unusable", 6)
+    one_line_error(run("ledger", "export", "--from", 9, "--out", archive, "--home", logged), "ledger_failed", 7)
+
+
+def test_erasure_takes_the_words_and_leaves_the_record(
+    logged: Path, run: Callable[..., Any], one_line_error: Callable[..., None]
+) -> None:
+    result = run("ledger", "erase", "3", record(1).id, "--ground", "asked", "--home", logged, "--json")
+    assert result.json["erased"] == [record(3).id, record(1).id]
+    for index, gone in ((3, True), (1, True), (2, False)):
+        shown = run("ledger", "show", index, "--private", "--home", logged, "--json").json
+        assert (shown["payload"] is None) is gone
+        assert ("erased" in shown["private"]) is gone
+        assert shown["record"]["id"] == record(index).id
+    assert run("ledger", "fsck", "--home", logged, "--json").json["records"] == 6
+    one_line_error(run("ledger", "erase", "x", "--ground", "asked", "--home", logged), "ledger_failed", 7)
+
+
+def test_erasure_also_removes_the_picture_that_reviewers_had(
+    logged: Path, run: Callable[..., Any], tmp_path: Path
+) -> None:
+    picture, other = tmp_path / "evidence" / "draft.png", tmp_path / "outside.png"
+    picture.parent.mkdir()
+    for path in (picture, other):
+        path.write_bytes(b"a picture")
+    with Ledger.open(homes.ledger_folder(logged)) as ledger:
+        ledger.append(record(5), {"evidence_file": str(picture)})
+        ledger.append(record(6), {"evidence_file": str(other)})
+    result = run("ledger", "erase", "5", "6", "--ground", "asked", "--home", logged, "--json")
+    assert result.json["evidence_files"] == 1
+    assert not picture.exists()
+    assert other.exists()
+
+
+def test_retention_follows_the_jurisdictions(
+    logged: Path, run: Callable[..., Any], tmp_path: Path, one_line_error: Callable[..., None]
+) -> None:
+    profile = tmp_path / "own.yaml"
+    profile.write_text(
+        "id: own\nreview_by: 2999-01-01\nretention: {keep_days: 36500, erase_days: 36500, source: none}\n"
+    )
+    kept = ("ledger", "erase", "3", "--ground", "asked", "--jurisdiction", profile, "--home", logged)
+    one_line_error(run(*kept), "ledger_failed", 7)
+    assert run("ledger", "retain", "--jurisdiction", profile, "--home", logged, "--json").json["records"] == []
+    profile.write_text("id: own\nreview_by: 2999-01-01\nretention: {erase_days: 1, source: none}\n")
+    retain = ("ledger", "retain", "--jurisdiction", profile, "--home", logged, "--json")
+    assert len(run(*retain, "--dry-run").json["records"]) == 5
+    assert len(run(*retain).json["records"]) == 5
+    assert run(*retain).json["records"] == []
+    assert run("ledger", "show", "0", "--private", "--home", logged, "--json").json["payload"] is None
+    one_line_error(run("ledger", "retain", "--jurisdiction", "atlantis", "--home", logged), "invalid_policy", 2)
+
+
+def test_erasing_makes_no_ledger(tmp_path: Path, run: Callable[..., Any], one_line_error: Callable[..., None]) -> None:
+    one_line_error(run("ledger", "erase", "0", "--ground", "asked", "--home", tmp_path), "ledger_failed", 7)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sound_log_passes_and_a_changed_one_does_not(
@@ -88,7 +153,7 @@ def test_a_sound_log_passes_and_a_changed_one_does_not(
 ) -> None:
     assert run("ledger", "fsck", "--home", logged, "--json").json["records"] == 5
     with sqlite3.connect(homes.ledger_folder(logged) / "ledger.db") as database:
-        database.execute("UPDATE leaves SET entry = replace(entry, 'pocket', 'packet') WHERE idx = 2")
+        database.execute("UPDATE records SET entry = CAST(replace(entry, 'pocket', 'packet') AS BLOB) WHERE seq = 3")
     database.close()
 
     one_line_error(run("ledger", "fsck", "--home", logged), "ledger_corrupt", 7)

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from guardrails import files
 from guardrails.domain.identity import ImageId
@@ -24,11 +26,12 @@ from guardrails.domain.records import Record, RecordKind
 from guardrails.domain.requests import PolicyRef
 from guardrails.errors import KeyMaterialError, LedgerCorrupt, LedgerError, StorageError
 from guardrails.ledger import log as log_module
-from guardrails.ledger import store as store_module
-from guardrails.ledger.entries import decode_entry, encode_entry
+from guardrails.ledger import sqlite as sqlite_module
+from guardrails.ledger.entries import Names, decode_entry, encode_entry, named_payload
 from guardrails.ledger.log import Ledger, RecoveryOutcome
-from guardrails.ledger.merkle import leaf_hash, verify_inclusion
+from guardrails.ledger.merkle import verify_inclusion
 from guardrails.ledger.notes import Checkpoint, NoteVerifier
+from guardrails.ledger.offline import leaf_hash
 
 POLICY = PolicyRef(id="default", version="1", digest="ab" * 32)
 
@@ -81,7 +84,7 @@ def test_what_is_appended_is_found_again_by_each_of_its_names(ledger: Ledger) ->
         logged = ledger.find_by_id(record.id)
         assert logged is not None
         assert (logged.index, logged.record) == (index, record)
-        assert logged.payload == {"prompt": "a red fox", "salts": {"prompt": "00"}}
+        assert ledger.payload(record.id) == {"prompt": "a red fox", "salts": {"prompt": "00"}}
         assert ledger.find_by_mark(record.mark_id) == logged
         assert ledger.find_by_manifest(record.manifest_id) == logged
         assert ledger.find_by_image(record.image_sha256) == logged
@@ -153,18 +156,43 @@ def test_entries_read_back_as_the_record_they_were_made_of() -> None:
         record_of(), facts={"float": 1e20, "large": 2.0**53, "int": 2**53 - 1, "text": "\u00e9"}
     )
     entry = encode_entry(record)
-    assert decode_entry(entry) == record
-    assert encode_entry(decode_entry(entry)) == entry
+    assert decode_entry(entry) == (record, "")
+    bound = encode_entry(record, "ef" * 32)
+    assert decode_entry(bound) == (record, "ef" * 32)
+    assert encode_entry(*decode_entry(bound)) == bound != entry
     assert b"fox" not in entry
     for damaged in (
         b"{}",
         b"[1]",
         b"no json",
-        entry.replace(b'"v":1', b'"v":2'),
+        entry.replace(b'"v":2', b'"v":3'),
         entry.replace(b"generation", b"other"),
     ):
         with pytest.raises(LedgerCorrupt):
             decode_entry(damaged)
+
+
+@given(st.lists(st.text(max_size=8), min_size=6, max_size=6), st.integers(0, 5), st.text(max_size=8))
+def test_the_names_that_an_entry_says_are_told_without_decoding_it(names: list[str], place: int, other: str) -> None:
+    record_id, created_at, mark_id, manifest_id, image_sha256, fact = names
+    record = Record(
+        id=record_id,
+        kind=RecordKind.GENERATION,
+        created_at=created_at,
+        policy=dataclasses.replace(POLICY, version=fact),
+        mark_id=mark_id,
+        manifest_id=manifest_id,
+        image_sha256=image_sha256,
+        commitments={fact: '},"created_at":"'},
+        # What stands in the facts must not pass for what stands at the top.
+        facts={"id": other, "mark_id": other, "z": {"payload": other, "created_at": other, "policy": fact}},
+    )
+    said = Names.of(record)
+    entry = encode_entry(record, "ab" * 32)
+    assert named_payload(entry, said) == "ab" * 32
+    assert named_payload(encode_entry(record), said) == ""
+    changed = Names(*(other if index == place else name for index, name in enumerate(said)))
+    assert named_payload(entry, changed) == ("ab" * 32 if changed == said else None)
 
 
 class TestRelease:
@@ -252,7 +280,7 @@ class TestTampering:
 
     def test_a_changed_entry_is_noticed_when_it_is_verified(self, filled: list[Record], tmp_path: Path) -> None:
         folder = tmp_path / "ledger"
-        sql(folder, "UPDATE leaves SET entry = CAST(replace(entry, '45.25', '99.25') AS BLOB) WHERE idx = 2")
+        sql(folder, "UPDATE records SET entry = CAST(replace(entry, '45.25', '99.25') AS BLOB) WHERE seq = 3")
         with Ledger.open(folder) as ledger:
             logged = ledger.find_by_id(filled[2].id)
             assert logged is not None
@@ -266,17 +294,21 @@ class TestTampering:
     def test_a_changed_entry_with_a_matching_leaf_hash_is_noticed(self, filled: list[Record], tmp_path: Path) -> None:
         folder = tmp_path / "ledger"
         forged = dataclasses.replace(filled[2], facts={"psnr": 99})
-        entry = encode_entry(forged)
-        sql(
-            folder,
-            f"UPDATE leaves SET entry = x'{entry.hex()}', leaf_hash = x'{leaf_hash(entry).hex()}' WHERE idx = 2",
-        )
         with Ledger.open(folder) as ledger:
+            logged = ledger.find_by_index(2)
+            assert logged is not None
+            entry = encode_entry(forged, logged.payload_sha256)
+            tile = bytearray(ledger._store.tile(0, 0))
+            tile[2 * 32 : 3 * 32] = leaf_hash(entry)
+            sql(folder, f"UPDATE records SET entry = x'{entry.hex()}' WHERE seq = 3")
+            sql(folder, f"UPDATE tiles SET hashes = x'{tile.hex()}'")
             logged = ledger.find_by_id(filled[2].id)
             assert logged is not None
             assert logged.record == forged
             with pytest.raises(LedgerCorrupt):
                 ledger.verify_record(logged)
+            with pytest.raises(LedgerCorrupt):
+                ledger.append(record_of())
         self.assert_noticed_by_fsck(folder)
 
     @pytest.mark.parametrize(
@@ -284,22 +316,42 @@ class TestTampering:
         [
             ["DELETE FROM leaves WHERE idx = 4"],
             ["DELETE FROM leaves WHERE idx = 2"],
+            ["DELETE FROM records WHERE seq = 2"],
             [
                 "UPDATE leaves SET idx = -1 WHERE idx = 1",
                 "UPDATE leaves SET idx = 1 WHERE idx = 2",
                 "UPDATE leaves SET idx = 2 WHERE idx = -1",
             ],
-            ["UPDATE leaves SET mark_id = (SELECT mark_id FROM leaves WHERE idx = 0) WHERE idx = 3"],
+            ["UPDATE records SET mark_id = (SELECT mark_id FROM records WHERE seq = 1) WHERE seq = 4"],
+            ["UPDATE records SET manifest_id = '' WHERE seq = 4"],
+            ["UPDATE records SET image_sha256 = 'other' WHERE seq = 4"],
+            ["UPDATE records SET kind = 'refusal' WHERE seq = 4"],
+            ["UPDATE records SET created_at = '2026-11-24T08:00:00.001Z' WHERE seq = 4"],
+            ["UPDATE records SET record_id = 'another' WHERE seq = 4"],
             ["UPDATE leaves SET idx = 9 WHERE idx = 4"],
-            ["UPDATE nodes SET hash = zeroblob(32) WHERE level = 1 AND idx = 0"],
-            ["DELETE FROM nodes WHERE level = 2"],
-            ["INSERT INTO nodes VALUES (7, 7, zeroblob(32))"],
-            ["INSERT INTO leaves SELECT 5, leaf_hash, entry, 'copy', '', '', '' FROM leaves WHERE idx = 0"],
-            ["UPDATE payloads SET record_id = 'nobody' WHERE rowid = 1"],
+            ["UPDATE tiles SET hashes = zeroblob(160)"],
+            ["UPDATE tiles SET hashes = CAST(hashes || zeroblob(32) AS BLOB)"],
+            ["DELETE FROM tiles"],
+            ["INSERT INTO tiles VALUES (1, 0, zeroblob(32))"],
+            ["INSERT INTO leaves VALUES (5, 9)"],
+            ["INSERT INTO staging SELECT seq + 1 FROM leaves WHERE idx = 4", "DELETE FROM leaves WHERE idx = 4"],
+            ["UPDATE payloads SET seq = 77 WHERE seq = 1"],
+            ["DELETE FROM payloads WHERE seq = 1"],
+            ["UPDATE payloads SET data = NULL, wrapped_key = NULL, erased_by = 'nobody' WHERE seq = 1"],
+            ["UPDATE payloads SET data = CAST(data || x'00' AS BLOB) WHERE seq = 1"],
+            [
+                "UPDATE payloads SET data = (SELECT data FROM payloads WHERE seq = 2),"
+                " wrapped_key = (SELECT wrapped_key FROM payloads WHERE seq = 2) WHERE seq = 1"
+            ],
+            ["INSERT INTO releases VALUES ('nobody', '/a', '/b')"],
+            [
+                "INSERT INTO records (record_id, kind, created_at, mark_id, manifest_id, image_sha256, entry)"
+                " VALUES ('stray', 'refusal', '', '', '', '', x'7b7d')"
+            ],
             ["UPDATE checkpoint SET note = replace(note, char(10) || '5' || char(10), char(10) || '4' || char(10))"],
             ["DELETE FROM checkpoint"],
-            ["UPDATE leaves SET entry = CAST(entry AS TEXT) WHERE idx = 0"],
-            ["UPDATE nodes SET hash = 5 WHERE level = 1"],
+            ["UPDATE records SET entry = CAST(entry AS TEXT) WHERE seq = 1"],
+            ["UPDATE tiles SET hashes = 5"],
         ],
     )
     def test_every_edit_of_the_tables_is_noticed(
@@ -354,7 +406,7 @@ class TestTampering:
     def test_a_tree_that_does_not_continue_the_signed_one_is_never_signed(self, ledger: Ledger, tmp_path: Path) -> None:
         for _ in range(3):
             ledger.append(record_of())
-        sql(tmp_path / "ledger", "UPDATE leaves SET leaf_hash = zeroblob(32) WHERE idx = 2")
+        sql(tmp_path / "ledger", "UPDATE tiles SET hashes = zeroblob(96)")
         with pytest.raises(LedgerCorrupt, match="does not give its signed root"):
             ledger.append(record_of())
 
@@ -440,7 +492,7 @@ class TestReading:
 
 class TestStorageFaults:
     def test_every_commit_is_flushed_to_the_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(store_module, "SYNCHRONOUS", "FULL")
+        monkeypatch.setattr(sqlite_module, "SYNCHRONOUS", "FULL")
         with Ledger.open(tmp_path / "ledger") as ledger:
             assert ledger._store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
             assert ledger._store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -471,9 +523,7 @@ class TestStorageFaults:
         assert not list((tmp_path / "ledger").rglob(".staged-*"))
         assert ledger.fsck() == 1
 
-    @pytest.mark.parametrize(
-        "step", ["insert_leaf", "insert_nodes", "insert_payload", "insert_release", "set_checkpoint"]
-    )
+    @pytest.mark.parametrize("step", ["stage", "waiting", "place", "write_tiles", "set_checkpoint"])
     def test_a_fault_at_any_step_leaves_nothing_of_the_record(
         self, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
     ) -> None:

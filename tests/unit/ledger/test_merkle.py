@@ -9,16 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrails.domain.records import InclusionProof
-from guardrails.ledger.merkle import (
-    EMPTY_ROOT,
-    Frontier,
-    consistency_path,
-    inclusion_path,
-    leaf_hash,
-    node_hash,
-    verify_consistency,
-    verify_inclusion,
-)
+from guardrails.errors import LedgerCorrupt
+from guardrails.ledger.merkle import consistency_path, inclusion_path, verify_inclusion
+from guardrails.ledger.offline import EMPTY_ROOT, consistent, leaf_hash, node_hash
+from guardrails.ledger.tiles import HASH_BYTES, TILE_WIDTH, TileTree
 
 REFERENCE_ENTRIES = [
     bytes.fromhex(text)
@@ -38,25 +32,21 @@ REFERENCE_ROOTS = [
 
 
 class Tree:
-    """Complete nodes in memory, and the roots of every size."""
+    """A tree over entries in memory, and its roots at every size."""
 
     def __init__(self, entries: list[bytes]) -> None:
-        self.nodes: dict[tuple[int, int], bytes] = {}
-        frontier = Frontier()
-        self.roots = [frontier.root()]
-        for entry in entries:
-            for level, index, node in frontier.append(leaf_hash(entry)):
-                self.nodes[level, index] = node
-            self.roots.append(frontier.root())
+        self.tiles = TileTree(0, lambda level, index: b"")
+        self.tiles.append([leaf_hash(entry) for entry in entries])
+        self.roots = [self.tiles.root(size) for size in range(len(entries) + 1)]
 
     def read(self, level: int, index: int) -> bytes:
-        return self.nodes[level, index]
+        return self.tiles.node(level, index)
 
     def proof(self, index: int, size: int) -> InclusionProof:
         return InclusionProof(
             index=index,
             size=size,
-            leaf_hash=self.nodes[0, index],
+            leaf_hash=self.read(0, index),
             root=self.roots[size],
             path=inclusion_path(index, size, self.read),
         )
@@ -96,15 +86,48 @@ def test_roots_follow_the_recursive_definition() -> None:
         return node_hash(definition(leaves[:split]), definition(leaves[split:]))
 
     for size in range(1, 131):
-        assert BIG.roots[size] == definition([BIG.nodes[0, index] for index in range(size)])
+        assert BIG.roots[size] == definition([BIG.read(0, index) for index in range(size)])
 
 
-def test_a_frontier_read_from_nodes_continues_the_tree() -> None:
-    for size in range(130):
-        frontier = Frontier.read(size, BIG.read)
-        assert frontier.root() == BIG.roots[size]
-        frontier.append(BIG.nodes[0, size])
-        assert frontier.root() == BIG.roots[size + 1]
+@given(st.lists(st.integers(1, 700), min_size=1, max_size=6))
+def test_a_tree_grown_in_pieces_from_its_written_tiles_is_the_tree_grown_at_once(pieces: list[int]) -> None:
+    leaves = [leaf_hash(index.to_bytes(2, "big")) for index in range(sum(pieces))]
+    written: dict[tuple[int, int], bytes] = {}
+    size = 0
+
+    def read(level: int, index: int) -> bytes:
+        return written.get((level, index), b"")
+
+    for piece in pieces:
+        tree = TileTree(size, read)
+        tree.append(leaves[size : size + piece])
+        written.update(tree.changed)
+        size += piece
+    at_once = TileTree(0, lambda level, index: b"")
+    at_once.append(leaves)
+    assert written == at_once.changed
+    assert TileTree(size, read).root() == at_once.root()
+
+
+def test_a_tile_holds_the_hashes_of_256_nodes_and_only_the_last_is_partial() -> None:
+    tree = TileTree(0, lambda level, index: b"")
+    tree.append([leaf_hash(bytes([index % 251])) for index in range(600)])
+    assert {key: len(tile) // HASH_BYTES for key, tile in tree.changed.items()} == {
+        (0, 0): TILE_WIDTH,
+        (0, 1): TILE_WIDTH,
+        (0, 2): 600 - 2 * TILE_WIDTH,
+        (1, 0): 2,
+    }
+    assert tree.changed[1, 0][:HASH_BYTES] == tree.node(8, 0) == tree.root(256)
+
+
+def test_a_missing_or_short_tile_is_noticed_before_anything_is_built_on_it() -> None:
+    for tile in (b"", bytes(31), bytes(64)):
+        tree = TileTree(3, lambda level, index, tile=tile: tile)
+        with pytest.raises(LedgerCorrupt):
+            tree.root()
+        with pytest.raises(LedgerCorrupt):
+            tree.append([leaf_hash(b"")])
 
 
 def test_every_inclusion_proof_up_to_130_leaves_verifies() -> None:
@@ -117,7 +140,7 @@ def test_every_consistency_proof_up_to_130_leaves_verifies() -> None:
     for size in range(1, 131):
         for old in range(1, size + 1):
             path = consistency_path(old, size, BIG.read)
-            assert verify_consistency(old, BIG.roots[old], size, BIG.roots[size], path)
+            assert consistent(old, BIG.roots[old], size, BIG.roots[size], path)
 
 
 @given(st.data())
@@ -149,18 +172,18 @@ def test_no_altered_consistency_proof_verifies(data: st.DataObject) -> None:
     step = data.draw(st.integers(0, len(path) - 1))
     other = data.draw(st.binary(min_size=32, max_size=32).filter(lambda node: node != path[step]))
     roots = BIG.roots[old], BIG.roots[size]
-    assert not verify_consistency(old, other, size, roots[1], path)
-    assert not verify_consistency(old, roots[0], size, other, path)
-    assert not verify_consistency(old, roots[0], size, roots[1], path[:-1])
-    assert not verify_consistency(old, roots[0], size, roots[1], (*path, other))
-    assert not verify_consistency(old, roots[0], size, roots[1], (*path[:step], other, *path[step + 1 :]))
+    assert not consistent(old, other, size, roots[1], path)
+    assert not consistent(old, roots[0], size, other, path)
+    assert not consistent(old, roots[0], size, roots[1], path[:-1])
+    assert not consistent(old, roots[0], size, roots[1], (*path, other))
+    assert not consistent(old, roots[0], size, roots[1], (*path[:step], other, *path[step + 1 :]))
 
 
 def test_a_log_that_rewrote_an_old_leaf_has_no_consistency_proof() -> None:
     entries = [index.to_bytes(2, "big") for index in range(20)]
     rewritten = Tree([*entries[:3], b"changed", *entries[4:]])
     path = consistency_path(10, 20, rewritten.read)
-    assert not verify_consistency(10, BIG.roots[10], 20, rewritten.roots[20], path)
+    assert not consistent(10, BIG.roots[10], 20, rewritten.roots[20], path)
 
 
 def test_proofs_of_impossible_positions_are_refused() -> None:
@@ -169,9 +192,7 @@ def test_proofs_of_impossible_positions_are_refused() -> None:
     for old, size in ((0, 4), (5, 4)):
         with pytest.raises(ValueError, match="no consistency proof"):
             consistency_path(old, size, BIG.read)
-        assert not verify_consistency(old, BIG.roots[old], size, BIG.roots[size], ())
-    with pytest.raises(ValueError, match="peaks"):
-        Frontier(3, (bytes(32),))
+        assert not consistent(old, BIG.roots[old], size, BIG.roots[size], ())
 
 
 def test_an_inner_node_cannot_pass_for_a_leaf() -> None:

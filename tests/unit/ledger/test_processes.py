@@ -52,7 +52,7 @@ def check_released_files(ledger: Ledger, out: Path) -> int:
         logged = ledger.find_by_id(path.stem)
         assert logged is not None, "released and not recorded"
         assert logged.record.image_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-        assert logged.payload == {"prompt": "a red fox"}
+        assert ledger.payload(path.stem) == {"prompt": "a red fox"}
     assert ledger.fsck() == len(released), "recorded and not released"
     return len(released)
 

@@ -15,7 +15,10 @@ def entries(home: Path) -> Callable[[], list[str]]:
 
     def read() -> list[str]:
         with sqlite3.connect(home / "ledger" / "ledger.db") as connection:
-            return [row[0].decode() for row in connection.execute("SELECT entry FROM leaves ORDER BY idx")]
+            return [
+                row[0].decode()
+                for row in connection.execute("SELECT entry FROM leaves JOIN records USING (seq) ORDER BY idx")
+            ]
 
     return read
 

@@ -102,7 +102,7 @@ def test_a_refusal_is_recorded_without_the_words_that_were_asked(
     logged = guard.ledger.find_by_id(refusal.id)
     assert logged is not None
     guard.ledger.verify_record(logged)
-    record, payload = logged.record, logged.payload
+    record, payload = logged.record, guard.ledger.payload(refusal.id)
     assert record.kind is RecordKind.REFUSAL
     assert record.facts["stage"] == "prompt"
     assert [found["rule"] for found in record.facts["findings"]] == ["WEAPON-01"]
@@ -416,8 +416,9 @@ def test_a_fault_that_quotes_the_prompt_stays_out_of_the_permanent_part(
     assert json.loads(entry)["facts"]["fault"] == "RuntimeError"
     logged = guard.ledger.find_by_id(refusal.id)
     assert logged is not None
-    assert logged.payload is not None
-    assert PROMPT in logged.payload["fault"]
+    payload = guard.ledger.payload(refusal.id)
+    assert payload is not None
+    assert PROMPT in payload["fault"]
 
 
 def test_one_refused_picture_does_not_keep_the_others(home: Path, guard_in: BuildGuard, out: Path, left: Left) -> None:

@@ -20,6 +20,7 @@ CARD = {
     "adapter_sha256": "",
     "categories": {"weather": {"pairs": 100}, "traffic": {"pairs": 99}},
     "levels": {"0.01": {"threshold": 0.9, "error_rate": "at 1 %"}, "0.04": {"threshold": 0.5, "error_rate": "at 4 %"}},
+    "garbled": {"0.005": {"threshold": 0.3, "error_rate": "at .5 % of plain prompts"}},
 }
 
 Load = Callable[..., Semantics]
@@ -139,3 +140,12 @@ def test_the_default_pack_names_heads_and_reviews_before_it_blocks() -> None:
     assert section is not None
     assert len(section.digest) == 64
     assert {one.action for one in section.rules} == {Action.BLOCK, Action.REVIEW}
+
+
+def test_garbled_text_has_thresholds_of_its_own_and_never_blocks(load: Load) -> None:
+    (found,) = load(rule(category="garbled", action="review", false_positives=0.005)).rules
+    assert (found.threshold, found.error_rate) == (0.3, "at .5 % of plain prompts")
+    with pytest.raises(PolicyError, match="contrast pairs"):
+        load(rule(category="garbled", action="block", false_positives=0.005))
+    with pytest.raises(PolicyError, match="not calibrated"):
+        load(rule(category="garbled", action="review", false_positives=0.01))

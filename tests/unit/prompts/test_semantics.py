@@ -79,7 +79,7 @@ def semantics(heads: PromptHeads) -> PromptSemantics:
 
 @pytest.mark.parametrize(
     ("prompt", "expected"),
-    [("storm", "SEM-BLOCK"), ("storm sea sea", "SEM-REVIEW"), ("calm sea", None)],
+    [("storm storm storm", "SEM-BLOCK"), ("storm sea sea", "SEM-REVIEW"), ("calm sea today", None), ("storm", None)],
 )
 def test_the_strictest_rule_that_the_score_reaches_speaks(
     semantics: PromptSemantics, prompt: str, expected: str | None
@@ -88,7 +88,7 @@ def test_the_strictest_rule_that_the_score_reaches_speaks(
 
 
 def test_a_finding_explains_itself(semantics: PromptSemantics) -> None:
-    (finding,) = semantics.findings(views_of("storm"))
+    (finding,) = semantics.findings(views_of("storm storm storm"))
     assert finding.score is not None
     assert finding.threshold is not None
     assert finding.score >= finding.threshold
@@ -97,7 +97,7 @@ def test_a_finding_explains_itself(semantics: PromptSemantics) -> None:
     assert finding.evidence["nearest_harmless"][0]["text"] == "sea"  # type: ignore[index,call-overload]
     assert finding.detector.digest == "d"
     # What was asked for stays out of the evidence; the span says where it is.
-    assert (finding.span.start, finding.span.end) == (0, 5)  # type: ignore[union-attr]
+    assert (finding.span.start, finding.span.end) == (0, 17)  # type: ignore[union-attr]
 
 
 def test_one_bad_piece_of_a_long_prompt_is_found_and_located(semantics: PromptSemantics) -> None:
@@ -109,9 +109,31 @@ def test_one_bad_piece_of_a_long_prompt_is_found_and_located(semantics: PromptSe
     assert finding.span.end - finding.span.start <= WINDOW
 
 
+def test_a_heap_of_broken_words_is_held_from_a_lower_score_on(heads: PromptHeads) -> None:
+    garbled = rule(Action.REVIEW, 0.05, category="garbled")
+    semantics = PromptSemantics(section(BLOCK, garbled), model=PromptModel(encoder=WordEncoder(), heads=heads))
+    heap = "qwzrt storm plgkh drontle vomentiary"
+    plain = "a storm over the sea today"
+    assert [finding.category for finding in semantics.findings(views_of(heap))] == ["garbled"]
+    assert semantics.findings(views_of(plain)) == ()
+    calm = "qwzrt plgkh drontle vomentiary skibble quell gnostic umbra isotope thistle"
+    assert semantics.findings(views_of(calm)) == ()
+
+
+def test_the_score_does_not_depend_on_the_group_that_is_named(heads: PromptHeads) -> None:
+    class Lengths(WordEncoder):
+        def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            rows = np.array([[len(text), sum(map(ord, text))] for text in texts], dtype=np.float32)
+            return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    model = PromptModel(encoder=Lengths(), heads=heads)
+    scores = {model.assess(f"a {group} family at breakfast")[0].score for group in ("Roma", "gay", "Jewish", "white")}
+    assert len(scores) == 1
+
+
 def test_an_encoder_that_is_not_there_is_recorded_and_the_policy_decides(heads: PromptHeads) -> None:
     semantics = PromptSemantics(section(BLOCK), model=PromptModel(encoder=AbsentEncoder(), heads=heads))
-    (finding,) = semantics.findings(views_of("calm sea"))
+    (finding,) = semantics.findings(views_of("calm sea today"))
     assert (finding.rule, finding.action, finding.evidence["status"]) == ("SEM-0", Action.REVIEW, "unavailable")
     assert "no weights here" in str(finding.evidence["reason"])
 
@@ -121,19 +143,20 @@ def test_heads_of_another_encoder_are_unavailable_too(heads: PromptHeads) -> Non
         id = "other"
 
     semantics = PromptSemantics(section(BLOCK), model=PromptModel(encoder=Other(), heads=heads))
-    assert semantics.findings(views_of("storm"))[0].evidence["status"] == "unavailable"
+    assert semantics.findings(views_of("storm at sea"))[0].evidence["status"] == "unavailable"
 
 
 def test_a_category_without_a_rule_is_silent(heads: PromptHeads) -> None:
     only = section(rule(Action.BLOCK, 0.01, category="else"))
     assert (
-        PromptSemantics(only, model=PromptModel(encoder=WordEncoder(), heads=heads)).findings(views_of("storm")) == ()
+        PromptSemantics(only, model=PromptModel(encoder=WordEncoder(), heads=heads)).findings(views_of("storm at sea"))
+        == ()
     )
 
 
 def test_disguises_are_undone_before_the_encoder_reads(semantics: PromptSemantics) -> None:
-    assert [f.rule for f in semantics.findings(views_of("s\u200btor\u00adm"))] == ["SEM-BLOCK"]
-    assert [f.rule for f in semantics.findings(views_of("(storm:1.3)"))] == ["SEM-BLOCK"]
+    assert [f.rule for f in semantics.findings(views_of("s\u200btor\u00adm storm storm"))] == ["SEM-BLOCK"]
+    assert [f.rule for f in semantics.findings(views_of("(storm:1.3) storm storm"))] == ["SEM-BLOCK"]
 
 
 @pytest.mark.parametrize("prompt", ["\u0301", "<lora:x:1>", "((()))", "\u200b.\u200b", "&#8203;", "\u3164a"])

@@ -58,7 +58,7 @@ def test_the_same_pictures_give_the_same_bytes(built, works, tmp_path):
 
 
 def test_columns_are_memory_mapped(built):
-    assert isinstance(open_index(built / "index").arrays.pdq256, np.memmap)
+    assert isinstance(open_index(built / "index").arrays.pdq256.base, np.memmap)
 
 
 def truncate(file):
@@ -71,7 +71,7 @@ def flip_a_bit(file):
     file.write_bytes(data)
 
 
-@pytest.mark.parametrize("name", ["codes-pdq256.npy", "codes-phash64.npy", "kinds.npy", "entry.npy", "colours.npy"])
+@pytest.mark.parametrize("name", ["codes.npy", "phash64.npy", "regions.npy", "entry.npy", "colours.npy"])
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, lambda file: file.unlink()])
 def test_a_damaged_file_is_named_before_anything_is_searched(built, tmp_path, name, damage):
     shutil.copytree(built / "index", tmp_path / "index")
@@ -84,10 +84,10 @@ def test_a_damaged_file_is_named_before_anything_is_searched(built, tmp_path, na
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("format", 2, "format 2"),
-        ("procedure", {"decode": "canonical-decode/0"}, "other procedures"),
+        ("format", 3, "format 3"),
+        ("decode", "canonical-decode/0", "other procedures"),
         ("rows", 5, "holds uint8"),
-        ("entries", 1, "holds uint8"),
+        ("entries", 1, "does not hold uint8"),
         ("files", None, "no index manifest"),
     ],
 )

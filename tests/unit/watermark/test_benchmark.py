@@ -65,7 +65,10 @@ def test_the_report_is_written(rows: list, tmp_path: Path) -> None:
 
 
 def test_the_null_plot_is_well_formed() -> None:
-    assert ET.fromstring(null_plot({"a & b": [(0.1, 0.05), (0.01, 0.0)]})).tag.endswith("svg")
+    """A curve of a single share shows as a dot."""
+    root = ET.fromstring(null_plot({"a & b": [(0.1, 0.05), (0.01, 0.0)]}))
+    assert root.tag.endswith("svg")
+    assert sum(part.tag.endswith("circle") for part in root.iter()) == 1
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (7, 10), (10, 10), (997, 1000)])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from guardrails.imaging import Pixels
 from guardrails.testing.doubles import draw_shapes
+from guardrails.watermark.attacks import Transform, boxed, hue_turned, saturated
 from guardrails.watermark.binding import SAME_PICTURE, EdgeMap
 from guardrails.watermark.keys import Keyring
 from guardrails.watermark.scheme import PixelMark
@@ -25,6 +27,10 @@ def rotated(degrees: float) -> Callable[[Pixels], Pixels]:
     return lambda p: np.asarray(Image.fromarray(p).rotate(degrees, Image.Resampling.BICUBIC))
 
 
+def attack(transform: Transform) -> Callable[[Pixels], Pixels]:
+    return lambda p: transform(p, np.random.default_rng(0))
+
+
 EDITS: dict[str, Callable[[Pixels], Pixels]] = {
     "none": lambda p: p,
     "half size": lambda p: np.asarray(Image.fromarray(p).resize((p.shape[1] // 2, p.shape[0] // 2))),
@@ -37,6 +43,9 @@ EDITS: dict[str, Callable[[Pixels], Pixels]] = {
     "rotated by -11": rotated(-11),
     "darker": lambda p: (p * 0.6).astype(np.uint8),
     "gamma": lambda p: np.rint(255 * (p / 255) ** 0.6).astype(np.uint8),
+    "more colour": attack(saturated(1.5)),
+    "other hue": attack(hue_turned(20)),
+    "a box": attack(boxed(0.1)),
     "grey": lambda p: np.repeat(p.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8),
 }
 
@@ -87,7 +96,37 @@ def test_the_text_form_is_lossless_and_short(shape: tuple[int, int]) -> None:
     found = EdgeMap.of(pixels)
     text = found.to_text()
     assert np.array_equal(EdgeMap.parse(text).edges, found.edges)
-    assert len(text) < 1400
+    assert len(text) < 2800
+    assert np.array_equal(EdgeMap.parse(text).colours, found.colours)
+
+
+def test_a_record_of_version_1_is_read_and_compared() -> None:
+    """Its cells are fewer and it says nothing about colour."""
+    pixels = draw_shapes(3, 512)
+    edges = np.zeros((2, 24, 24), np.int64)
+    frame = Image.fromarray(pixels).convert("L").resize((24, 24), Image.Resampling.BOX)
+    means = np.asarray(frame).astype(int)
+    edges[0, :, :-1], edges[1, :-1] = np.diff(means, axis=1), np.diff(means, axis=0)
+    digits = (np.sign(np.where(np.abs(edges) > 8, edges, 0)) + 1).reshape(-1, 4)
+    padded = np.pad(digits.reshape(-1), (0, -digits.size % 5)).reshape(-1, 5)
+    body = bytes(int(row @ 3 ** np.arange(5)) for row in padded)
+    old = EdgeMap.parse(base64.b64encode(bytes([1, 24, 24]) + body).decode())
+    assert old.cells == 24
+    assert old.fit(pixels, {}).same
+    assert old.fit(pixels, {}).colour is None
+    assert not old.fit(draw_shapes(4, 512), {}).same
+
+
+def test_the_same_outlines_in_other_colours_are_another_picture() -> None:
+    """Luma is equal, so the edges agree; the chroma is turned about."""
+    pixels = draw_shapes(3, 512)
+    luma = np.asarray(Image.fromarray(pixels).convert("L")).astype(int)[..., None]
+    recoloured = np.clip(2 * luma - pixels, 0, 255).astype(np.uint8)
+    fit = EdgeMap.of(pixels).fit(recoloured, {})
+    assert fit.likeness >= SAME_PICTURE
+    assert fit.colour is not None
+    assert fit.colour < 0
+    assert not fit.same
 
 
 @pytest.mark.parametrize("text", ["", "?", "AAAA", "AgEB", "ARgYAA=="])

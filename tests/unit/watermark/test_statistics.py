@@ -11,19 +11,34 @@ from scipy.stats import norm
 
 from guardrails.domain.images import MarkVerdict
 from guardrails.imaging import Pixels
-from guardrails.watermark.carrier import make_pool
+from guardrails.watermark.carrier import BINS, Carrier, make_pool
 from guardrails.watermark.frame import Plane, band_of, canonical, fold, luma, whiten
 from guardrails.watermark.front import guess_pattern
-from guardrails.watermark.geometry import ALIGNED, SEARCHES, SHIFTED, log_survival
+from guardrails.watermark.geometry import (
+    ALIGNED,
+    ORIENTATIONS,
+    SEARCHES,
+    SHIFTED,
+    coherence,
+    log_survival,
+    orient_tile,
+)
 from guardrails.watermark.keys import Keyring
 from guardrails.watermark.scheme import PixelMark
-from guardrails.watermark.synchronisation import Band, correlate_aligned, correlate_all_shifts, prepare
+from guardrails.watermark.synchronisation import (
+    Band,
+    correlate_aligned,
+    correlate_all_shifts,
+    prepare,
+    prepare_guessed,
+    shift_back,
+)
 
 KEYS = [bytes([n]) * 32 for n in range(1, 9)]
 
 
-def prepared(pixels: Pixels, front: Callable[[Plane], Plane]) -> Band:
-    return prepare(band_of(fold(front(canonical(luma(pixels))))))
+def prepared(pixels: Pixels, front: Callable[[Plane], Plane], weigh: Callable[[Band], Band]) -> Band:
+    return weigh(band_of(fold(front(canonical(luma(pixels))))))
 
 
 def periodic(period: int) -> Pixels:
@@ -33,14 +48,13 @@ def periodic(period: int) -> Pixels:
     return picture
 
 
-def learned(frame: Plane) -> Plane:
-    return guess_pattern(frame, whiten(frame))
+FRONTS = [(whiten, prepare), (guess_pattern, prepare_guessed)]
 
 
-@pytest.fixture(scope="module", params=[whiten, learned], ids=["whitened", "learned"])
+@pytest.fixture(scope="module", params=FRONTS, ids=["whitened", "learned"])
 def unmarked(request: pytest.FixtureRequest, pictures: list[Pixels]) -> list[Band]:
     """Behind both fronts: neither may know anything about a key."""
-    return [prepared(picture, request.param) for picture in [*pictures, periodic(64), periodic(16)]]
+    return [prepared(picture, *request.param) for picture in [*pictures, periodic(64), periodic(16)]]
 
 
 @pytest.mark.parametrize("z", [-3.0, 0.0, 2.0, 7.9, 8.0, 8.1, 12.0, 37.0, 60.0])
@@ -59,6 +73,44 @@ def test_every_test_is_counted_and_the_shares_fit_the_budget() -> None:
     for search in SEARCHES:
         z = -norm.ppf(1e-6 * search.share / search.tests(1))
         assert search.p_value(z, 1) == pytest.approx(1e-6, rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(256, 341), (300, 256), (256, 256)])
+@pytest.mark.parametrize(("turns", "mirror"), ORIENTATIONS)
+def test_turning_the_folded_tile_is_folding_the_turned_picture(
+    shape: tuple[int, int], turns: int, mirror: bool
+) -> None:
+    plane = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    turned = np.rot90(plane, turns)
+    expected = fold(turned[:, ::-1] if mirror else turned)
+    assert np.allclose(orient_tile(fold(plane), shape, turns, mirror), expected, atol=1e-4)
+
+
+def test_tiles_agree_where_a_mark_is_and_nowhere_else(mark: PixelMark, pictures: list[Pixels]) -> None:
+    """This decides which lattices are worth a look."""
+    for picture in (pictures[0], pictures[3]):
+        assert coherence(whiten(canonical(luma(picture)))) < 4
+        assert coherence(whiten(canonical(luma(mark.embed(picture, "00000000000000aa").pixels)))) > 10
+
+
+def test_a_peak_between_the_points_of_the_coarse_grid_is_found(keyring: Keyring) -> None:
+    """Shifts of 2/3 of a coarse step are the worst case."""
+    pool = keyring.keys(0).pool
+    carrier = pool.carriers[5]
+    band = np.random.default_rng(0).normal(size=(BINS, 2)).astype(np.float32).view(np.complex64)[:, 0]
+    for shift in ((0, 0), (2, 2), (2, 7), (33, 62)):
+        moved = shift_back(_with_pilot(band, carrier), (-shift[0], -shift[1]))
+        found = correlate_all_shifts(moved, pool)
+        assert (found.pilot, found.shift) == (5, shift)
+        aligned = correlate_aligned(shift_back(moved, shift), pool)
+        assert found.z == pytest.approx(aligned.z, rel=0.01)
+
+
+def _with_pilot(band: Band, carrier: Carrier) -> Band:
+    """The band with a pilot of z about 9 in it."""
+    marked = band.copy()
+    marked[carrier.pilot] += 0.65 * carrier.phasors
+    return marked
 
 
 def test_scores_of_unmarked_pictures_are_standard_over_the_draw_of_the_key(unmarked: list[Band]) -> None:

@@ -1,0 +1,380 @@
+"""`guardrails similarity`: indexes of works and hash lists, what a picture resembles in them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from guardrails.cli.output import Steps, json_option, print_facts, print_heading, print_json, print_table
+from guardrails.errors import OptionError
+
+if TYPE_CHECKING:
+    from guardrails.similarity.banks import BankAnswer, BankMatch, BankSettings
+    from guardrails.similarity.store import Store
+
+EPILOG = """\b
+Examples
+  guardrails similarity build works photos/             hash a folder into the index `works`
+  guardrails similarity import list hashes.csv --role sensitive
+  guardrails similarity search picture.png works list
+  guardrails similarity disable works photos/7.jpg --reason "claim 12"
+"""
+
+_SHOWN = 20
+index_argument = click.argument("index", type=click.Path(file_okay=False, path_type=Path))
+role_option = click.option(
+    "--role",
+    type=click.Choice(["works", "protected", "sensitive", "negative"]),
+    help="What a match means.  [default: works]",
+)
+name_option = click.option("--name", help="In answers.  [default: the folder's name]")
+radius_option = click.option("--radius", type=click.IntRange(0, 128), help="Hamming radius.  [default: by the hash]")
+
+
+@click.group(name="similarity", epilog=EPILOG)
+def command() -> None:
+    """Build indexes of works and hash lists; find what a picture resembles."""
+
+
+@command.command()
+@index_argument
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--hash",
+    "algorithm",
+    type=click.Choice(["pdq256", "sym256", "phash64", "dhash64"]),
+    default="pdq256",
+    show_default=True,
+    help="Of a new index; pdq256 is the one that others exchange.",
+)
+@role_option
+@name_option
+@radius_option
+@json_option
+def build(
+    index: Path,
+    sources: tuple[Path, ...],
+    algorithm: str,
+    role: str | None,
+    name: str | None,
+    radius: int | None,
+    as_json: bool,
+) -> int:
+    """Hash collections into INDEX; goes on where it was stopped. SOURCES are folders of pictures or of WebDataset
+    tars, .tar, .parquet or .lance."""
+    from guardrails.similarity.ingest import UNREADABLE, ingest
+    from guardrails.similarity.sources import read_source
+
+    # A wrong name is said before an index is made.
+    collections = [(source.name, read_source(source)) for source in sources]
+    store = _open_or_create(index, algorithm, role, name, radius)
+    reports = []
+    for title, items in collections:
+        with Steps(f"hashing {title}", quiet=as_json) as progress:
+            reports.append(ingest(store, items, progress.count))
+    unreadable = [one for report in reports for one in report.unreadable]
+    counts = {
+        "added": sum(report.added for report in reports),
+        "known": sum(report.known for report in reports),
+        "unhashable": sum(report.unhashable for report in reports),
+        "unreadable": len(unreadable),
+    }
+    if as_json:
+        print_json({"index": str(index), **counts, "unreadable_list": unreadable})
+        return 0
+    print_heading("BUILT", str(index), style="green")
+    print_facts(
+        [
+            ("added", f"{counts['added']:,}"),
+            ("known before", f"{counts['known']:,}"),
+            ("too plain to be found", f"{counts['unhashable']:,}"),
+            ("unreadable", f"{counts['unreadable']:,}" + (f", see {index / UNREADABLE}" if unreadable else "")),
+        ]
+    )
+    return 0
+
+
+@command.command()
+@index_argument
+@click.argument("pictures", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--fact", "facts", multiple=True, metavar="NAME=VALUE", help="For example licence=CC-BY-4.0; repeatable.")
+@json_option
+def add(index: Path, pictures: tuple[Path, ...], facts: tuple[str, ...], as_json: bool) -> int:
+    """Add PICTURES to INDEX under their file names; the next search of every process finds them."""
+    from guardrails.imaging.decoding import decode, read_image_bytes
+    from guardrails.similarity.fingerprints import Fingerprinter
+    from guardrails.similarity.parts import NewEntry
+    from guardrails.similarity.store import Store
+
+    stated = dict(_fact(fact) for fact in facts)
+    store = Store.open(index)
+    fingerprinter = Fingerprinter(store.algorithm)
+    entries = []
+    for path in pictures:
+        decoded = decode(read_image_bytes(path))
+        entries.append(NewEntry(path.name, fingerprinter.fingerprint(decoded.pixels, decoded.alpha).rows, stated))
+    store.add(entries)
+    plain = [entry.id for entry in entries if not entry.rows]
+    if as_json:
+        print_json({"index": str(index), "added": [entry.id for entry in entries], "unhashable": plain})
+    else:
+        print_heading("ADDED", str(index), style="green")
+        print_facts(
+            [("entry", entry.id + (" (too plain to be found)" if entry.id in plain else "")) for entry in entries]
+        )
+    return 0
+
+
+def _state_command(verb: str, state: str, explanation: str) -> None:
+    @command.command(name=verb, help=explanation)
+    @index_argument
+    @click.argument("entry")
+    @click.option("--reason", default="", help="Kept beside the change.")
+    @json_option
+    def change(index: Path, entry: str, reason: str, as_json: bool) -> int:
+        from guardrails.similarity.parts import State
+        from guardrails.similarity.store import Store
+
+        Store.open(index).set_state(entry, State(state), reason)
+        if as_json:
+            print_json({"index": str(index), "entry": entry, "state": state})
+        else:
+            print_heading(state.upper(), entry, style="green")
+        return 0
+
+
+_state_command("disable", "disabled", "ENTRY of INDEX is found no more, from the next search on.")
+_state_command("enable", "active", "ENTRY of INDEX is found again; also takes back any other state.")
+_state_command("confirm", "confirmed", "Matches with ENTRY of INDEX were looked at and are true.")
+_state_command("deconfirm", "deconfirmed", "Matches with ENTRY of INDEX were looked at and are false: set aside.")
+
+
+@command.command()
+@click.argument("picture", type=click.Path(path_type=Path))
+@click.argument("indexes", nargs=-1, required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--limit", type=click.IntRange(min=1), default=_SHOWN, show_default=True, help="Matches of each index.")
+@json_option
+def search(picture: Path, indexes: tuple[Path, ...], limit: int, as_json: bool) -> int:
+    """What PICTURE resembles in INDEXES of one hash: candidates for a look, not findings."""
+    from guardrails.imaging.decoding import decode, read_image_bytes
+    from guardrails.similarity.banks import Banks
+    from guardrails.similarity.fingerprints import Fingerprinter
+
+    banks = Banks.open(indexes)
+    decoded = decode(read_image_bytes(picture))
+    answer = banks.match(Fingerprinter(banks.algorithm).fingerprint(decoded.pixels, decoded.alpha), limit=limit)
+    if as_json:
+        print_json({"picture": str(picture), "hash": banks.algorithm, "answer": answer})
+        return 0
+    _print_answer(picture, answer)
+    return 0
+
+
+@command.command()
+@index_argument
+@click.option("--verify", is_flag=True, help="Recompute the SHA-256 of every file.")
+@json_option
+def info(index: Path, verify: bool, as_json: bool) -> int:
+    """What INDEX holds."""
+    from guardrails.similarity.parts import SegmentPart, State
+    from guardrails.similarity.store import Store
+
+    store = Store.open(index)
+    if verify:
+        store.verify()
+    parts = store.parts
+    states = [state for part in parts for state in part.states.values()]
+    document = {
+        "index": str(index),
+        "hash": store.algorithm,
+        "entries": len(store),
+        "rows": sum(len(part.regions) for part in parts),
+        "states": {state.value: states.count(state) for state in State if state is not State.ACTIVE},
+        "segments": [part.segment.name for part in parts if isinstance(part, SegmentPart)],
+        "settings": store.settings,
+        "digest": store.digest,
+        "verified": verify,
+    }
+    if as_json:
+        print_json(document)
+        return 0
+    print_heading("INDEX", str(index), style="green")
+    print_facts((name, _readable(value)) for name, value in document.items() if name != "index")
+    return 0
+
+
+@command.command(name="configure")
+@index_argument
+@role_option
+@name_option
+@radius_option
+@click.option("--box-radius", type=click.IntRange(0, 128), help="Hamming radius of the peeled box.")
+@click.option("--flood-limit", type=click.IntRange(0), help="Matches of one entry before it is set aside; 0 never.")
+@click.option("--flood-seconds", type=click.IntRange(1), help="Within this time.")
+@json_option
+def configure(index: Path, as_json: bool, **changes: Any) -> int:
+    """Change what a match with INDEX means."""
+    from dataclasses import replace
+
+    from guardrails.similarity.banks import BankSettings, Role
+    from guardrails.similarity.store import Store
+
+    store = Store.open(index)
+    given = {name: value for name, value in changes.items() if value is not None}
+    if "role" in given:
+        given["role"] = Role(given["role"])
+    settings = replace(BankSettings.from_json(store.settings), **given)
+    store.configure(settings.to_json())
+    if as_json:
+        print_json({"index": str(index), "settings": settings})
+    else:
+        print_heading("CONFIGURED", str(index), style="green")
+        print_facts((name, str(value)) for name, value in settings.to_json().items())
+    return 0
+
+
+@command.command(name="import")
+@index_argument
+@click.argument("lists", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--hash",
+    "algorithm",
+    type=click.Choice(["pdq256", "sym256", "phash64", "dhash64", "iscc-image64"]),
+    default="pdq256",
+    show_default=True,
+    help="Of a new index.",
+)
+@click.option("--format", "list_format", type=click.Choice(["lines", "csv", "stopncii"]), help="[default: by the name]")
+@role_option
+@name_option
+@radius_option
+@json_option
+def import_(
+    index: Path,
+    lists: tuple[Path, ...],
+    algorithm: str,
+    list_format: str | None,
+    role: str | None,
+    name: str | None,
+    radius: int | None,
+    as_json: bool,
+) -> int:
+    """Add hash LISTS to INDEX: ThreatExchange lines, CSV, StopNCII documents, ISCC. Hashes only, never pictures."""
+    from guardrails.similarity.ingest import import_list
+    from guardrails.similarity.interchange import ListFormat
+
+    missing = [str(path) for path in lists if not path.is_file()]
+    if missing:
+        raise OptionError(f"{', '.join(missing)} is no file", hint="name hash lists")
+    store = _open_or_create(index, algorithm, role, name, radius)
+    chosen = None if list_format is None else ListFormat(list_format)
+    reports = []
+    for path in lists:
+        with Steps(f"reading {path.name}", quiet=as_json) as progress:
+            reports.append(import_list(store, path, chosen, progress.count))
+    rejected = [one for report in reports for one in report.rejected]
+    added, known = sum(report.added for report in reports), sum(report.known for report in reports)
+    if as_json:
+        print_json({"index": str(index), "added": added, "known": known, "rejected": rejected})
+        return 0
+    print_heading("IMPORTED", str(index), style="green")
+    print_facts([("added", f"{added:,}"), ("known before", f"{known:,}"), ("rejected", f"{len(rejected):,}")])
+    print_facts((f"line {one.line}", one.reason) for one in rejected[:_SHOWN])
+    return 0
+
+
+@command.command()
+@index_argument
+@click.option("--format", "list_format", type=click.Choice(["lines", "csv"]), default="csv", show_default=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: standard output]")
+def export(index: Path, list_format: str, out: Path | None) -> int:
+    """Write the hashes of INDEX for others: lines as python-threatexchange reads them, or CSV."""
+    import io
+
+    from guardrails.files import write_atomically
+    from guardrails.similarity.ingest import export_list
+    from guardrails.similarity.interchange import ListFormat, write_list
+    from guardrails.similarity.store import Store
+
+    store = Store.open(index)
+    if out is None:
+        write_list(sys.stdout, export_list(store), ListFormat(list_format))
+        return 0
+    text = io.StringIO(newline="")
+    write_list(text, export_list(store), ListFormat(list_format))
+    write_atomically(out, text.getvalue().encode("utf-8"))
+    return 0
+
+
+def _open_or_create(index: Path, algorithm: str, role: str | None, name: str | None, radius: int | None) -> Store:
+    from guardrails.similarity.pointer import POINTER
+    from guardrails.similarity.store import Store
+
+    if (index / POINTER).exists():
+        if role is not None or name is not None or radius is not None:
+            raise OptionError(f"{index} exists already", hint="change it with `guardrails similarity configure`")
+        return Store.open(index)
+    return Store.create(index, algorithm, _settings(index, algorithm, role, name, radius).to_json())
+
+
+def _settings(index: Path, algorithm: str, role: str | None, name: str | None, radius: int | None) -> BankSettings:
+    from dataclasses import replace
+
+    from guardrails.similarity.banks import BankSettings, Role
+
+    settings = BankSettings.default(name or index.resolve().name, Role(role or "works"), algorithm)
+    if radius is None:
+        return settings
+    return replace(settings, radius=radius, box_radius=min(radius, settings.box_radius))
+
+
+def _fact(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not (separator and name and value):
+        raise OptionError(f"{text!r} is no fact", hint="write NAME=VALUE")
+    return name, value
+
+
+def _print_answer(picture: Path, answer: BankAnswer) -> None:
+    searched = ", ".join(
+        f"{count:,} in {bank} (false candidates to be expected: {_expected(answer.expected_false[bank])})"
+        for bank, count in answer.searched.items()
+    )
+    if answer.unhashable:
+        print_heading("UNHASHABLE", str(picture), style="yellow", explanation="too little detail: nothing was searched")
+        return
+    word, style = ("CANDIDATES", "yellow") if answer.matches else ("NONE FOUND", "green")
+    print_heading(word, str(picture), style=style, explanation=f"searched {searched}")
+    columns = ("bank", "role", "entry", "distance", "region", "state", "rights")
+    if answer.matches:
+        print_table(columns, [_row(match) for match in answer.matches])
+    if answer.set_aside:
+        print_facts([("set aside", "deconfirmed, quarantined, or nearer to a known harmless picture")])
+        print_table(columns, [_row(match) for match in answer.set_aside])
+
+
+def _expected(count: float | None) -> str:
+    return "not measured" if count is None else f"{count:.2g}"
+
+
+def _row(match: BankMatch) -> tuple[str, ...]:
+    found = match.found
+    rights = ", ".join(found.facts[name] for name in ("licence", "creator") if name in found.facts)
+    return (
+        match.bank,
+        match.role.value,
+        found.id,
+        str(found.distance),
+        found.region.name.lower(),
+        found.state.value,
+        rights,
+    )
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

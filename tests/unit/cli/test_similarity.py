@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from guardrails.cli.main import main
+
+
+def draw(seed: int) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    image = Image.new("RGB", (200, 200), "white")
+    pen = ImageDraw.Draw(image)
+    for _ in range(25):
+        x, y = (int(v) for v in rng.integers(0, 150, 2))
+        pen.rectangle((x, y, x + int(rng.integers(9, 60)), y + 40), fill=tuple(int(v) for v in rng.integers(0, 230, 3)))
+    return image
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(4):
+        draw(seed).save(folder / f"{seed}.png")
+    (folder / "bad.png").write_text("no picture")
+    return folder
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*words):
+        status = main(["similarity", *map(str, words), "--json"])
+        return status, json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def test_a_collection_from_pictures_to_answers(photos, tmp_path, run):
+    index, copy = tmp_path / "works", tmp_path / "copy.jpg"
+    status, built = run("build", index, photos)
+    assert (status, built["added"], built["unreadable"]) == (0, 4, 1)
+    assert built["unreadable_list"][0]["id"] == "bad.png"
+    draw(2).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(copy, quality=60)
+    _, found = run("search", copy, index)
+    (match,) = found["answer"]["matches"]
+    assert (match["bank"], match["role"], match["found"]["id"]) == ("works", "works", "2.png")
+
+    run("disable", index, "2.png", "--reason", "claim 12")
+    assert run("search", copy, index)[1]["answer"]["matches"] == []
+    run("enable", index, "2.png")
+    run("deconfirm", index, "2.png")
+    answer = run("search", copy, index)[1]["answer"]
+    assert ([m["found"]["id"] for m in answer["set_aside"]], answer["matches"]) == (["2.png"], [])
+    run("confirm", index, "2.png")
+    assert run("search", copy, index)[1]["answer"]["matches"][0]["found"]["state"] == "confirmed"
+
+    draw(9).save(tmp_path / "new.png")
+    run("add", index, tmp_path / "new.png", "--fact", "licence=CC0-1.0")
+    (match,) = run("search", tmp_path / "new.png", index)[1]["answer"]["matches"]
+    assert match["found"]["facts"] == {"licence": "CC0-1.0"}
+    _, info = run("info", index, "--verify")
+    assert (info["entries"], info["hash"], info["states"]["confirmed"]) == (5, "pdq256", 1)
+
+
+def test_a_hash_list_from_export_to_a_negative_bank(photos, tmp_path, run):
+    works, harmless, listed = tmp_path / "works", tmp_path / "harmless", tmp_path / "list.csv"
+    run("build", works, photos, "--hash", "pdq256", "--role", "protected", "--radius", "31")
+    assert main(["similarity", "export", str(works), "--out", str(listed)]) == 0
+    status, imported = run("import", harmless, listed, "--role", "negative")
+    assert (status, imported["added"], imported["rejected"]) == (0, 4, [])
+    answer = run("search", photos / "1.png", works, harmless)[1]["answer"]
+    assert (answer["matches"], len(answer["set_aside"])) == ([], 2)
+    _, configured = run("configure", harmless, "--radius", "0", "--flood-limit", "7")
+    assert (configured["settings"]["radius"], configured["settings"]["flood_limit"]) == (0, 7)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "code"),
+    [
+        (["search", "0.png", "nowhere"], 7, "index_damaged"),
+        (["build", "works", "photos/0.png"], 2, "invalid_option"),
+        (["build", "elsewhere", "nothing"], 2, "invalid_option"),
+        (["import", "elsewhere", "nothing.csv"], 2, "invalid_option"),
+        (["disable", "works", "nobody"], 2, "invalid_option"),
+        (["build", "works", "photos", "--role", "negative"], 2, "invalid_option"),
+        (["add", "works", "photos/0.png", "--fact", "licence"], 2, "invalid_option"),
+        (["add", "works", "photos/bad.png"], 2, "invalid_image"),
+        (["add", "works", "photos/0.png"], 2, "invalid_option"),
+        (["export", "works", "--format", "stopncii"], 2, "invalid_option"),
+    ],
+)
+def test_what_cannot_be_done_is_said_with_a_next_step(photos, tmp_path, monkeypatch, run, words, status, code):
+    monkeypatch.chdir(tmp_path)
+    run("build", "works", "photos")
+    returned, document = run(*words)
+    assert (returned, document["error"]["code"]) == (status, code)
+    assert document["error"]["hint"]
+
+
+def test_people_read_tables(photos, tmp_path, capsys):
+    assert main(["similarity", "build", str(tmp_path / "works"), str(photos)]) == 0
+    assert main(["similarity", "search", str(photos / "0.png"), str(tmp_path / "works")]) == 0
+    assert main(["similarity", "info", str(tmp_path / "works")]) == 0
+    Image.new("RGB", (80, 80), "white").save(tmp_path / "plain.png")
+    assert main(["similarity", "search", str(tmp_path / "plain.png"), str(tmp_path / "works")]) == 0
+    out = capsys.readouterr().out
+    for words in ("unreadable", "unreadable.csv", "CANDIDATES", "searched 4 in works", "UNHASHABLE", "pdq256"):
+        assert words in out
