@@ -22,7 +22,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from guardrails.domain.images import MatchState
 from guardrails.imaging import Pixels
 from guardrails.pocket.scenes import COLOURS, canonical
 from guardrails.similarity.entries import EntryTable, read_entries
@@ -99,7 +98,7 @@ def reproductions(search: SimilarityIndex, entries: EntryTable, drawings: NDArra
             times.append(time.process_time() - started)
             wanted = entries[int(row)]
             counts["found"] += any(match.entry == wanted.id for match in matches)
-            confirmed = [match for match in matches if match.state is MatchState.CONFIRMED]
+            confirmed = [match for match in matches if match.state.confirms]
             counts["confirmed"] += any(match.entry == wanted.id for match in confirmed)
             counts["wrong"] += any(match.rights.creator != wanted.rights.creator for match in confirmed)
             counts["family"] += any(
@@ -145,7 +144,7 @@ def accusations(
         confirmed = [
             match.entry
             for match in searches[asked.rights.creator].find(canonical(drawings[row])).matches
-            if match.state is MatchState.CONFIRMED
+            if match.state.confirms
         ]
         pairs += [(asked.id, entry) for entry in confirmed]
         queries["same concept"] += any(concept(entry) == concept(asked.id) for entry in confirmed)
@@ -180,7 +179,7 @@ def families(search: SimilarityIndex, entries: EntryTable, drawings: NDArray[np.
         asked = entries[row]
         result = search.find(canonical(drawings[row]))
         counts["unhashable"] += result.unhashable
-        confirmed = [match for match in result.matches if match.state is MatchState.CONFIRMED]
+        confirmed = [match for match in result.matches if match.state.confirms]
         counts["itself"] += any(match.entry == asked.id for match in confirmed)
         counts["other creator"] += any(match.rights.creator != asked.rights.creator for match in confirmed)
         family = [m for m in confirmed if m.entry != asked.id and m.rights.creator == asked.rights.creator]

@@ -325,7 +325,8 @@ def _work(match: Match) -> str:
     distances = ", ".join(f"{name} {distance}" for name, distance in match.distances.items())
     reserved = f", {rights.reservation}" if rights.reservation else ""
     whose = f"{match.title} by {rights.creator}, {rights.licence}{reserved}"
-    return f"{whose} ({match.state.value}; Hamming distance {distances})"
+    remark = f", {match.remark}" if match.remark else ""
+    return f"{whose} ({match.state.value}, grade {match.grade}{remark}; Hamming distance {distances})"
 
 
 def _texts(request: PromptRequest) -> dict[str, str]:

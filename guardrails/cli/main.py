@@ -23,6 +23,8 @@ SECTIONS = {
         "demo": "the main job from prompt to proof, with a page to look at",
     },
     "Rules, keys and records": {
+        "datasets": "audit a training set: licences, repeats, opt-outs; its card",
+        "audit": "does a model repeat the works it learnt from",
         "policy": "check a policy pack, explain a decision",
         "keys": "make, examine and rotate the keys of this installation",
         "similarity": "index works and hash lists, find what a picture resembles",
@@ -41,7 +43,7 @@ Exit status
   1  unexpected failure
   2  the input cannot be used
   3  refused by the policy
-  4  verify: something is not confirmed
+  4  verify: something is not confirmed; datasets check: somebody should look
   5  a model, screen or data set is not available
   6  a key, a signature, the watermark or the model failed
   7  storage or ledger failed

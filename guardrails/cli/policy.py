@@ -186,7 +186,8 @@ def show(pack: str, as_json: bool) -> int:
         looks_at = f"{screen_rule.screen} {screen_rule.concept} at {screen_rule.threshold:g} ({screen_rule.error_rate})"
         rows.append((screen_rule.id, screen_rule.category, screen_rule.action.name.lower(), looks_at))
     for work_rule in policy.similarity_rules:
-        looks_at = f"{work_rule.state} matches, reservation {work_rule.reservation}"
+        licences = ", ".join(work_rule.licences) or "any"
+        looks_at = f"{work_rule.state} matches, reservation {work_rule.reservation}, licence {licences}"
         rows.append((work_rule.id, work_rule.category, work_rule.action.name.lower(), looks_at))
     mark = policy.watermark_rule
     rows.append((mark.id, "provenance", mark.not_robust.name.lower(), "watermarks that are not robust"))

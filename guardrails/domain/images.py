@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from guardrails.domain.canonical import Json
+from guardrails.domain.rights import Rights as Rights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,26 +37,32 @@ class GenerationFacts:
     dtype: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rights:
-    """Whose a work is.
+class MatchState(enum.Enum):
+    """How sure a match is, from a reason to look to a finding about pixels.
 
-    Attributes:
-        reservation: "" (none known; never read as permission) or "opt-out".
+    CANDIDATE: hashes that are near. REVIEW: half of the textured tiles agree, or the tiles agree and the colours do
+    not. CONFIRMED: pixels or several hashes bear it out. STRICT: nearly all tiles agree, in the same colours.
     """
 
-    licence: str
-    licence_url: str
-    creator: str
-    source: str
-    reservation: str = ""
-
-
-class MatchState(enum.Enum):
-    """How sure a match is. Only CONFIRMED is a finding about pixels; CANDIDATE is two hashes that are near."""
-
+    STRICT = "strict"
     CONFIRMED = "confirmed"
+    REVIEW = "review"
     CANDIDATE = "candidate"
+
+    @property
+    def confirms(self) -> bool:
+        """True for a finding; anything less is a reason for a person to look."""
+        return self in (MatchState.STRICT, MatchState.CONFIRMED)
+
+    def at_least(self, other: MatchState) -> bool:
+        """True when this state is as sure as `other`."""
+        order = list(MatchState)
+        return order.index(self) <= order.index(other)
+
+
+SAME_FAMILY = "same work family"
+OTHER_COLOURS = "same shapes in other colours"
+UNVERIFIABLE = "unverifiable: too little texture"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +74,9 @@ class Match:
         distances: Hamming distance by hash name, for example {"phash64": 4, "pdq256": 18}.
         agreement: share of agreeing pixels evidence, 0..1; None when the source picture was not at hand.
         sha256: of the source's rendering.
+        grade: of replication, 0 (nothing) to 5 (nearly all); a candidate that was not compared has 1.
+        remark: what a reader must know beside the state, for example `SAME_FAMILY` or `UNVERIFIABLE`; "" for nothing.
+        evidence: how pixels were compared: hypothesis, tone, tiles, region. Empty where they were not.
     """
 
     entry: str
@@ -76,6 +86,9 @@ class Match:
     distances: Mapping[str, int]
     sha256: str
     agreement: float | None = None
+    grade: int = 1
+    remark: str = ""
+    evidence: Mapping[str, Json] = field(default_factory=dict)
 
 
 class MarkVerdict(enum.Enum):

@@ -16,6 +16,7 @@ released either.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import time
@@ -68,7 +69,7 @@ from guardrails.screens import Screen, default_screens, run_screens
 from guardrails.screens import judge as judge_screens
 from guardrails.similarity.evidence import side_by_side
 from guardrails.similarity.hashes import pdq256
-from guardrails.similarity.judge import attributed
+from guardrails.similarity.judge import attributed, redraws
 from guardrails.similarity.judge import judge as judge_similarity
 from guardrails.similarity.protocol import WorksIndex
 from guardrails.similarity.search import SimilarityIndex
@@ -212,7 +213,11 @@ class Guard:
         begin = [
             partial(_draft, cleared, image_id, picture, latent) for image_id, picture in zip(ids, pictures, strict=True)
         ]
-        return [self._finish(cleared, draft, file_format, out) for draft in begin]
+        outcomes = [self._finish(cleared, draft, file_format, out) for draft in begin]
+        return [
+            self._redrawn(cleared, outcome, file_format, out) if isinstance(outcome, Refusal) else outcome
+            for outcome in outcomes
+        ]
 
     def _clear(self, request: PromptRequest) -> Cleared | Refusal:
         decision = self._guarded(Stage.PROMPT, Asked(request=request), lambda: self._prompts.decide(request))
@@ -270,6 +275,21 @@ class Guard:
         if isinstance(signed, Refusal):
             return signed
         return self._release(signed, out)
+
+    def _redrawn(self, cleared: Cleared, refusal: Refusal, file_format: ImageFormat, out: Path | None) -> Outcome:
+        """Draw again where a rule about works wants that first; every refused picture keeps its own record."""
+        outcome: Outcome = refusal
+        again = dataclasses.replace(cleared, request=dataclasses.replace(cleared.request, count=1))
+        tries = redraws(refusal.findings, self.policy.similarity_rules) if cleared.request.seed is None else 0
+        while tries and isinstance(outcome, Refusal) and outcome.stage is Stage.SIMILARITY:
+            tries -= 1
+            image_id = ImageId.new()
+            drawn = self._guarded(Stage.GENERATION, again, lambda: self._draw(again, [image_id], None))  # noqa: B023
+            if isinstance(drawn, Refusal):
+                return drawn
+            latent, (picture,) = drawn
+            outcome = self._finish(again, partial(_draft, again, image_id, picture, latent), file_format, out)
+        return outcome
 
     def _screen(self, draft: Draft) -> Screened | Refusal:
         checks = run_screens(self._screens, draft.pixels)

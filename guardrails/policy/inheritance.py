@@ -217,7 +217,7 @@ class _Changes:
     def similarity_rule(self, rule: SimilarityRule) -> SimilarityRule:
         return dataclasses.replace(
             rule,
-            action=self._action(rule.action, IMAGE_ACTIONS[1:]),
+            action=self._action(rule.action, IMAGE_ACTIONS),
             when_unavailable=self._action(rule.when_unavailable, IMAGE_ACTIONS, "when_unavailable"),
         )
 

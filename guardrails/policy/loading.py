@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from guardrails.domain.canonical import digest
+from guardrails.domain.findings import Action
+from guardrails.domain.images import MatchState
+from guardrails.domain.rights import RESERVED, Terms, terms_of
 from guardrails.errors import DatasetUnavailable, PolicyError
 from guardrails.policy.fields import Fields, items_of, text_of
 from guardrails.policy.inheritance import Parent, adjusted, check_tightened, joined_parents
@@ -45,6 +48,7 @@ API_VERSION = "policy/v1"
 DEFAULT_PROMPT_LIMIT = 2_000
 MAX_PROMPT_LIMIT = 20_000
 MOST_ANCESTORS = 8
+MAX_REDRAWS = 8
 # What a policy decides with; who wrote it, where it lies and who signed it do not change a decision.
 _NOT_DIGESTED = frozenset({"digest", "lineage", "signature", "registries"})
 
@@ -302,14 +306,32 @@ def _similarity_rule(node: Node) -> SimilarityRule:
     rule = SimilarityRule(
         id=fields.text("id"),
         category=fields.text("category"),
-        action=action_of(fields, "action", IMAGE_ACTIONS[1:]),
+        action=action_of(fields, "action", IMAGE_ACTIONS),
         message=message_of(fields, words=False)[0],
-        state=fields.choice("state", ["confirmed", "candidate"]),
-        reservation=fields.choice("reservation", ["opt-out", "any"]),
+        state=fields.choice("state", [state.value for state in MatchState]),
+        reservation=fields.choice("reservation", [RESERVED, "any"]),
         when_unavailable=action_of(fields, "when_unavailable", IMAGE_ACTIONS),
+        licences=tuple(_licence(item) for item in fields.items("licences")),
+        credit=fields.flag("credit", default=True),
+        redraw=fields.number("redraw", 0, low=0, high=MAX_REDRAWS),
     )
     fields.finish()
+    if rule.action is Action.ALLOW and not rule.credit:
+        node.fail("a rule that allows and credits nobody does nothing", hint="set `credit: true`, or remove the rule")
+    if rule.redraw and rule.action.releases:
+        node.fail("`redraw` without an action that holds back", hint="set `action: block` or `action: review`")
     return rule
+
+
+def _licence(node: Node) -> str:
+    """A class of terms or an SPDX identifier that is known: a misspelt one would concern no work."""
+    value = text_of(node)
+    if terms_of(value) is Terms.UNKNOWN and value not in [terms.value for terms in Terms]:
+        node.fail(
+            f"the licence `{value}` is not known",
+            hint=f"write an SPDX identifier or one of: {', '.join(terms.value for terms in Terms)}",
+        )
+    return value
 
 
 def _watermark_rule(top: Fields, *, required: bool) -> WatermarkRule | None:

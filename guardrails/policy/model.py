@@ -171,8 +171,13 @@ class SimilarityRule:
     """What follows from a match in the rights-bearing index.
 
     Attributes:
-        state: "confirmed" or "candidate": the least certain match that the rule acts on.
+        state: "strict", "confirmed", "review" or "candidate": the least certain match that the rule acts on.
         reservation: "opt-out" to act on reserved works only; "any" for every work.
+        licences: SPDX identifiers or terms ("share-alike", see `domain.rights.Terms`) of the works that the rule acts
+            on; empty for every licence.
+        credit: the manifest names the work and its creator.
+        redraw: how often another picture is drawn, from another seed, before a rule that holds back has its way; never
+            for a request that names its seed.
     """
 
     id: str
@@ -182,6 +187,9 @@ class SimilarityRule:
     state: str
     reservation: str
     when_unavailable: Action
+    licences: tuple[str, ...] = ()
+    credit: bool = True
+    redraw: int = 0
 
 
 LATENT_MARKS = ("always", "unseeded", "never")

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guardrails.domain.images import Rights
+from guardrails.domain.rights import RESERVED, Permission, Signal, strictest
 from guardrails.errors import IndexFormatError
+from guardrails.similarity.optouts import JOURNAL, read_opt_outs
 
 _COLUMNS = ("id", "name", "licence", "licence_url", "creator", "package", "sha256", "rights")
-_RESERVATIONS = ("", "opt-out")
+_OPTIONAL = ("credit", "dataset")
+_RESERVATIONS = ("", RESERVED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +57,12 @@ class EntryTable:
 def read_entries(path: Path) -> EntryTable:
     """Read a CSV table with at least the columns id, name, licence, licence_url, creator, package, sha256, rights.
 
+    The columns credit and dataset are read where they are there. A journal of opt-outs beside the table applies: a work
+    is reserved when the strictest of its signals forbids learning from it.
+
     Raises:
-        IndexFormatError: missing, without those columns, with an id twice, or a reservation that is not known.
+        IndexFormatError: missing, without those columns, with an id twice, or a reservation that is not known; or the
+            journal is damaged.
     """
     hint = "restore the table that the index was built from"
     try:
@@ -64,7 +71,8 @@ def read_entries(path: Path) -> EntryTable:
             missing = [column for column in _COLUMNS if column not in (reader.fieldnames or ())]
             if missing:
                 raise IndexFormatError(f"{path} lacks the columns {', '.join(missing)}", hint=hint)
-            entries = tuple(_entry(row, path, reader.line_num) for row in reader)
+            signals = read_opt_outs(path.parent / JOURNAL)
+            entries = tuple(_entry(row, path, reader.line_num, signals.get(row.get("id") or "", ())) for row in reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise IndexFormatError(f"cannot read the entry table {path}: {error}", hint=hint) from error
     if len({entry.id for entry in entries}) != len(entries):
@@ -72,7 +80,7 @@ def read_entries(path: Path) -> EntryTable:
     return EntryTable(entries)
 
 
-def _entry(row: dict[str, str | None], path: Path, line: int) -> Entry:
+def _entry(row: dict[str, str | None], path: Path, line: int, signals: tuple[Signal, ...]) -> Entry:
     values = {column: row[column] for column in _COLUMNS}
     reservation = values["rights"]
     # An unknown reservation must not be read as "none".
@@ -82,6 +90,7 @@ def _entry(row: dict[str, str | None], path: Path, line: int) -> Entry:
             hint='write "" or "opt-out" into the column "rights"',
         )
     text = {column: value or "" for column, value in values.items()}
+    forbidden = strictest(signals) is Permission.PROHIBITED
     return Entry(
         id=text["id"],
         title=text["name"],
@@ -90,7 +99,9 @@ def _entry(row: dict[str, str | None], path: Path, line: int) -> Entry:
             licence_url=text["licence_url"],
             creator=text["creator"],
             source=text["package"],
-            reservation=text["rights"],
+            reservation=RESERVED if forbidden else text["rights"],
+            signals=signals,
+            **{column: row.get(column) or "" for column in _OPTIONAL},
         ),
         sha256=text["sha256"],
     )

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from guardrails.domain.images import Match
 from guardrails.imaging import Pixels
-from guardrails.similarity.verification import SIDE, TILES, Agreement, compare
+from guardrails.similarity.verification import TILES, Agreement, compare
 
 _PANEL = 256
 _GAP = 12
@@ -18,14 +18,15 @@ _PAPER = (255, 255, 255)
 _INK = (30, 30, 30)
 _ABSENT = (225, 225, 225)
 _AGREES = (0, 150, 70)
+_OTHER_COLOUR = (225, 150, 0)
 _DIFFERS = (205, 40, 40)
 
 
 def side_by_side(picture: Pixels, source: Pixels | None, match: Match) -> Pixels:
     """The picture beside the work it resembles, with licence, creator and distances beneath.
 
-    With the source at hand a third panel shows the picture as it was compared, its agreeing tiles framed green and
-    the disagreeing ones red.
+    With the source at hand a third panel shows the picture as it was laid over the work: tiles that agree are framed
+    green, those of the same structure in another colour amber, and those that differ red.
 
     Args:
         picture, source: RGB, uint8, height x width x 3; `source` is None when only its hashes are at hand.
@@ -34,9 +35,10 @@ def side_by_side(picture: Pixels, source: Pixels | None, match: Match) -> Pixels
         RGB, uint8, height x width x 3.
     """
     panels = [("picture", _panel(picture)), ("work in the index", _absent() if source is None else _panel(source))]
-    if source is not None:
-        panels.append(("as compared, by tile", _tiles(compare(picture, source))))
     lines = _caption(match)
+    if source is not None:
+        agreement = compare(picture, source)
+        panels.append((f"laid over the work, by {agreement.hypothesis.split(',')[0]}", _tiles(agreement)))
     width = _GAP + len(panels) * (_PANEL + _GAP)
     sheet = Image.new("RGB", (width, _HEADING + _PANEL + _GAP + len(lines) * _LINE + _GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -55,11 +57,13 @@ def _caption(match: Match) -> list[str]:
     rights = match.rights
     agreement = "reference picture not at hand" if match.agreement is None else f"{match.agreement:.0%} of tiles agree"
     distances = ", ".join(f"{name} {distance}" for name, distance in sorted(match.distances.items()))
+    remark = f"; {match.remark}" if match.remark else ""
     return [
         f"{match.title} ({match.entry})",
-        f"{match.state.value}: {agreement}; Hamming distances: {distances}",
+        f"{match.state.value}, grade {match.grade} of 5{remark}",
+        f"{agreement}; Hamming distances: {distances}",
         f"creator: {rights.creator}",
-        f"licence: {rights.licence}; reservation: {rights.reservation or 'none known'}",
+        f"licence: {rights.licence or 'unknown'}; reservation: {rights.reservation or 'none known'}",
         f"source: {rights.source}",
     ]
 
@@ -83,12 +87,15 @@ def _absent() -> Image.Image:
 
 
 def _tiles(agreement: Agreement) -> Image.Image:
-    """The aligned picture with a frame around every counted tile."""
-    step = SIDE // TILES * 2
-    scaled = Image.fromarray(agreement.picture).resize((SIDE * 2, SIDE * 2))
-    draw = ImageDraw.Draw(scaled)
-    for row, column in np.argwhere(agreement.counted):
-        left, top = int(column) * step, int(row) * step
-        colour = _AGREES if agreement.agreeing[row, column] else _DIFFERS
-        draw.rectangle((left + 1, top + 1, left + step - 2, top + step - 2), outline=colour, width=2)
-    return scaled.resize((_PANEL, _PANEL))
+    """The picture as it was laid over, with a frame around every counted tile."""
+    panel = Image.fromarray(agreement.picture).resize((_PANEL, _PANEL))
+    draw = ImageDraw.Draw(panel)
+    edges = np.linspace(0, _PANEL, TILES + 1).round().astype(int).tolist()
+    for row, column in np.argwhere(agreement.counted).tolist():
+        if agreement.agreeing[row, column]:
+            colour = _AGREES
+        else:
+            colour = _OTHER_COLOUR if agreement.structure[row, column] else _DIFFERS
+        box = edges[column] + 1, edges[row] + 1, edges[column + 1] - 2, edges[row + 1] - 2
+        draw.rectangle(box, outline=colour, width=2)
+    return panel

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from guardrails.domain.canonical import to_plain
 from guardrails.domain.findings import Action, Check, CheckStatus, Finding
 from guardrails.domain.images import Match, MatchState
+from guardrails.domain.rights import terms_of
 from guardrails.policy.model import SimilarityRule
-from guardrails.similarity.radii import ERROR_RATE_CANDIDATE, ERROR_RATE_COMPARED, ERROR_RATE_HASHES
+from guardrails.similarity.levels import ERROR_RATES
+from guardrails.similarity.radii import ERROR_RATE_HASHES
 
 _ANY = "any"
 
@@ -30,13 +33,23 @@ def judge(check: Check, matches: Sequence[Match], rules: Sequence[SimilarityRule
 
 
 def attributed(matches: Sequence[Match], rules: Sequence[SimilarityRule]) -> tuple[Match, ...]:
-    """The matches that a rule speaks about: the policy wants them named wherever the picture goes."""
-    return tuple(match for match in matches if any(_concerns(rule, match) for rule in rules))
+    """The matches that a rule wants credited wherever the picture goes."""
+    return tuple(match for match in matches if any(rule.credit and _concerns(rule, match) for rule in rules))
+
+
+def redraws(findings: Sequence[Finding], rules: Sequence[SimilarityRule]) -> int:
+    """How often the rules that hold a picture back want another one drawn first; 0 when one of them wants none."""
+    spoken = {finding.rule for finding in findings if not finding.action.releases}
+    return min((rule.redraw for rule in rules if rule.id in spoken), default=0)
 
 
 def _concerns(rule: SimilarityRule, match: Match) -> bool:
-    sure_enough = match.state is MatchState.CONFIRMED or rule.state == MatchState.CANDIDATE.value
-    return sure_enough and rule.reservation in (_ANY, match.rights.reservation)
+    rights = match.rights
+    return (
+        match.state.at_least(MatchState(rule.state))
+        and rule.reservation in (_ANY, rights.reservation)
+        and (not rule.licences or terms_of(rights.licence).value in rule.licences or rights.licence in rule.licences)
+    )
 
 
 def _not_checked(check: Check, rule: SimilarityRule) -> Finding:
@@ -65,18 +78,25 @@ def _finding(check: Check, rule: SimilarityRule, match: Match, count: int) -> Fi
             "state": match.state.value,
             "distances": dict(match.distances),
             "agreement": match.agreement,
+            "grade": match.grade,
+            "remark": match.remark,
+            **match.evidence,
             "source_sha256": match.sha256,
             "licence": rights.licence,
             "licence_url": rights.licence_url,
+            "terms": terms_of(rights.licence).value,
             "creator": rights.creator,
+            "credit": rights.credit or rights.creator,
             "source": rights.source,
             "reservation": rights.reservation,
+            "dataset": rights.dataset,
+            "opt_out_signals": to_plain(rights.signals),
             "matching_works": count,
         },
     )
 
 
 def _error_rate(match: Match) -> str:
-    if match.state is MatchState.CANDIDATE:
-        return ERROR_RATE_CANDIDATE
-    return ERROR_RATE_HASHES if match.agreement is None else ERROR_RATE_COMPARED
+    if match.agreement is None and match.state.confirms:
+        return ERROR_RATE_HASHES
+    return ERROR_RATES[match.state]

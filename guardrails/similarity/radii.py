@@ -19,19 +19,12 @@ CONFIRMED_COLOUR = 8.0
 # ... and no work of another creator may be nearly as near: arrows, hearts and clock faces look alike in every set.
 CONTESTED_MARGIN = 24
 CONTESTED_SHARE = 0.1
-# More works than this that agree alike are a family (clock faces, arrows): none of them is singled out.
-MAX_LOOKALIKES = 4
 _PHASH_WEIGHT = 3
 
 ERROR_RATE_HASHES = (
     "hashes alone: 10 of 2,656 drawings whose creator is not in the index are confirmed as another creator's "
     "(95 % upper bound 0.64 %), all of the same concept; 0 of 15.3 million pairs of other concepts (bound 2.0e-7)"
 )
-ERROR_RATE_COMPARED = (
-    "pixels compared: 7 of 532 drawings whose creator is not in the index are confirmed as another creator's "
-    "(95 % upper bound 2.5 %)"
-)
-ERROR_RATE_CANDIDATE = "none stated: a candidate is a reason to look, not a finding"
 
 
 def joint_distance(pdq: int, phash: int) -> int:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from guardrails.domain.findings import Check, CheckStatus, Component
-from guardrails.domain.images import Match, MatchState
+from guardrails.domain.images import OTHER_COLOURS, SAME_FAMILY, UNVERIFIABLE, Match, MatchState
 from guardrails.errors import IndexFormatError
 from guardrails.imaging import Pixels
+from guardrails.similarity.alignment import Frame
 from guardrails.similarity.colours import colour_distance
 from guardrails.similarity.description import Description, describe
 from guardrails.similarity.entries import EntryTable, read_entries
+from guardrails.similarity.families import family_of
 from guardrails.similarity.hashes import PDQ256, PHASH64, ImageHash
 from guardrails.similarity.index import HashIndex, Hit, open_index
+from guardrails.similarity.levels import STATES, Level
 from guardrails.similarity.radii import (
     CANDIDATE_RADIUS,
     COMPARED_CANDIDATES,
     CONTESTED_MARGIN,
     CONTESTED_SHARE,
-    MAX_LOOKALIKES,
     joint_distance,
     jointly_near,
 )
-from guardrails.similarity.verification import Agreement, PictureSource, compare
+from guardrails.similarity.verification import Agreement, PictureSource, compare_frames
 from guardrails.similarity.views import Kind
 
 NAME = "similarity"
@@ -168,27 +170,51 @@ class SimilarityIndex:
 
     def _compare(self, pixels: Pixels, candidates: list[_Measured]) -> dict[int, Agreement]:
         """Entry to agreement, for those whose reference picture is at hand."""
-        if self._pictures is None:
+        if self._pictures is None or not candidates:
             return {}
+        frame = Frame(pixels)
         references = {c.entry: self._pictures.picture(self._entries[c.entry].id) for c in candidates}
-        return {entry: compare(pixels, picture) for entry, picture in references.items() if picture is not None}
+        return {
+            entry: compare_frames(frame, Frame(picture)) for entry, picture in references.items() if picture is not None
+        }
 
     def _match(self, candidate: _Measured, candidates: list[_Measured], agreements: dict[int, Agreement]) -> Match:
         agreement = agreements.get(candidate.entry)
-        confirmed = candidate.near and not self._hashes_contested(candidate, candidates)
-        if agreement is not None:
-            # Pixels that are at hand must agree; many that agree confirm by themselves.
-            alone = agreement.confirms and not self._pixels_contested(candidate.entry, agreements)
-            confirmed = agreement.agrees and (confirmed or alone)
+        near = candidate.near and not self._hashes_contested(candidate, candidates)
         entry = self._entries[candidate.entry]
-        return Match(
+        match = Match(
             entry=entry.id,
             title=entry.title,
             rights=entry.rights,
-            state=MatchState.CONFIRMED if confirmed else MatchState.CANDIDATE,
+            state=MatchState.CONFIRMED if near else MatchState.CANDIDATE,
             distances={PDQ256: candidate.pdq, PHASH64: candidate.phash},
             sha256=entry.sha256,
-            agreement=None if agreement is None else agreement.share,
+            grade=int(Level.CONFIRMED if near else Level.CANDIDATE),
+        )
+        return match if agreement is None else self._compared(match, candidate.entry, near, agreements)
+
+    def _compared(self, match: Match, number: int, near: bool, agreements: dict[int, Agreement]) -> Match:
+        """The match as pixels bear it out: they must agree, and many that agree confirm by themselves."""
+        agreement = agreements[number]
+        level, remark = agreement.level, ""
+        if level >= Level.CONFIRMED and self._contested(number, agreements):
+            level = Level.REVIEW
+        elif level is Level.REVIEW and near:
+            # Two hashes and the colours are within the radii for confirming, and the pixels do not object.
+            level = Level.CONFIRMED
+        if level is Level.UNVERIFIABLE:
+            remark = UNVERIFIABLE
+        elif level < Level.CONFIRMED and agreement.other_colours:
+            level, remark = Level.REVIEW, OTHER_COLOURS
+        elif level >= Level.REVIEW and self._family_agrees(number, agreements):
+            remark = SAME_FAMILY
+        return replace(
+            match,
+            state=STATES[level],
+            agreement=agreement.share,
+            grade=int(max(level, Level.CANDIDATE)),
+            remark=remark,
+            evidence=agreement.summary,
         )
 
     def _hashes_contested(self, candidate: _Measured, candidates: list[_Measured]) -> bool:
@@ -198,16 +224,25 @@ class SimilarityIndex:
             for other in candidates
         )
 
-    def _pixels_contested(self, entry: int, agreements: dict[int, Agreement]) -> bool:
-        """True when a work of another creator, or a whole family of look-alikes, agrees nearly as well."""
-        share = agreements[entry].share
-        rivals = [n for n, other in agreements.items() if other.confirms and other.share > share - CONTESTED_SHARE]
-        return len(rivals) > MAX_LOOKALIKES or any(self._of_others(entry, rival) for rival in rivals)
+    def _contested(self, number: int, agreements: dict[int, Agreement]) -> bool:
+        """True when a work of another creator agrees nearly as well: then the pixels do not say whose work it is."""
+        share = agreements[number].share - CONTESTED_SHARE
+        return any(
+            other.level >= Level.CONFIRMED and other.share > share and self._of_others(number, rival)
+            for rival, other in agreements.items()
+        )
+
+    def _family_agrees(self, number: int, agreements: dict[int, Agreement]) -> bool:
+        """True when a variant of the same work, by its creator and name, agrees as well."""
+        family = family_of(self._entries[number])
+        return any(
+            other.level >= Level.REVIEW and rival != number and family_of(self._entries[rival]) == family
+            for rival, other in agreements.items()
+        )
 
     def _of_others(self, entry: int, other: int) -> bool:
         return self._entries[entry].rights.creator != self._entries[other].rights.creator
 
 
-def _best_first(match: Match) -> tuple[bool, float, int, str]:
-    unsure = match.state is not MatchState.CONFIRMED
-    return unsure, -(match.agreement or 0.0), match.distances[PDQ256], match.entry
+def _best_first(match: Match) -> tuple[int, float, int, str]:
+    return list(MatchState).index(match.state), -(match.agreement or 0.0), match.distances[PDQ256], match.entry

@@ -2,46 +2,50 @@
 
 With the reference picture at hand, `compare` decides:
 
-1. Both pictures are normalised the same three ways: full frame, bounding box, centred silhouette.
-2. For each, the best of the eight orientations is chosen by correlation at 32 x 32 pixels.
-3. The square is cut into 10 x 10 tiles. A tile counts when the reference has texture there.
-4. A counted tile agrees when its structure is found in the picture within a few pixels, and its mean colour is the
-   reference's after one bounded shift of all colours. Structure alone would let every square match every square.
-5. The way with the most agreeing tiles wins. It confirms by itself when enough tiles agree, by number and by share,
-   both over the whole drawing and over its inside: clock faces, hearts and buttons of all sets share their outline.
+1. Both pictures become frames of one size, plain backgrounds painted white (`alignment.Frame`).
+2. Hypotheses lay the picture over the reference: windows first, keypoints where those leave doubt, mirrored keypoints
+   and the picture's negative where hardly anything agrees.
+3. The reference is cut into 10 x 10 tiles. A tile counts when the reference has texture there; a reference with too
+   few such tiles cannot carry evidence, which is not the same as "no match".
+4. A counted tile has the same structure when it is found in the laid-over picture within a few pixels.
+5. Colours are compared tile by tile after the best of a few global changes (`tones`); a tile agrees when structure and
+   colour do. Structure alone would let every square match every square.
+6. The hypothesis with the most agreeing tiles wins. How many agree, by number and by share, over the whole drawing and
+   inside its outline, gives the level (`levels`): clock faces, hearts and buttons of all sets share their outline.
 
 Without the reference picture hashes alone must do, see `radii`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from guardrails.domain.canonical import Json
 from guardrails.imaging import Pixels
-from guardrails.similarity.hashes import ORIENTATIONS, oriented
-from guardrails.similarity.views import Drawing, Kind, full_frame, isolate, reachable_from_edges
+from guardrails.similarity.alignment import Frame, Hypothesis, by_keypoints, by_windows, looks_inverted
+from guardrails.similarity.levels import Level, TileCounts
+from guardrails.similarity.tones import tone_agreement
+from guardrails.similarity.views import reachable_from_edges
 
-SIDE = 160
 TILES = 10
-_TILE = SIDE // TILES
-_COARSE_SIDE = 32
-_SMOOTHING = 1.0
-_SLACK = 4
+_SMOOTHING = 1.5
+_SLACK = 3
 _MIN_TEXTURE = 6.0
 _MIN_PICTURE_TEXTURE = 1.5
+_MIN_COVER = 0.95
 _MIN_CORRELATION = 0.8
-_MAX_COLOUR_SHIFT = 24.0
-_MAX_COLOUR_DISTANCE = 32.0
-
-CONFIRMED_SHARE = 0.6
-CONFIRMED_TILES = 30
-CONFIRMED_INNER_TILES = 8
+_MAX_PLAIN_ROUGHNESS = 2.0
 _WHITE = 255
+# Of the tiles of equal structure; where no more have the colours, the drawing was recoloured.
+_RECOLOURED = 0.75
+# Shares at which no further hypothesis is tried: windows, keypoints, mirrored keypoints.
+_SETTLED, _DOUBTFUL, _HOPELESS = 0.9, 0.7, 0.4
 
 
 class PictureSource(Protocol):
@@ -57,135 +61,241 @@ class Agreement:
     """What comparing the pixels of two pictures gave.
 
     Attributes:
-        picture, reference: the two views that were compared, uint8 (160, 160, 3), the picture already turned.
-        counted, inner, agreeing: bool (10, 10); tiles with texture in the reference, those of them inside its outline,
-            and those that agree.
+        hypothesis: how the picture was laid over the reference, for people.
+        tone: the change of colours that fits best: "same", "toned", "turned hue", "grey", or "" for other colours.
+        picture, reference: what was compared, uint8 of one shape, the picture as it was laid over.
+        counted, inner: bool (10, 10); tiles with texture in the reference, and those of them inside its outline.
+        covered: tiles that the laid-over picture covers; a crop leaves the others open.
+        correlation: of each counted and covered tile with its place in the picture, -1..1; 0 elsewhere.
+        structure: tiles of the same structure, whatever their colours.
+        agreeing: tiles of the same structure and colour.
+        plain: the reference is a simple outline with nothing inside, of which there are many.
     """
 
-    kind: Kind
-    orientation: int
+    hypothesis: str
+    tone: str
     picture: Pixels
     reference: Pixels
     counted: NDArray[np.bool_]
     inner: NDArray[np.bool_]
+    covered: NDArray[np.bool_]
+    correlation: NDArray[np.float32]
+    structure: NDArray[np.bool_]
     agreeing: NDArray[np.bool_]
+    plain: bool
+
+    @property
+    def counts(self) -> TileCounts:
+        """The numbers that the level rests on."""
+        covered = self.counted & self.covered
+        inside = self.inner & self.covered
+        return TileCounts(
+            counted=int(self.counted.sum()),
+            covered=int(covered.sum()),
+            agreeing=int(self.agreeing.sum()),
+            inner=int(inside.sum()),
+            inner_agreeing=int((self.agreeing & inside).sum()),
+            correlation=float(np.percentile(self.correlation[covered], 25)) if covered.any() else 0.0,
+            tone=self.tone,
+            plain=self.plain,
+        )
 
     @property
     def share(self) -> float:
-        """Of the counted tiles, 0..1; 0 where none counts."""
-        return _share(self.agreeing, self.counted)
+        """Agreeing of the counted tiles, 0..1; 0 where none counts."""
+        return self.counts.share
 
     @property
-    def agrees(self) -> bool:
-        """True when the pixels bear out what the hashes say."""
-        return self.share >= CONFIRMED_SHARE
+    def level(self) -> Level:
+        """How much the pixels alone bear out."""
+        return self.counts.level
 
     @property
-    def confirms(self) -> bool:
-        """True when the pixels suffice by themselves: never with little texture, where other works agree as well."""
-        inside = self.agreeing & self.inner
-        return (
-            self.agrees
-            and _share(inside, self.inner) >= CONFIRMED_SHARE
-            and int(self.agreeing.sum()) >= CONFIRMED_TILES
-            and int(inside.sum()) >= CONFIRMED_INNER_TILES
-        )
+    def summary(self) -> dict[str, Json]:
+        """The numbers behind the level, for records."""
+        return {
+            "hypothesis": self.hypothesis,
+            "tone": self.tone or "other colours",
+            "agreeing_tiles": int(self.agreeing.sum()),
+            "textured_tiles": int(self.counted.sum()),
+            "region": None if self.region is None else list(self.region),
+        }
+
+    @property
+    def other_colours(self) -> bool:
+        """True when the structure is the work's and its colours are not: a recoloured variant, or a common shape."""
+        alike, agreeing = int(self.structure.sum()), int(self.agreeing.sum())
+        recoloured = alike >= _DOUBTFUL * max(1, int(self.counted.sum())) and agreeing <= _RECOLOURED * alike
+        return recoloured and Level.NONE <= self.level < Level.CONFIRMED
+
+    @property
+    def region(self) -> tuple[float, float, float, float] | None:
+        """Left, top, right, bottom of the agreeing part of the reference, in 0..1; None where nothing agrees."""
+        rows, columns = np.nonzero(self.agreeing)
+        if not len(rows):
+            return None
+        box = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+        left, top, right, bottom = (float(edge) / TILES for edge in box)
+        return left, top, right, bottom
 
 
 def compare(picture: Pixels, reference: Pixels) -> Agreement:
-    """Compare two pictures tile by tile; the steps are those of the module's list.
+    """Compare two pictures tile by tile.
 
     Args:
         picture, reference: RGB, uint8, height x width x 3, of any two sizes.
     """
-    drawings = isolate(picture), isolate(reference)
-    attempts = []
-    for kind in Kind:
-        # 1.
-        seen, wanted = (_view(p, drawing, kind) for p, drawing in zip((picture, reference), drawings, strict=True))
-        # 2.
-        orientation = _best_orientation(seen, wanted)
-        # 3. and 4.
-        attempts.append(_compare_tiles(kind, orientation, oriented(seen, orientation), wanted))
-    # 5.
-    return max(attempts, key=lambda attempt: (int(attempt.agreeing.sum()), attempt.share))
+    return compare_frames(Frame(picture), Frame(reference))
 
 
-def _view(pixels: Pixels, drawing: Drawing | None, kind: Kind) -> Pixels:
-    return full_frame(pixels, SIDE) if kind is Kind.FULL or drawing is None else drawing.view(kind, SIDE)
+def compare_frames(picture: Frame, reference: Frame) -> Agreement:
+    """Compare two prepared pictures; the steps are those of the module's list."""
+    tiles = _Tiles(reference)
+    attempts: list[Agreement] = []
+    for seen, hypothesis in _hypotheses(picture, reference, attempts):
+        attempts.append(_lay_over(hypothesis, seen, reference, tiles))
+        if attempts[-1].share >= _SETTLED or not tiles.counted.any():
+            break
+    return max(attempts, key=_evidence)
 
 
-def _best_orientation(seen: Pixels, wanted: Pixels) -> int:
-    coarse = _standardised(_coarse(wanted))
-    small = _coarse(seen)
-    scores = [float((_standardised(oriented(small, k)) * coarse).sum()) for k in range(ORIENTATIONS)]
-    return int(np.argmax(scores))
+def _hypotheses(picture: Frame, reference: Frame, attempts: list[Agreement]) -> Iterator[tuple[Frame, Hypothesis]]:
+    """What is laid over the reference, and how; later ways only where the attempts so far leave doubt."""
+    yield from ((picture, hypothesis) for hypothesis in by_windows(picture, reference))
+    for mirrored, enough in ((False, _DOUBTFUL), (True, _HOPELESS)):
+        found = by_keypoints(picture, reference, mirrored=mirrored) if _best_share(attempts) < enough else None
+        if found is not None:
+            yield picture, found
+    if _best_share(attempts) < _HOPELESS and looks_inverted(picture, reference):
+        yield from ((picture.inverted, hypothesis) for hypothesis in by_windows(picture.inverted, reference))
 
 
-def _coarse(pixels: Pixels) -> Pixels:
-    return np.asarray(cv2.resize(pixels, (_COARSE_SIDE, _COARSE_SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+def _best_share(attempts: list[Agreement]) -> float:
+    return max(attempt.share for attempt in attempts)
 
 
-def _standardised(pixels: Pixels) -> NDArray[np.float32]:
-    # All three channels, so that the colours help to find the orientation.
-    values = pixels.astype(np.float32)
-    return np.asarray((values - values.mean()) / (values.std() + 1e-6), dtype=np.float32)
+def _evidence(agreement: Agreement) -> tuple[int, int]:
+    return int(agreement.agreeing.sum()), int(agreement.structure.sum())
 
 
-def _compare_tiles(kind: Kind, orientation: int, seen: Pixels, wanted: Pixels) -> Agreement:
-    grey_seen, grey_wanted = _smooth_grey(seen), _smooth_grey(wanted)
-    # The picture is padded so that every tile may be sought within the slack.
-    padded = np.pad(grey_seen, _SLACK, mode="edge")
-    counted = np.zeros((TILES, TILES), dtype=np.bool_)
-    found = np.zeros((TILES, TILES), dtype=np.bool_)
-    for row in range(TILES):
-        for column in range(TILES):
-            top, left = row * _TILE, column * _TILE
-            tile = grey_wanted[top : top + _TILE, left : left + _TILE]
-            counted[row, column] = tile.std() >= _MIN_TEXTURE
-            if counted[row, column]:
-                patch = padded[top : top + _TILE + 2 * _SLACK, left : left + _TILE + 2 * _SLACK]
-                found[row, column] = _structure_found(tile, patch)
-    inner = counted & ~_outline_tiles(wanted)
-    agreeing = found & (_colour_distances(seen, wanted, counted) <= _MAX_COLOUR_DISTANCE)
-    return Agreement(kind, orientation, seen, wanted, counted, inner, agreeing)
+class _Tiles:
+    """The tiles of a reference: where they lie and which count."""
+
+    def __init__(self, reference: Frame) -> None:
+        self.grey = _smooth(reference.grey)
+        height, width = self.grey.shape
+        self.rows = np.linspace(0, height, TILES + 1).round().astype(int)
+        self.columns = np.linspace(0, width, TILES + 1).round().astype(int)
+        mean = _by_tile(self.grey)
+        variance = _by_tile(self.grey**2) - mean**2
+        self.counted = np.asarray(variance >= _MIN_TEXTURE**2, dtype=np.bool_)
+        surround = _surround(reference.pixels)
+        self.drawn = [[np.ascontiguousarray(p) for p in line] for line in self.of((~surround).astype(np.uint8))]
+        outline = np.array([[bool(p.any()) for p in line] for line in self.of(surround)], dtype=np.bool_)
+        outline[[0, -1]] = outline[:, [0, -1]] = True
+        self.inner = self.counted & ~outline
+        self.plain = not bool(self.inner.any()) and _roughness(surround) < _MAX_PLAIN_ROUGHNESS
+        self.colours = np.array(
+            [
+                [_mean_colour(part, drawn) if part.size else (0, 0, 0) for part, drawn in zip(*lines, strict=True)]
+                for lines in zip(self.of(reference.pixels), self.drawn, strict=True)
+            ],
+            dtype=np.float32,
+        )
+
+    def part(self, padded: Pixels, row: int, column: int, shift: tuple[int, int]) -> Pixels:
+        """What lies where a tile was found, in an array that was padded by the slack."""
+        top, left = int(self.rows[row]) + shift[1], int(self.columns[column]) + shift[0]
+        height, width = self.drawn[row][column].shape
+        return np.ascontiguousarray(padded[top : top + height, left : left + width])
+
+    def of(self, array: NDArray[Any], slack: int = 0) -> list[list[NDArray[Any]]]:
+        """The 10 x 10 parts of an array of the reference's shape, padded by `slack`, each enlarged by as much."""
+        return [
+            [array[top : bottom + 2 * slack, left : right + 2 * slack] for left, right in _pairs(self.columns)]
+            for top, bottom in _pairs(self.rows)
+        ]
 
 
-def _outline_tiles(wanted: Pixels) -> NDArray[np.bool_]:
-    """Tiles that hold some of the white surround or lie at the edge, where it begins; bool (10, 10)."""
-    surround = reachable_from_edges((wanted == _WHITE).all(axis=2))
-    outline = np.asarray(surround.reshape(TILES, _TILE, TILES, _TILE).any(axis=(1, 3)), dtype=np.bool_)
-    outline[[0, -1]] = outline[:, [0, -1]] = True
-    return outline
+def _pairs(edges: NDArray[np.int_]) -> list[tuple[int, int]]:
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
 
-def _smooth_grey(pixels: Pixels) -> NDArray[np.float32]:
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    return np.asarray(cv2.GaussianBlur(grey, (0, 0), _SMOOTHING), dtype=np.float32)
+def _surround(pixels: Pixels) -> NDArray[np.bool_]:
+    """The white around a drawing: in those tiles the outline runs."""
+    return reachable_from_edges((pixels == _WHITE).all(axis=2))
 
 
-def _structure_found(tile: NDArray[np.float32], patch: NDArray[np.float32]) -> bool:
-    if patch.std() < _MIN_PICTURE_TEXTURE:
-        return False
-    return bool(cv2.matchTemplate(patch, tile, cv2.TM_CCOEFF_NORMED).max() >= _MIN_CORRELATION)
+def _roughness(surround: NDArray[np.bool_]) -> float:
+    """How far an outline is from a circle: its squared length by that of a circle of the same area, 1 or more.
 
-
-def _colour_distances(seen: Pixels, wanted: Pixels, counted: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Largest channel difference of tile means, float32 (10, 10), after one shift of all colours.
-
-    The shift is bounded: a tint is forgiven, another colour of the same shape is not.
+    A square has 1.3, a heart 1.4, a triangle 1.7.
     """
-    difference = _tile_means(seen) - _tile_means(wanted)
-    if counted.any():
-        shift = np.clip(np.median(difference[counted], axis=0), -_MAX_COLOUR_SHIFT, _MAX_COLOUR_SHIFT)
-        difference -= shift
-    return np.asarray(np.abs(difference).max(axis=2), dtype=np.float32)
+    outlines, _ = cv2.findContours((~surround).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    area = sum(cv2.contourArea(outline) for outline in outlines)
+    length = sum(cv2.arcLength(outline, True) for outline in outlines)
+    return float(length**2 / (4 * np.pi * max(area, 1.0)))
 
 
-def _tile_means(pixels: Pixels) -> NDArray[np.float32]:
-    values = pixels.astype(np.float32)
+def _by_tile(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means, float32 (10, 10)."""
     return np.asarray(cv2.resize(values, (TILES, TILES), interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
-def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
-    return float(part.sum() / max(1, whole.sum()))
+def _smooth(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(grey.astype(np.float32), (0, 0), _SMOOTHING), dtype=np.float32)
+
+
+def _lay_over(hypothesis: Hypothesis, picture: Frame, reference: Frame, tiles: _Tiles) -> Agreement:
+    height, width = reference.grey.shape
+    laid = np.asarray(
+        cv2.warpAffine(
+            picture.pixels, hypothesis.matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        ),
+        dtype=np.uint8,
+    )
+    whole = np.ones(picture.grey.shape, np.float32)
+    cover = np.asarray(cv2.warpAffine(whole, hypothesis.matrix, (width, height)), dtype=np.float32)
+    seen = _smooth(np.asarray(cv2.cvtColor(laid, cv2.COLOR_RGB2GRAY), dtype=np.uint8))
+    # The picture is padded so that every tile may be sought within the slack.
+    patches = tiles.of(np.pad(seen, _SLACK, mode="edge"), _SLACK)
+    wanted = tiles.of(tiles.grey)
+    covered = np.asarray(_by_tile(cover) >= _MIN_COVER, dtype=np.bool_)
+    correlation = np.zeros((TILES, TILES), dtype=np.float32)
+    colours = tiles.colours.copy()
+    padded = np.pad(laid, ((_SLACK, _SLACK), (_SLACK, _SLACK), (0, 0)), mode="edge")
+    for row, column in np.argwhere(tiles.counted & covered):
+        correlation[row, column], shift = _sought(wanted[row][column], patches[row][column])
+        if correlation[row, column] >= _MIN_CORRELATION:
+            # Where the tile was found, or a thin line beside it would be taken for another colour.
+            place = tiles.part(padded, row, column, shift)
+            colours[row, column] = _mean_colour(place, tiles.drawn[row][column])
+    structure = np.asarray(correlation >= _MIN_CORRELATION, dtype=np.bool_)
+    tone, coloured = tone_agreement(colours, tiles.colours, structure)
+    return Agreement(
+        hypothesis=hypothesis.name,
+        tone=tone,
+        picture=laid,
+        reference=reference.pixels,
+        counted=tiles.counted,
+        inner=tiles.inner,
+        covered=covered,
+        correlation=correlation,
+        structure=structure,
+        agreeing=structure & coloured,
+        plain=tiles.plain,
+    )
+
+
+def _sought(tile: NDArray[Any], patch: NDArray[Any]) -> tuple[float, tuple[int, int]]:
+    """The best correlation of a tile within the slack, and where, as (column, row); 0 where the picture is flat."""
+    if cv2.meanStdDev(patch)[1][0, 0] < _MIN_PICTURE_TEXTURE:
+        return 0.0, (_SLACK, _SLACK)
+    _, best, _, (column, row) = cv2.minMaxLoc(cv2.matchTemplate(patch, tile, cv2.TM_CCOEFF_NORMED))
+    return float(best), (int(column), int(row))
+
+
+def _mean_colour(part: Pixels, drawn: NDArray[np.uint8]) -> tuple[float, float, float]:
+    """Of what is drawn in a tile; the white around a drawing has no say, unless there is nothing else."""
+    red, green, blue, _ = cv2.mean(part, mask=drawn if drawn.any() else None)
+    return red, green, blue

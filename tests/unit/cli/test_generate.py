@@ -99,13 +99,14 @@ def test_a_similar_work_is_credited(generate: Generate, monkeypatch: pytest.Monk
         state=MatchState.CONFIRMED,
         distances={"phash64": 4, "pdq256": 18},
         sha256="00" * 32,
+        grade=4,
     )
     monkeypatch.setattr("guardrails.pipeline.guard.shipped_index", lambda _: FixedIndex(matches=(match,)))
 
     result = generate("a fox")
 
     assert result.status == 0
-    assert "fox face by Ada, CC-BY-4.0 (confirmed; Hamming distance phash64 4, pdq256 18)" in result.out
+    assert "fox face by Ada, CC-BY-4.0 (confirmed, grade 4; Hamming distance phash64 4, pdq256 18)" in result.out
     assert "RIGHTS-02 (copyright, flag)" in result.out
 
 

@@ -71,8 +71,10 @@ def refused(outcome: object, stage: Stage) -> Refusal:
     return outcome
 
 
-def reserved_work(state: MatchState = MatchState.CONFIRMED, reservation: str = "opt-out") -> Match:
-    rights = Rights(licence="", licence_url="", creator="N. N.", source="museum", reservation=reservation)
+def reserved_work(
+    state: MatchState = MatchState.CONFIRMED, reservation: str = "opt-out", licence: str = "CC-BY-4.0"
+) -> Match:
+    rights = Rights(licence=licence, licence_url="", creator="N. N.", source="museum", reservation=reservation)
     distances = {"pdq256": 6, "phash64": 2}
     return Match(entry="w1", title="Blue boats", rights=rights, state=state, distances=distances, sha256="12" * 32)
 
@@ -205,6 +207,72 @@ def test_a_picture_that_could_not_be_compared_is_not_released(home: Path, guard_
 
     refusal = refused(guard_in(home, index=Blind()).generate(PROMPT), Stage.SIMILARITY)
     assert "RIGHTS-01" in [finding.rule for finding in refusal.findings]
+
+
+class Sometimes:
+    """An index that finds the work in the first `times` pictures only."""
+
+    component = FixedIndex().component
+
+    def __init__(self, match: Match, times: int) -> None:
+        self.match, self.left = match, times
+
+    def find(self, pixels: Pixels) -> SearchResult:
+        self.left -= 1
+        matches = (self.match,) if self.left >= 0 else ()
+        return SearchResult(matches=matches, unhashable=False, searched=1, radius=0)
+
+    def picture(self, entry_id: str) -> None:
+        return None
+
+
+def test_another_picture_is_drawn_before_a_repeated_work_ends_in_a_refusal(
+    home: Path, guard_in: BuildGuard, entries: Callable[[], list[str]]
+) -> None:
+    index = Sometimes(reserved_work(), 2)
+    sealed = guard_in(home, index=index).generate(PROMPT)
+    assert isinstance(sealed, Sealed)
+    assert len(entries()) == 3
+    assert index.left == -1
+
+
+def test_drawing_again_is_bounded(home: Path, guard_in: BuildGuard, entries: Callable[[], list[str]]) -> None:
+    refused(guard_in(home, index=Sometimes(reserved_work(), 99)).generate(PROMPT), Stage.SIMILARITY)
+    assert len(entries()) == 3
+
+
+def test_a_named_seed_is_never_drawn_again(home: Path, guard_in: BuildGuard, entries: Callable[[], list[str]]) -> None:
+    refused(guard_in(home, index=Sometimes(reserved_work(), 1)).generate(PROMPT, seed=3), Stage.SIMILARITY)
+    assert len(entries()) == 1
+
+
+@pytest.mark.parametrize(
+    ("licence", "rules", "action"),
+    [
+        ("MIT", ["RIGHTS-05"], Action.ALLOW),
+        ("CC0-1.0", ["RIGHTS-05"], Action.ALLOW),
+        ("CC-BY-4.0", ["RIGHTS-02"], Action.FLAG),
+        ("CC-BY-SA-4.0", ["RIGHTS-02", "RIGHTS-03"], Action.FLAG),
+    ],
+)
+def test_terms_decide_what_follows_and_the_work_is_credited(
+    home: Path, guard_in: BuildGuard, licence: str, rules: list[str], action: Action
+) -> None:
+    match = reserved_work(reservation="", licence=licence)
+    guard = guard_in(home, index=FixedIndex(matches=(match,)))
+    sealed = guard.generate(PROMPT)
+    assert isinstance(sealed, Sealed)
+    assert [finding.rule for finding in sealed.findings] == rules
+    assert max(finding.action for finding in sealed.findings) is action
+    (credited,) = sealed.manifest.policy_decision["similarWorks"]
+    assert credited["rights"]["creator"] == "N. N."
+
+
+@pytest.mark.parametrize("licence", ["", "CC-BY-NC-4.0", "CC-BY-ND-4.0", "Custom"])
+def test_terms_that_forbid_or_are_unknown_wait_for_a_reviewer(home: Path, guard_in: BuildGuard, licence: str) -> None:
+    match = reserved_work(reservation="", licence=licence)
+    refusal = refused(guard_in(home, index=FixedIndex(matches=(match,))).generate(PROMPT, seed=1), Stage.SIMILARITY)
+    assert {"RIGHTS-04"} <= {finding.rule for finding in refusal.findings if finding.action is Action.REVIEW}
 
 
 class Signing:

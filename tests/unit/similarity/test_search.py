@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from guardrails.domain.findings import CheckStatus
-from guardrails.domain.images import MatchState
+from guardrails.domain.images import OTHER_COLOURS, SAME_FAMILY, UNVERIFIABLE, MatchState
 from guardrails.similarity.hashes import ORIENTATIONS, oriented
 from guardrails.similarity.search import SimilarityIndex
 
@@ -83,7 +83,7 @@ def test_the_check_counts_matches_by_state(index, works):
 
 def test_pixels_decide_where_they_are_at_hand(built, works):
     right = SimilarityIndex.open(built / "index", Shelf(works)).find(works[5]).matches[0]
-    assert (right.state, right.agreement) == (MatchState.CONFIRMED, 1.0)
+    assert (right.state, right.agreement, right.grade) == (MatchState.STRICT, 1.0, 5)
     # The hashes agree, but the picture behind the entry is another one.
     wrong = SimilarityIndex.open(built / "index", Shelf(works[::-1])).find(works[5]).matches[0]
     assert wrong.entry == "set:5"
@@ -93,7 +93,7 @@ def test_pixels_decide_where_they_are_at_hand(built, works):
 
 def test_a_source_without_the_picture_leaves_the_hashes_to_decide(built, works):
     match = SimilarityIndex.open(built / "index", EmptyShelf()).find(works[5]).matches[0]
-    assert (match.state, match.agreement) == (MatchState.CONFIRMED, None)
+    assert (match.state, match.agreement, match.grade) == (MatchState.CONFIRMED, None, 4)
 
 
 def test_hashes_do_not_confirm_what_two_creators_drew_alike(tmp_path, built, works):
@@ -121,3 +121,50 @@ def test_the_component_names_the_very_index(index, built):
 
     manifest = (built / "index" / "manifest.json").read_bytes()
     assert index.component.digest == hashlib.sha256(manifest).hexdigest()
+
+
+def indexed(folder, pictures, rows):
+    """An index of these pictures under these titles and creators, with all pictures at hand."""
+    import csv
+
+    from guardrails.similarity.building import build_index
+    from guardrails.similarity.entries import read_entries
+
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "name", "licence", "licence_url", "creator", "package", "sha256", "rights"])
+        writer.writerows(
+            [f"set:{n}", title, "MIT", "", who, "p@1", f"{n:064x}", ""] for n, (title, who) in enumerate(rows)
+        )
+    build_index(pictures, read_entries(folder / "manifest.csv"), folder / "index")
+    return SimilarityIndex.open(folder / "index", Shelf(pictures))
+
+
+def test_variants_of_one_work_are_said_to_be_a_family(tmp_path, works):
+    variant = works[4].copy()
+    variant[90:120, 90:120] = (20, 20, 20)
+    rows = [("waving hand", "A"), ("waving hand: dark skin tone", "A"), ("other thing", "A")]
+    matches = indexed(tmp_path, [works[4], variant, works[5]], rows).find(works[4]).matches
+    assert [match.entry for match in matches[:2]] == ["set:0", "set:1"]
+    assert [match.remark for match in matches[:2]] == [SAME_FAMILY, SAME_FAMILY]
+    assert matches[0].state.confirms
+
+
+def test_twins_of_two_creators_are_left_to_a_reviewer(tmp_path, works):
+    matches = indexed(tmp_path, [works[4], works[4]], [("boat", "A"), ("boat", "B")]).find(works[4]).matches
+    assert {match.state for match in matches} == {MatchState.REVIEW}
+
+
+def test_a_recoloured_copy_is_left_to_a_reviewer_and_named(tmp_path, works):
+    index = indexed(tmp_path, [works[6]], [("boat", "A")])
+    (match,) = index.find(np.ascontiguousarray(works[6][..., ::-1])).matches
+    assert (match.state, match.remark, match.grade) == (MatchState.REVIEW, OTHER_COLOURS, 3)
+
+
+def test_a_shape_too_plain_to_prove_anything_is_unverifiable(tmp_path):
+    shape = np.full((256, 256, 3), 255, np.uint8)
+    shape[60:200, 60:130] = shape[130:200, 60:200] = (30, 60, 200)
+    index = indexed(tmp_path, [shape], [("corner", "A")])
+    (match,) = index.find(shape).matches
+    assert (match.state, match.remark) == (MatchState.CANDIDATE, UNVERIFIABLE)
+    assert match.evidence["textured_tiles"] > 0
