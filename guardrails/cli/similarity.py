@@ -290,7 +290,8 @@ def import_(
 @index_argument
 @click.option("--format", "list_format", type=click.Choice(["lines", "csv"]), default="csv", show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: standard output]")
-def export(index: Path, list_format: str, out: Path | None) -> int:
+@json_option
+def export(index: Path, list_format: str, out: Path | None, as_json: bool) -> int:
     """Write the hashes of INDEX for others: lines as python-threatexchange reads them, or CSV."""
     import io
 
@@ -299,13 +300,16 @@ def export(index: Path, list_format: str, out: Path | None) -> int:
     from guardrails.similarity.interchange import ListFormat, write_list
     from guardrails.similarity.store import Store
 
-    store = Store.open(index)
-    if out is None:
-        write_list(sys.stdout, export_list(store), ListFormat(list_format))
-        return 0
     text = io.StringIO(newline="")
-    write_list(text, export_list(store), ListFormat(list_format))
-    write_atomically(out, text.getvalue().encode("utf-8"))
+    write_list(text, export_list(Store.open(index)), ListFormat(list_format))
+    if out is not None:
+        write_atomically(out, text.getvalue().encode("utf-8"))
+    if as_json:
+        print_json(
+            {"index": str(index), "list": text.getvalue()} if out is None else {"index": str(index), "out": str(out)}
+        )
+    elif out is None:
+        sys.stdout.write(text.getvalue())
     return 0
 
 

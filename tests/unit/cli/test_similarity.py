@@ -68,7 +68,8 @@ def test_a_collection_from_pictures_to_answers(photos, tmp_path, run):
 def test_a_hash_list_from_export_to_a_negative_bank(photos, tmp_path, run):
     works, harmless, listed = tmp_path / "works", tmp_path / "harmless", tmp_path / "list.csv"
     run("build", works, photos, "--hash", "pdq256", "--role", "protected", "--radius", "31")
-    assert main(["similarity", "export", str(works), "--out", str(listed)]) == 0
+    assert run("export", works, "--out", listed) == (0, {"index": str(works), "out": str(listed)})
+    assert run("export", works)[1]["list"] == listed.read_text(encoding="utf-8")
     status, imported = run("import", harmless, listed, "--role", "negative")
     assert (status, imported["added"], imported["rejected"]) == (0, 4, [])
     answer = run("search", photos / "1.png", works, harmless)[1]["answer"]
