@@ -48,6 +48,7 @@ CACHED_STATE_SHA256 = "4c3c0aaec16c05d794e01c7dd29ec39ad883d3e08bcb5af823b7c33ac
 ENCODER_ID = f"clip-vit-b-16:{STATE_SHA256[:16]}:prep1"
 DIMENSION = 512
 SIDE = 224
+_PATCH = 16
 # OpenAI CLIP's channel means and deviations of pixel values in 0..1.
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
@@ -67,6 +68,28 @@ class OfflineClip:
     def embed(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
         """Embed pictures; see `ImageEncoder.embed`."""
         return unit_rows(self.project(np.stack([preprocess(pixels) for pixels in images])), self.id)
+
+    def embed_patches(self, image: Pixels) -> NDArray[np.float32]:
+        """Vectors of the 14 x 14 patches inside the centre square of one picture; see `PatchEncoder.embed_patches`.
+
+        The last block's tokens pass the same norm and projection as the class token. In place of attention, each token
+        keeps its own value vector in that block, because the class token's attention mixes places (Zhou et al.,
+        "Extract Free Dense Labels from CLIP", ECCV 2022).
+        """
+        import torch
+
+        vision = self._model.vision_model
+        batch = torch.from_numpy(preprocess(image)[np.newaxis])
+        with torch.inference_mode():
+            states = vision.pre_layrnorm(vision.embeddings(batch))
+            for block in vision.encoder.layers[:-1]:
+                found = block(states, attention_mask=None)
+                states = found[0] if isinstance(found, tuple) else found
+            last = vision.encoder.layers[-1].self_attn
+            values = last.out_proj(last.v_proj(vision.encoder.layers[-1].layer_norm1(states)))
+            projected = self._model.visual_projection(vision.post_layernorm(values[0, 1:]))
+        side = SIDE // _PATCH
+        return unit_rows(projected.float().numpy(), self.id).reshape(side, side, self.dim)
 
     def project(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw 512-number projections of preprocessed pictures, float32 of shape (n, 3, 224, 224)."""
@@ -212,7 +235,7 @@ def build_model(state: State) -> CLIPVisionModelWithProjection:
         intermediate_size=3072,
         num_hidden_layers=12,
         num_attention_heads=12,
-        patch_size=16,
+        patch_size=_PATCH,
         image_size=SIDE,
         projection_dim=DIMENSION,
         hidden_act="quick_gelu",

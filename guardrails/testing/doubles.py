@@ -18,6 +18,7 @@ from guardrails.domain.images import GenerationFacts, Match
 from guardrails.domain.requests import PromptRequest
 from guardrails.generation.protocol import Drawn, Progress
 from guardrails.imaging import Pixels
+from guardrails.screens.protocol import Reading
 from guardrails.similarity.search import SearchResult
 
 _VERSION = "1"
@@ -57,9 +58,9 @@ class FixedScreen:
     component: Component
     scores: Mapping[str, float]
 
-    def score(self, pixels: Pixels) -> Mapping[str, float]:
+    def score(self, pixels: Pixels) -> Reading:
         """See `Screen.score`."""
-        return self.scores
+        return Reading(scores=self.scores)
 
 
 def passing_screens() -> tuple[FixedScreen, ...]:
