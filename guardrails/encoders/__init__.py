@@ -47,7 +47,10 @@ def _load(spec: str) -> ImageEncoder:
         from guardrails.encoders.open_clip_hub import load_open_clip
 
         return load_open_clip(model, tag)
-    raise OptionError(f"unknown encoder {spec!r}", hint='write "offline-clip", "open_clip:<model>/<pretrained tag>" or "folder:<path>"')
+    raise OptionError(
+        f"unknown encoder {spec!r}",
+        hint='write "offline-clip", "open_clip:<model>/<pretrained tag>" or "folder:<path>"',
+    )
 
 
 def text_side(encoder: ImageEncoder) -> TextEncoder | None:

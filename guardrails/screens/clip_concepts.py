@@ -89,7 +89,7 @@ class ClipConcepts:
 
     def look(self, pixels: Pixels) -> Pass:
         """One pass over one picture."""
-        calibrated, shown = self._ready(), views(pixels)
+        calibrated, shown = self.calibrated(), views(pixels)
         encoder = self.encoder()
         vectors = encoder.embed([view.pixels for view in shown])
         return Pass(
@@ -106,16 +106,16 @@ class ClipConcepts:
         side = min(pixels.shape[:2])
         if side < SMALLEST_SIDE:
             reason = f"the picture is {side} pixels narrow; concepts are calibrated from {SMALLEST_SIDE} on"
-            return Reading(scores={}, abstained={concept: reason for concept in concepts})
+            return Reading(scores={}, abstained=dict.fromkeys(concepts, reason))
         seen = self.look(pixels)
         if not seen.place.domain:
             reason = "the picture is unlike all pictures that the concepts are calibrated on"
-            return Reading(scores={}, abstained={concept: reason for concept in concepts})
+            return Reading(scores={}, abstained=dict.fromkeys(concepts, reason))
         return self.read(seen, silent)
 
     def read(self, seen: Pass, silent: Mapping[str, str]) -> Reading:
         """The scores of one pass, without the concepts that stay `silent` for a reason."""
-        calibrated = self._ready()
+        calibrated = self.calibrated()
         scores = calibrated.scores(seen.raw, seen.place.domain)
         found = {
             concept: float(score)
@@ -126,7 +126,7 @@ class ClipConcepts:
         return Reading(scores=found, evidence=evidence, abstained=silent)
 
     def _explain(self, concept: str, seen: Pass) -> dict[str, Json]:
-        heads = self._ready().heads
+        heads = self.calibrated().heads
         column = heads.concepts.index(concept)
         worst = int(np.argmax(seen.raw[:, column]))
         return {
@@ -153,9 +153,10 @@ class ClipConcepts:
 
     def heads(self) -> HeadSet:
         """The heads in use."""
-        return self._ready().heads
+        return self.calibrated().heads
 
-    def _ready(self) -> Calibrated:
+    def calibrated(self) -> Calibrated:
+        """The heads in use with what safe pictures score under them; made at the first call."""
         calibrated = self._calibrated
         if calibrated is not None:
             return calibrated

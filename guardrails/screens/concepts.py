@@ -291,9 +291,9 @@ def _mlp(concept: Concept, encoder: str, own: Mapping[str, Vectors]) -> Mlp | No
     if not count or {name for pair in names for name in pair} != own.keys():
         return None
     layers = tuple((own[weight], own[bias]) for weight, bias in names)
-    fits = all(
-        weight.ndim == 2 and bias.shape == (weight.shape[0],) for weight, bias in layers
-    ) and all(layers[i][0].shape[0] == layers[i + 1][0].shape[1] for i in range(count - 1))
+    fits = all(weight.ndim == 2 and bias.shape == (weight.shape[0],) for weight, bias in layers) and all(
+        layers[i][0].shape[0] == layers[i + 1][0].shape[1] for i in range(count - 1)
+    )
     if not fits or layers[-1][0].shape[0] != 1:
         return None
     return Mlp(concept=concept.id, encoder=encoder, layers=layers)

@@ -130,12 +130,14 @@ class Faces:
 
     Args:
         gallery: who is enrolled.
-        packs: with concepts of kind face; everybody who is enrolled under the concept "enrolled" when none has one.
+        packs: their concepts of kind face name some of the enrolled; the concept "enrolled" is always there.
     """
 
-    def __init__(self, gallery: Gallery, *, packs: Sequence[ConceptPack] = (), finder: FaceFinder | None = None) -> None:
+    def __init__(
+        self, gallery: Gallery, *, packs: Sequence[ConceptPack] = (), finder: FaceFinder | None = None
+    ) -> None:
         self._gallery = gallery
-        self._concepts = tuple(concept for pack in packs for concept in pack.of_kind("face")) or (EVERYBODY,)
+        self._concepts = (EVERYBODY, *(concept for pack in packs for concept in pack.of_kind("face")))
         self._finder = finder or FaceFinder()
         digest = hashlib.sha256(f"{ALIGNER[1]}{EMBEDDER[1]}".encode()).hexdigest()
         self.component = Component(name=NAME, version="dlib-resnet-v1", digest=digest)

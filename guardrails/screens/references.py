@@ -12,9 +12,11 @@ measured; then there is no score.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,17 +96,17 @@ def read_references(path: Path) -> References:
 
 def pack_references(encoder: str, domains: Mapping[str, Vectors]) -> bytes:
     """The bytes of a reference file: vectors as 8-bit integers, half a kilobyte a picture."""
-    import io
-
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, encoder=np.array(encoder), **{name: pack(rows) for name, rows in domains.items()})
+    arrays: dict[str, Any] = {"encoder": np.array(encoder), **{name: pack(rows) for name, rows in domains.items()}}
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
 def pack(vectors: Vectors) -> NDArray[np.int8]:
     """Unit rows as integers; each row's largest number becomes 127. The cosine to the original is .9999."""
     largest = np.abs(vectors).max(axis=1, keepdims=True)
-    return np.rint(vectors / largest * 127).astype(np.int8)
+    packed: NDArray[np.int8] = np.rint(vectors / largest * 127).astype(np.int8)
+    return packed
 
 
 def unpack(packed: NDArray[np.int8]) -> Vectors:
@@ -140,8 +142,7 @@ class Calibrated:
         self.heads = heads
         self._references = references
         self._safe = {
-            domain.name: np.sort(heads.raw(domain.vectors, references.encoder), axis=0)
-            for domain in references.domains
+            domain.name: np.sort(heads.raw(domain.vectors, references.encoder), axis=0) for domain in references.domains
         }
 
     def place(self, vectors: Vectors) -> Place:
