@@ -68,9 +68,14 @@ def find_brands(words: Sequence[Word], brands: Iterable[str], mistaken: Iterable
     found = []
     for brand in brands:
         name = letters(brand)
-        whole = [(ratio * word.confidence, text, word.box)
-                 for text, word in candidates if (ratio := likeness(text, name, harmless)) > 0]  # fmt: skip
-        pieces = [(text, word) for text, word in candidates if is_fragment(text, name) and text not in harmless]
+        # Short names are not put together from pieces: "a lamy pen".
+        own = [(text, word) for text, word, tokens in candidates if tokens == 1 or len(name) > EXACT_LENGTH]
+        whole = [
+            (ratio * word.confidence, text, word.box)
+            for text, word in own
+            if (ratio := likeness(text, name, harmless)) > 0
+        ]
+        pieces = [(text, word) for text, word in own if is_fragment(text, name) and text not in harmless]
         places = {word.box for _, word in pieces}
         if whole:
             ratio, text, box = max(whole)
@@ -94,7 +99,7 @@ def likeness(text: str, name: str, harmless: Sequence[str]) -> float:
         return 0.0
     ratio = difflib.SequenceMatcher(None, text, name, autojunk=False).ratio()
     if ratio < LEAST_RATIO or any(
-        difflib.SequenceMatcher(None, text, word, autojunk=False).ratio() >= ratio for word in harmless
+        difflib.SequenceMatcher(None, text, word, autojunk=False).ratio() > ratio for word in harmless
     ):
         return 0.0
     return ratio
@@ -106,13 +111,13 @@ def is_fragment(text: str, name: str) -> bool:
     return long_enough and text != name and text in name
 
 
-def _candidates(line: Sequence[Word]) -> Iterable[tuple[str, Word]]:
-    """Tokens of one line, alone and joined with their neighbours."""
+def _candidates(line: Sequence[Word]) -> Iterable[tuple[str, Word, int]]:
+    """Tokens of one line, alone and joined with their neighbours, and how many were joined."""
     tokens = [(letters(token), word) for word in line for token in word.text.split()]
     tokens = [(token, word) for token, word in tokens if token]
     for start in range(len(tokens)):
         for end in range(start + 1, min(start + MOST_JOINED, len(tokens)) + 1):
-            yield "".join(token for token, _ in tokens[start:end]), tokens[start][1]
+            yield "".join(token for token, _ in tokens[start:end]), tokens[start][1], end - start
 
 
 def _joined_lines(words: Sequence[Word]) -> Iterable[list[Word]]:

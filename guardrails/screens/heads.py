@@ -116,6 +116,8 @@ class HeadSet:
                 f"the heads belong to encoder {self.encoder}, not to {encoder}",
                 hint="load the encoder that the heads name, or make them for this one",
             )
+        if not np.all(np.isfinite(vectors)):
+            raise EmbeddingError("a head got a vector that is not finite", hint="check the encoder's weights")
         found = np.empty((len(vectors), len(self._heads)), dtype=np.float32)
         if self._contrasts:
             margins = self._positives.nearest(vectors) - self._negatives.nearest(vectors)
@@ -125,7 +127,7 @@ class HeadSet:
         for column, head in self._mlps:
             found[:, column] = _run(head, vectors)
         if not np.all(np.isfinite(found)):
-            raise EmbeddingError("a head got a vector that is not finite", hint="check the encoder's weights")
+            raise EmbeddingError("a head gave a number that is not finite", hint="check the head's weights")
         return found
 
     def nearest(self, concept: str, vector: Vectors, count: int = 3) -> list[tuple[str, float]]:

@@ -88,9 +88,10 @@ def read_references(path: Path) -> References:
     """
     arrays, raw = read_arrays(path)
     encoder = arrays.pop("encoder", None)
-    domains = tuple(Domain.of(name, unpack(array)) for name, array in arrays.items() if array.dtype == np.int8)
-    if encoder is None or not domains or len(domains) < len(arrays):
+    packed = {name: array for name, array in arrays.items() if array.dtype == np.int8 and array.any(axis=-1).all()}
+    if encoder is None or not packed or len(packed) < len(arrays):
         raise ScreenUnavailable(f"{path} holds no reference pictures", hint="run `guardrails screens calibrate`")
+    domains = tuple(Domain.of(name, unpack(array)) for name, array in packed.items())
     return References(encoder=str(encoder), digest=hashlib.sha256(raw).hexdigest(), domains=domains)
 
 

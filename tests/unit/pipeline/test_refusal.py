@@ -25,6 +25,7 @@ from guardrails.pipeline import Guard, Sealed
 from guardrails.policy import default_policy
 from guardrails.provenance import Signed, Signer
 from guardrails.similarity.search import SearchResult
+from guardrails.screens.protocol import Reading
 from guardrails.testing.doubles import FixedIndex, ShapeGenerator, draw_shapes, fixed_screen, passing_screens
 from guardrails.watermark.keys import Keyring
 from guardrails.watermark.protocol import Embedded
@@ -46,8 +47,8 @@ class Screen:
     def __init__(self, behave: Callable[[], Mapping[str, float]]) -> None:
         self._behave = behave
 
-    def score(self, pixels: Pixels) -> Mapping[str, float]:
-        return self._behave()
+    def score(self, pixels: Pixels) -> Reading:
+        return Reading(scores=self._behave())
 
 
 class Generator(ShapeGenerator):
