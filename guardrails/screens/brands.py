@@ -13,6 +13,7 @@ from dataclasses import dataclass
 # Up to this length one wrong letter makes another word: "alamo" is not "alamy".
 EXACT_LENGTH = 7
 LEAST_RATIO = 0.84
+HINT_RATIO = 0.55
 # Pieces of a name that is tiled over a picture: this many must be read before they count as one mark.
 FRAGMENT_VOTES = 3
 FRAGMENT_SHARE = 0.5
@@ -87,6 +88,19 @@ def find_brands(words: Sequence[Word], brands: Iterable[str], mistaken: Iterable
             continue
         found.append(BrandMatch(brand=brand, read=text, ratio=round(ratio, 4), votes=votes, box=box))
     return sorted(found, key=lambda match: (-match.ratio, match.brand))
+
+
+def hints(words: Sequence[Word], brands: Iterable[str]) -> list[Word]:
+    """Words that are so much like a brand that their place is worth a second, closer look."""
+    names = [letters(brand) for brand in brands]
+    found = []
+    for word in words:
+        text = letters(word.text)
+        if len(text) >= FRAGMENT_LENGTH and any(
+            difflib.SequenceMatcher(None, text, name, autojunk=False).ratio() >= HINT_RATIO for name in names
+        ):
+            found.append(word)
+    return found
 
 
 def likeness(text: str, name: str, harmless: Sequence[str]) -> float:

@@ -12,12 +12,14 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from guardrails.encoders import ImageEncoder
+from guardrails.errors import DatasetUnavailable
 from guardrails.files import writing_atomically
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
@@ -65,11 +67,15 @@ def emoji(pictures: Path, manifest: Path, hand: str) -> list[Captioned]:
     colours, store = random.Random(SEED), np.load(pictures, mmap_mode="r")  # noqa: S311 (no secret)
     with manifest.open(newline="", encoding="utf-8") as file:
         rows = [(number, row) for number, row in enumerate(csv.DictReader(file)) if row["set"] == hand]
+
+    def draw(number: int, ground: tuple[int, int, int]) -> Pixels:
+        return placed(Image.fromarray(store[number]), ground)
+
     return [
         Captioned(
             id=row["id"],
             names=(row["name"], *row["keywords"].split("|")),
-            load=lambda number=number, ground=colours.choice(BACKGROUNDS): placed(Image.fromarray(store[number]), ground),
+            load=partial(draw, number, colours.choice(BACKGROUNDS)),
         )
         for number, row in rows
     ]
@@ -93,7 +99,7 @@ def clipart(folder: Path) -> list[Captioned]:
                 Captioned(
                     id=name.as_posix(),
                     names=names,
-                    load=lambda picture=picture: placed(_with_alpha(picture), BACKGROUNDS[0]),
+                    load=partial(_clipart_on_paper, picture),
                 )
             )
     random.Random(SEED).shuffle(found)  # noqa: S311 (no secret)
@@ -112,6 +118,10 @@ def _plain_name(text: str) -> str:
     """Letters only; numbers, artists' initials and underscores of file names are dropped."""
     words = re.findall(r"[a-z]{3,}", text.lower().replace(".svg", " "))
     return " ".join(words[:5])
+
+
+def _clipart_on_paper(path: Path) -> Pixels:
+    return placed(_with_alpha(path), BACKGROUNDS[0])
 
 
 def _with_alpha(path: Path) -> Image.Image:
@@ -139,18 +149,18 @@ def photographs(folder: Path) -> list[Captioned]:
         Captioned(
             id=path.name,
             names=(path.stem.partition("_")[2].replace("_", " "),),
-            load=lambda path=path: letterbox(decode(path.read_bytes()).pixels),
+            load=partial(_whole, path),
         )
         for path in paths
     ]
 
 
-def embed(pictures: Sequence[Captioned], encoder: ImageEncoder, cache: Path) -> tuple[list[Captioned], Vectors]:
-    """Embed pictures once, in files of `CHUNK` that a later call goes on from.
+def _whole(path: Path) -> Pixels:
+    return letterbox(decode(path.read_bytes()).pixels)
 
-    Returns:
-        The pictures that are in the cache now, and their vectors.
-    """
+
+def embed(pictures: Sequence[Captioned], encoder: ImageEncoder, cache: Path) -> None:
+    """Embed pictures once, in files of `CHUNK` that a later call goes on from."""
     for start in range(0, len(pictures), CHUNK):
         path = cache / f"{start:06d}.npz"
         if not path.is_file():
@@ -158,7 +168,6 @@ def embed(pictures: Sequence[Captioned], encoder: ImageEncoder, cache: Path) -> 
             vectors = np.concatenate(list(_batches(shown, encoder)))
             with writing_atomically(path) as file:
                 np.savez(file, vectors=vectors, ids=np.array(json.dumps([picture.id for picture in shown])))
-    return cached(pictures, cache)
 
 
 def _batches(pictures: Sequence[Captioned], encoder: ImageEncoder) -> Iterator[Vectors]:
@@ -167,10 +176,12 @@ def _batches(pictures: Sequence[Captioned], encoder: ImageEncoder) -> Iterator[V
 
 
 def cached(pictures: Sequence[Captioned], cache: Path) -> tuple[list[Captioned], Vectors]:
-    """What `embed` has done so far."""
+    """The pictures that `embed` has been through so far, and their vectors."""
     vectors: dict[str, Vectors] = {}
     for path in sorted(cache.glob("*.npz")):
         with np.load(path, allow_pickle=False) as file:
             vectors.update(zip(json.loads(str(file["ids"])), file["vectors"], strict=True))
     known = [picture for picture in pictures if picture.id in vectors]
+    if not known:
+        raise DatasetUnavailable(f"{cache} holds none of these pictures", hint="embed them first")
     return known, np.stack([vectors[picture.id] for picture in known])

@@ -17,10 +17,10 @@ from PIL import Image
 from guardrails.domain.findings import Component
 from guardrails.errors import ScreenUnavailable
 from guardrails.imaging import Pixels
-from guardrails.screens.brands import BrandMatch, Word, find_brands
+from guardrails.screens.brands import BrandMatch, Word, find_brands, hints
 from guardrails.screens.concepts import Concept, ConceptPack, shipped_pack
 from guardrails.screens.protocol import Reading
-from guardrails.screens.views import tile_boxes
+from guardrails.screens.views import Box, cut, tile_boxes
 
 if TYPE_CHECKING:
     from rapidocr import RapidOCR
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 NAME = "visible-marks"
 READ_SIDE = 640
 PANORAMA_ASPECT = 3.0
+MOST_CLOSER = 3
 
 
 class VisibleMarks:
@@ -48,7 +49,8 @@ class VisibleMarks:
     def score(self, pixels: Pixels) -> Reading:
         """Look at one picture; see `Screen.score`."""
         words = self.read(pixels)
-        found = {concept.id: self._find(concept, words) for concept in self._concepts}
+        found = {concept.id: self._find(concept, words) or self._find_closer(concept, words, pixels)
+                 for concept in self._concepts}  # fmt: skip
         return Reading(
             scores={name: matches[0].ratio if matches else 0.0 for name, matches in found.items()},
             evidence={
@@ -62,15 +64,35 @@ class VisibleMarks:
     def _find(concept: Concept, words: Sequence[Word]) -> list[BrandMatch]:
         return find_brands(words, concept.words, concept.negatives)
 
+    def _find_closer(self, concept: Concept, words: Sequence[Word], pixels: Pixels) -> list[BrandMatch]:
+        """Look again, enlarged and with more contrast, where something like a brand was read."""
+        closer = [
+            word for hint in hints(words, concept.words)[:MOST_CLOSER] for word in self._read_closer(pixels, hint)
+        ]
+        return self._find(concept, closer)
+
+    def _read_closer(self, pixels: Pixels, hint: Word) -> list[Word]:
+        import cv2
+
+        left, top, right, bottom = hint.box
+        width, height = right - left, bottom - top
+        box = Box(
+            left=max(0, left - width),
+            top=max(0, top - height),
+            right=min(pixels.shape[1], right + width),
+            bottom=min(pixels.shape[0], bottom + height),
+        )
+        light = cv2.cvtColor(np.ascontiguousarray(cut(pixels, box)), cv2.COLOR_RGB2GRAY)
+        stretched = cv2.createCLAHE(clipLimit=4.0, tileGridSize=(4, 4)).apply(light)
+        return self._read_piece(np.repeat(stretched[..., np.newaxis], 3, axis=2), box.left, box.top)
+
     def read(self, pixels: Pixels) -> list[Word]:
         """Every word in a picture, from its pieces when it is a panorama."""
         height, width = pixels.shape[:2]
         if max(width, height) <= PANORAMA_ASPECT * min(width, height):
             return self._read_piece(pixels, 0, 0)
         return [
-            word
-            for box in tile_boxes(width, height)
-            for word in self._read_piece(pixels[box.top : box.bottom, box.left : box.right], box.left, box.top)
+            word for box in tile_boxes(width, height) for word in self._read_piece(cut(pixels, box), box.left, box.top)
         ]
 
     def _read_piece(self, pixels: Pixels, left: int, top: int) -> list[Word]:

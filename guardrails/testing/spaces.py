@@ -32,7 +32,8 @@ def unit(values: NDArray[np.floating]) -> Vectors:
 
 def axis(number: int) -> Vectors:
     """The unit vector along one axis, shape (16,)."""
-    return np.eye(DIM, dtype=np.float32)[number]
+    row: Vectors = np.eye(DIM, dtype=np.float32)[number]
+    return row
 
 
 def cloud(around: Vectors, count: int, seed: int, spread: float = 0.1) -> Vectors:

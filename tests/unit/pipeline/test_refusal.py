@@ -24,8 +24,8 @@ from guardrails.ledger import opens
 from guardrails.pipeline import Guard, Sealed
 from guardrails.policy import default_policy
 from guardrails.provenance import Signed, Signer
-from guardrails.similarity.search import SearchResult
 from guardrails.screens.protocol import Reading
+from guardrails.similarity.search import SearchResult
 from guardrails.testing.doubles import FixedIndex, ShapeGenerator, draw_shapes, fixed_screen, passing_screens
 from guardrails.watermark.keys import Keyring
 from guardrails.watermark.protocol import Embedded

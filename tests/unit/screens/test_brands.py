@@ -58,9 +58,7 @@ def test_a_name_that_was_read_in_two_pieces_is_joined_only_along_its_line() -> N
 def test_pieces_of_a_tiled_name_count_together_and_not_alone() -> None:
     pieces = ("shutters", "tterstock", "utterstoc")
     assert found(*(at(piece, top=40 * row) for row, piece in enumerate(pieces[:2]))) == []
-    (match,) = find_brands(
-        [at(piece, top=40 * row) for row, piece in enumerate(pieces)], STOCK.words, STOCK.negatives
-    )
+    (match,) = find_brands([at(piece, top=40 * row) for row, piece in enumerate(pieces)], STOCK.words, STOCK.negatives)
     assert (match.brand, match.votes) == ("shutterstock", 3)
     assert match.ratio < 0.8
 

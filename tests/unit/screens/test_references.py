@@ -77,5 +77,3 @@ def test_a_pickle_inside_is_never_opened(tmp_path: Path) -> None:
     np.savez(path, encoder=np.array([object()], dtype=object))
     with pytest.raises(GuardrailsError, match="cannot be read as arrays"):
         read_references(path)
-
-

@@ -34,9 +34,7 @@ def test_tiles_of_ordinary_panoramas_are_square_and_overlap_by_half(short: int, 
 
 
 @given(st.integers(64, 700), st.integers(64, 700), st.floats(0, 1), st.floats(0, 1))
-def test_a_patch_anywhere_stays_visible_in_a_centre_cut_view(
-    width: int, height: int, x: float, y: float
-) -> None:
+def test_a_patch_anywhere_stays_visible_in_a_centre_cut_view(width: int, height: int, x: float, y: float) -> None:
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
     size = max(8, max(width, height) // 16)
     left, top = int(x * max(0, width - size)), int(y * max(0, height - size))
