@@ -28,7 +28,7 @@ from PIL import Image
 
 from guardrails.encoders.carriers import find_in_wheel, read_pinned
 from guardrails.encoders.protocol import unit_rows
-from guardrails.errors import ModelUnavailable
+from guardrails.errors import ImageError, ModelUnavailable
 from guardrails.files import write_atomically
 from guardrails.imaging import Pixels
 
@@ -108,7 +108,14 @@ def preprocess(pixels: Pixels) -> NDArray[np.float32]:
 
     Returns:
         float32 of shape (3, 224, 224).
+
+    Raises:
+        ImageError: not RGB uint8. Numbers of 0..1, other depths or orders would give a vector of something else.
     """
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ImageError(
+            f"the encoder got {pixels.dtype} pixels of shape {pixels.shape}", hint="give RGB uint8, height x width x 3"
+        )
     height, width = pixels.shape[:2]
     scale = SIDE / min(width, height)
     size = (max(SIDE, round(width * scale)), max(SIDE, round(height * scale)))
