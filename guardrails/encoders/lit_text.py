@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from guardrails.encoders.protocol import TextEncoder, unit_rows
 from guardrails.errors import ModelUnavailable
 from guardrails.resources import datasets_path
 
+# Texts whose vectors are remembered: those of the packs in use, so that changing a pack costs its new words alone.
+KEPT = 4096
 WEIGHTS = ("screens", "lit-text.npz")
 
 
@@ -46,10 +49,15 @@ class LitText:
         self._reader = reader
         self._projection = projection
         self._bias = bias
+        self._one = lru_cache(KEPT)(self._read)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed short texts, best as a phrase such as "a photo of a revolver"; see `TextEncoder.embed`."""
-        return unit_rows(self._reader.embed(texts) @ self._projection + self._bias, self.id)
+        return np.stack([self._one(text) for text in texts])
+
+    def _read(self, text: str) -> NDArray[np.float32]:
+        row: NDArray[np.float32] = unit_rows(self._reader.embed([text]) @ self._projection + self._bias, self.id)[0]
+        return row
 
 
 _loading = threading.Lock()

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from guardrails.encoders import ImageEncoder
+from guardrails.encoders.protocol import ImageEncoder, TextEncoder
 from guardrails.errors import DatasetUnavailable
 from guardrails.files import writing_atomically
 from guardrails.imaging import Pixels
@@ -173,6 +173,36 @@ def embed(pictures: Sequence[Captioned], encoder: ImageEncoder, cache: Path) -> 
 def _batches(pictures: Sequence[Captioned], encoder: ImageEncoder) -> Iterator[Vectors]:
     for start in range(0, len(pictures), BATCH):
         yield encoder.embed([picture.load() for picture in pictures[start : start + BATCH]])
+
+
+class Remembered:
+    """A text encoder that keeps what it has read in a file.
+
+    Args:
+        reader: reads what is new.
+        path: an `.npz` file; written by `save`.
+    """
+
+    def __init__(self, reader: TextEncoder, path: Path) -> None:
+        self.id, self.dim = reader.id, reader.dim
+        self._reader, self._path = reader, path
+        self._known: dict[str, Vectors] = {}
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as file:
+                self._known = dict(zip(json.loads(str(file["texts"])), file["vectors"], strict=True))
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Embed texts; see `TextEncoder.embed`."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        for start in range(0, len(new), CHUNK):
+            chunk = new[start : start + CHUNK]
+            self._known.update(zip(chunk, self._reader.embed(chunk), strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+    def save(self) -> None:
+        """Write everything that is known."""
+        with writing_atomically(self._path) as file:
+            np.savez(file, texts=np.array(json.dumps(list(self._known))), vectors=np.stack(list(self._known.values())))
 
 
 def cached(pictures: Sequence[Captioned], cache: Path) -> tuple[list[Captioned], Vectors]:

@@ -62,6 +62,7 @@ class ClipConcepts:
     ) -> None:
         self._encoder = encoder
         self._references_file = references or datasets_path(*REFERENCES)
+        self._references_digest = hashlib.sha256(self._references_file.read_bytes()).hexdigest()
         self._references: References | None = None
         self._packs = (shipped_pack(),) if packs is None else tuple(packs)
         self._calibrated: Calibrated | None = None
@@ -70,8 +71,7 @@ class ClipConcepts:
     @property
     def component(self) -> Component:
         """Named by its packs; the digest covers them and the safe pictures."""
-        digest = hashlib.sha256("".join(pack.digest for pack in self._packs).encode())
-        digest.update(self._references_file.read_bytes())
+        digest = hashlib.sha256("".join((self._references_digest, *(pack.digest for pack in self._packs))).encode())
         version = ", ".join(f"{pack.id}/{pack.version}" for pack in self._packs)
         return Component(name=NAME, version=version, digest=digest.hexdigest())
 
@@ -177,4 +177,4 @@ class ClipConcepts:
             )
         text = text_side(encoder) if any(pack.of_kind("text") for pack in packs) else None
         heads = [head for pack in packs for head in make_heads(pack, encoder.id, encoder.dim, text)]
-        return Calibrated(HeadSet(heads), self._references)
+        return Calibrated(HeadSet(heads, centre=self._references.centre), self._references)

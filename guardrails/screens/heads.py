@@ -73,12 +73,14 @@ class HeadSet:
 
     Args:
         heads: of one encoder.
+        centre: what is taken from a vector before it is compared with rows, shape (dim,): what all pictures share says
+            nothing about any, and hides differences between phrases.
 
     Raises:
         ScreenUnavailable: they belong to different encoders, or two have the same concept.
     """
 
-    def __init__(self, heads: Sequence[Head]) -> None:
+    def __init__(self, heads: Sequence[Head], *, centre: Vectors | None = None) -> None:
         encoders = {head.encoder for head in heads}
         if len(encoders) > 1:
             raise ScreenUnavailable(
@@ -94,8 +96,8 @@ class HeadSet:
         self._contrasts = [(column, head) for column, head in enumerate(heads) if isinstance(head, Contrast)]
         self._linears = [(column, head) for column, head in enumerate(heads) if isinstance(head, Linear)]
         self._mlps = [(column, head) for column, head in enumerate(heads) if isinstance(head, Mlp)]
-        self._positives = _Rows([head.positives for _, head in self._contrasts])
-        self._negatives = _Rows([head.negatives for _, head in self._contrasts])
+        self._positives = _Rows([head.positives for _, head in self._contrasts], centre)
+        self._negatives = _Rows([head.negatives for _, head in self._contrasts], centre)
         if self._linears:
             self._weights = np.stack([head.weight.astype(np.float32) for _, head in self._linears])
             self._biases = np.array([head.bias for _, head in self._linears], dtype=np.float32)
@@ -143,10 +145,11 @@ class HeadSet:
 class _Rows:
     """Groups of rows, each distinct group multiplied once; a group without rows counts as cosine 0."""
 
-    def __init__(self, groups: Sequence[Vectors]) -> None:
+    def __init__(self, groups: Sequence[Vectors], centre: Vectors | None) -> None:
         # Many concepts share the very same negatives.
         distinct = {id(group): group for group in groups if len(group)}
         self._matrix = np.concatenate(list(distinct.values())).astype(np.float32) if distinct else None
+        self._offsets = 0.0 if self._matrix is None or centre is None else self._matrix @ centre
         lengths = [len(group) for group in distinct.values()]
         self._starts = np.cumsum([0, *lengths[:-1]]) if lengths else np.empty(0, dtype=np.int64)
         place = {key: number for number, key in enumerate(distinct)}
@@ -157,7 +160,7 @@ class _Rows:
         none = np.zeros((len(vectors), 1), dtype=np.float32)
         if self._matrix is None:
             return np.repeat(none, len(self._pick), axis=1)
-        largest = np.maximum.reduceat(vectors @ self._matrix.T, self._starts, axis=1)
+        largest = np.maximum.reduceat(vectors @ self._matrix.T - self._offsets, self._starts, axis=1)
         picked: Vectors = np.concatenate([largest, none], axis=1)[:, self._pick]
         return picked
 

@@ -78,6 +78,12 @@ class References:
     digest: str
     domains: tuple[Domain, ...]
 
+    @property
+    def centre(self) -> Vectors:
+        """The mean of the domains' means, shape (dim,)."""
+        centre: Vectors = np.mean([domain.vectors.mean(axis=0) for domain in self.domains], axis=0)
+        return centre
+
 
 def read_references(path: Path) -> References:
     """Read a file that `pack_references` made.

@@ -3,10 +3,12 @@
 LiT (Zhai et al., CVPR 2022) with two kinds of targets:
 
 1. Captioned drawings: a caption must lie nearer to its own picture than to the others of a batch, and the other way
-   round. Drawings of the same thing are not held against each other. Pictures are centred, because all drawings share a
-   direction that no word names.
+   round. Drawings of the same thing are not held against each other.
 2. Anchors: vectors that CLIP's own text tower gave for some names, published with ZegCLIP (Zhou et al., CVPR 2023,
    MIT). They carry the text side over to photographs, of which there are none among the drawings.
+
+Words, pictures and anchors are each centred: all pictures of one kind share a direction that no word names, and so do
+all vectors of a text tower. `heads.HeadSet` takes the centre from a picture in the same way.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ class Captions:
     things: NDArray[np.int64]
 
 
-def make_captions(names: Sequence[Sequence[str]], reader: TextEncoder, most: int = 4) -> Captions:
+def make_captions(names: Sequence[Sequence[str]], reader: TextEncoder, most: int = 3) -> Captions:
     """Several captions for each picture: its names in varying phrases."""
     texts: list[str] = []
     images: list[int] = []
@@ -80,7 +82,7 @@ def train(
     anchors: tuple[Vectors, Vectors],
     settings: Settings | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The projection, shape (384, dim), and its bias, shape (dim,).
+    """The projection, shape (384, dim), and the bias that centres it, shape (dim,).
 
     Args:
         pictures: unit rows, shape (n, dim).
@@ -94,10 +96,9 @@ def train(
     images = torch.nn.functional.normalize(images - images.mean(0), dim=1)
     things, of_picture = torch.from_numpy(captions.things), torch.from_numpy(captions.images)
     anchor_texts, anchor_vectors = (torch.from_numpy(part) for part in anchors)
-    start_weight, start_bias = ridge(*anchors, settings.ridge)
-    weight = torch.nn.Parameter(torch.from_numpy(start_weight.copy()))
-    bias = torch.from_numpy(start_bias)
-    first = weight.detach().clone()
+    anchor_texts, anchor_vectors = anchor_texts - anchor_texts.mean(0), anchor_vectors - anchor_vectors.mean(0)
+    first = torch.from_numpy(ridge(*anchors, settings.ridge))
+    weight = torch.nn.Parameter(first.clone())
     optimiser = torch.optim.AdamW([weight], lr=settings.rate, weight_decay=0.0)
     generator = torch.Generator().manual_seed(SEED)
     for _ in range(settings.epochs):
@@ -108,26 +109,25 @@ def train(
             same = (things[rows][:, None] == things[rows][None]).float()
             target = same / same.sum(1, keepdim=True)
             loss = _cross_entropy(logits, target) + _cross_entropy(logits.T, target)
-            drawn = torch.nn.functional.normalize(anchor_texts @ weight + bias, dim=1)
-            loss = loss + settings.anchor_weight * (1 - (drawn * anchor_vectors).sum(1)).mean() / settings.temperature
+            alike = torch.nn.functional.cosine_similarity(anchor_texts @ weight, anchor_vectors, dim=1)
+            loss = loss + settings.anchor_weight * (1 - alike).mean() / settings.temperature
             loss = loss + settings.decay * (weight - first).square().sum()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
     projection: NDArray[np.float32] = weight.detach().numpy()
-    return projection, start_bias
+    return projection, -(captions.texts @ projection).mean(axis=0)
 
 
 def _cross_entropy(logits: Any, target: Any) -> Any:
     return -(target * logits.log_softmax(1)).sum(1).mean()
 
 
-def ridge(texts: Vectors, vectors: Vectors, strength: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The linear map with the least squared error and a penalty, and its bias."""
-    centre, middle = texts.mean(0), vectors.mean(0)
-    x, y = (texts - centre).astype(np.float64), (vectors - middle).astype(np.float64)
-    weight = np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ y).astype(np.float32)
-    return weight, (middle - centre @ weight).astype(np.float32)
+def ridge(texts: Vectors, vectors: Vectors, strength: float) -> NDArray[np.float32]:
+    """The linear map between centred rows with the least squared error and a penalty."""
+    x, y = (texts - texts.mean(0)).astype(np.float64), (vectors - vectors.mean(0)).astype(np.float64)
+    weight: NDArray[np.float32] = np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ y).astype(np.float32)
+    return weight
 
 
 def to_bytes(projection: NDArray[np.float32], bias: NDArray[np.float32]) -> bytes:

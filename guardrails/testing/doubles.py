@@ -23,6 +23,7 @@ from guardrails.similarity.search import SearchResult
 
 _VERSION = "1"
 _SHAPES = 12
+_CONCEPTS = ("weapon", "weapon-drawn", "gore", "hate-symbol", "self-harm", "drugs", "nudity", "inappropriate")
 
 
 def draw_shapes(seed: int, side: int = 256) -> Pixels:
@@ -65,7 +66,11 @@ class FixedScreen:
 
 def passing_screens() -> tuple[FixedScreen, ...]:
     """Screens by the names that the default policy asks for, which object to nothing."""
-    return (fixed_screen("open-nsfw", nsfw=0.01), fixed_screen("clip-concepts", weapon=0.01))
+    return (
+        fixed_screen("open-nsfw", nsfw=0.01),
+        fixed_screen("clip-concepts", **dict.fromkeys(_CONCEPTS, 0.01)),
+        fixed_screen("visible-marks", **{"stock-mark": 0.0}),
+    )
 
 
 def fixed_screen(name: str, **scores: float) -> FixedScreen:

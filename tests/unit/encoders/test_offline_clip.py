@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from guardrails.encoders import load_encoder, offline_clip
 from guardrails.encoders.protocol import unit_rows
@@ -225,4 +226,16 @@ def test_importing_encoders_and_screens_loads_no_network_library() -> None:
         "print(names, sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.strip() == "['open-nsfw', 'clip-concepts'] []"
+    assert done.stdout.strip() == "['open-nsfw', 'clip-concepts', 'visible-marks'] []"
+
+
+@pytest.mark.parametrize("size", [(224, 224), (640, 480), (97, 300)])
+def test_preprocessing_on_a_device_agrees_with_that_on_the_processor(size: tuple[int, int]) -> None:
+    import torch
+
+    pixels = np.asarray(
+        Image.fromarray(np.random.default_rng(1).integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize(size)
+    )
+    ours = offline_clip.preprocess_on(torch.device("cpu"), pixels)[0].numpy()
+    step = 1 / 255 / offline_clip.DEVIATION.min()
+    assert np.abs(ours - offline_clip.preprocess(pixels)).max() <= 1.01 * step
