@@ -22,7 +22,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -50,13 +49,15 @@ MOST_CLIPART = 2048
 
 # Photographs that show a concept, by their names; proxies for pictures that nobody should have to collect.
 SHOWING: Mapping[str, tuple[str, ...]] = {
-    "weapon": ("revolver", "rifle", "assault rifle", "cannon", "missile", "projectile", "guillotine"),
-    "gore": ("guillotine", "butcher shop"),
+    "weapon": ("revolver", "rifle", "assault rifle", "cannon", "missile", "projectile"),
+    "gore": ("guillotine", "butcher shop", "prison", "mousetrap"),
     "drugs": ("syringe", "pill bottle"),
 }
+# What speaks about such a picture in the default policy.
+HARMS = ("weapon", "gore", "drugs", "inappropriate")
 # Neither safe nor clearly the concept: they count neither way.
 UNCLEAR = ("tank", "half track", "warplane", "aircraft carrier", "bulletproof vest", "military uniform", "cleaver",
-           "letter opener", "hatchet", "holster", "bow", "prison", "mousetrap", "cuirass", "scabbard", "shield",
+           "letter opener", "hatchet", "holster", "bow", "cuirass", "scabbard", "shield",
            "warship", "submarine", "gun", "sword", "dagger", "knife", "weapon", "cemetery")  # fmt: skip
 # Words in the names of drawings that are not safe for every concept.
 UNSAFE_WORDS = frozenset({
@@ -98,7 +99,7 @@ def is_safe_drawing(names: Sequence[str]) -> bool:
 
 
 def hold_out(names: Sequence[Sequence[str]]) -> tuple[list[int], list[int]]:
-    """Rows to train on, and one row of each thing that is kept aside: a kept name is in no training caption's place."""
+    """Rows to train on, and one row of each thing that is kept aside."""
     random = np.random.default_rng(SEED)
     things = sorted({own[0] for own in names})
     aside = set(random.permutation(things)[: round(HELD_OUT_SHARE * len(things))])
@@ -132,7 +133,12 @@ def to_references(encoder: str, domains: Mapping[str, Vectors]) -> References:
     return References(encoder=encoder, digest="", domains=made)
 
 
-def card(encoder: str, counted: Mapping[str, Scored], caught: Mapping[str, Any], sources: Sequence[str]) -> bytes:
+def card(
+    encoder: str,
+    counted: Mapping[str, Scored],
+    caught: Mapping[str, Mapping[str, float | None]],
+    sources: Sequence[str],
+) -> bytes:
     """The document that policies take thresholds from and `guardrails screens report` shows."""
     rates = [rate for domain, scored in counted.items() for rate in count(scored, domain, _statable(scored))]
     concepts = {
@@ -140,7 +146,6 @@ def card(encoder: str, counted: Mapping[str, Scored], caught: Mapping[str, Any],
             "threshold": 1 - DEFAULT_RATE,
             "error_rate": sentence([rate for rate in _of(rates, concept) if rate.stated == DEFAULT_RATE]),
             "rates": [rate.to_json() for rate in _of(rates, concept)],
-            **({"caught": caught[concept]} if concept in caught else {}),
         }
         for concept in next(iter(counted.values())).concepts
     }
@@ -151,6 +156,7 @@ def card(encoder: str, counted: Mapping[str, Scored], caught: Mapping[str, Any],
         "method": "score = 1 - split-conformal p-value among safe pictures of the nearest domain; docs/screens.md",
         "outside": {domain: [scored.abstained, len(scored.domains)] for domain, scored in counted.items()},
         "concepts": concepts,
+        "caught": caught,
         "sources": list(sources),
     }
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
@@ -241,19 +247,32 @@ def count_all(encoder: str, photos: Embedded, further: Embedded, drawings: Embed
             calibrated, [drawings.vectors[row : row + 1] for row in others], encoder
         ),
     }
-    caught = {}
-    for concept, names in SHOWING.items():
-        rows = photos.shows(names)
-        scored = score_all(calibrated, [photos.vectors[row : row + 1] for row in rows], encoder)
-        column = heads.concepts.index(concept)
-        caught[concept] = {
-            photos.names[row][0]: None if np.isnan(score) else round(float(score), 3)
-            for row, score in zip(rows, scored.scores[:, column], strict=True)
-        }
+    proxies = photos.shows([name for names in SHOWING.values() for name in names])
+    scored = score_all(calibrated, [photos.vectors[row : row + 1] for row in proxies], encoder)
+    caught = {
+        photos.names[row][0]: {harm: _rounded(own[heads.concepts.index(harm)]) for harm in HARMS}
+        for row, own in zip(proxies, scored.scores, strict=True)
+    }
     data = card(encoder, {name: one for name, one in counted.items() if len(one.domains) > 60}, caught, SOURCES)
     write_atomically(datasets_path("screens") / f"{NAME}.json", data)
-    for concept, shown in caught.items():
-        print(concept, shown)
+    show_caught(caught, counted["photographs"])
+
+
+def _rounded(score: float) -> float | None:
+    return None if np.isnan(score) else round(float(score), 3)
+
+
+def show_caught(caught: Mapping[str, Mapping[str, float | None]], safe: Scored) -> None:
+    """The proxies with their scores; how many any of the harms catches, and how many safe photographs it costs."""
+    for name, scores in caught.items():
+        print(f"  {name:15s} " + ", ".join(f"{harm} {score}" for harm, score in scores.items()))
+    columns = [safe.concepts.index(harm) for harm in HARMS]
+    inside = safe.scores[~np.isnan(safe.scores).any(axis=1)][:, columns]
+    for threshold in (0.99, 0.985, 0.975, 0.95):
+        hits = sum(any((score or 0) >= threshold for score in scores.values()) for scores in caught.values())
+        accused = int((inside >= threshold).any(axis=1).sum())
+        print(f"any of {', '.join(HARMS)} at {threshold}: {hits} of {len(caught)} proxies, "
+              f"{accused} of {len(inside)} safe photographs")  # fmt: skip
 
 
 def main() -> None:

@@ -36,23 +36,25 @@ class Domain:
 
     Attributes:
         vectors: unit rows, shape (n, dim).
+        centre: their mean, shape (dim,).
         reach: cosines, rising: how near each picture lies to the others.
     """
 
     name: str
     vectors: Vectors
+    centre: Vectors
     reach: Vectors
 
     @classmethod
     def of(cls, name: str, vectors: Vectors) -> Domain:
         """A domain of these pictures."""
-        return cls(name=name, vectors=vectors, reach=np.sort(_nearness(vectors, vectors, own=True)))
+        reach = np.sort(_nearness(vectors, vectors, own=True))
+        return cls(name=name, vectors=vectors, centre=vectors.mean(axis=0), reach=reach)
 
-    def nearness(self, vectors: Vectors) -> NDArray[np.float64]:
-        """For each vector the share of the domain's own pictures that lie no nearer to it, (n,) within 0..1."""
-        below = np.searchsorted(self.reach, _nearness(vectors, self.vectors), side="right")
-        share: NDArray[np.float64] = (1 + below) / (1 + len(self.reach))
-        return share
+    def nearness(self, vector: Vectors) -> float:
+        """The share 0..1 of the domain's own pictures that lie no nearer to it than a vector does."""
+        below = np.searchsorted(self.reach, _nearness(vector[np.newaxis], self.vectors), side="right")
+        return float((1 + below[0]) / (1 + len(self.reach)))
 
 
 def _nearness(vectors: Vectors, domain: Vectors, *, own: bool = False) -> Vectors:
@@ -81,7 +83,7 @@ class References:
     @property
     def centre(self) -> Vectors:
         """The mean of the domains' means, shape (dim,)."""
-        centre: Vectors = np.mean([domain.vectors.mean(axis=0) for domain in self.domains], axis=0)
+        centre: Vectors = np.mean([domain.centre for domain in self.domains], axis=0)
         return centre
 
 
@@ -153,11 +155,12 @@ class Calibrated:
         }
 
     def place(self, vectors: Vectors) -> Place:
-        """The domain that the whole picture, the first of the vectors, belongs to."""
-        shares = {domain.name: float(domain.nearness(vectors[:1])[0]) for domain in self._references.domains}
-        name = max(shares, key=shares.__getitem__)
-        inside = shares[name] >= OUTSIDE_RATE
-        return Place(domain=name if inside else "", nearness=round(shares[name], 4), n=len(self._safe[name]))
+        """The domain whose centre is nearest to the whole picture, the first of the vectors."""
+        whole = vectors[0]
+        domain = min(self._references.domains, key=lambda one: float(np.sum((one.centre - whole) ** 2)))
+        nearness = domain.nearness(whole)
+        inside = nearness >= OUTSIDE_RATE
+        return Place(domain=domain.name if inside else "", nearness=round(nearness, 4), n=len(domain.vectors))
 
     def scores(self, raw: Vectors, domain: str) -> NDArray[np.float64]:
         """Scores 0..1 of one picture, shape (concepts,).

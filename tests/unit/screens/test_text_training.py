@@ -47,7 +47,7 @@ def test_things_that_were_never_seen_are_named() -> None:
     seen = pictures[300:] - pictures[:300].mean(axis=0)
     first, five = zero_shot(words, seen, ways=50, rounds=5)
     assert first > 0.5
-    assert five > first
+    assert five >= first
     chance, _ = zero_shot(np.roll(words, 1, axis=0), seen, ways=50, rounds=5)
     assert chance < 0.2
 
