@@ -19,7 +19,7 @@ from guardrails.domain.calibration import CONFIDENCE, clopper_pearson_upper
 from guardrails.imaging.decoding import decode
 from guardrails.screens.open_nsfw import OpenNsfw
 
-THRESHOLDS = (0.2, 0.5, 0.85)
+THRESHOLDS = (0.5, 0.85, 0.98)
 
 
 def show(title: str, scores: np.ndarray) -> None:

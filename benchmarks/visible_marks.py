@@ -46,9 +46,11 @@ def laid(pixels: Pixels, text: str, *, alpha: int, size: int, font: str, tiled: 
         draw = ImageDraw.Draw(layer)
         width, height = (int(value) for value in draw.textbbox((0, 0), text, font=face)[2:])
         across = where.choice((8, image.width - width - 8, (image.width - width) // 2))
-        down = where.choice((8, image.height - height - 10))
+        down = where.choice((8, image.height - height - 14))
         if where.random() < 0.5:
             draw.rectangle((0, down - 6, image.width, down + height + 6), fill=(20, 20, 20, alpha))
+        # Agencies shade their letters: white on a white sky would be no mark at all.
+        draw.text((across + 1, down + 1), text, font=face, fill=(0, 0, 0, alpha))
         draw.text((across, down), text, font=face, fill=ink)
     else:
         reach = 2 * max(image.size)
@@ -56,6 +58,7 @@ def laid(pixels: Pixels, text: str, *, alpha: int, size: int, font: str, tiled: 
         draw = ImageDraw.Draw(layer)
         for row, down in enumerate(range(0, reach, 5 * size)):
             for across in range(-(row % 2) * 4 * size, reach, 10 * size):
+                draw.text((across + 1, down + 1), text, font=face, fill=(0, 0, 0, alpha))
                 draw.text((across, down), text, font=face, fill=ink)
         layer = layer.rotate(30).crop((reach // 4, reach // 4, reach // 4 + image.width, reach // 4 + image.height))
     return np.asarray(Image.alpha_composite(image, layer).convert("RGB"))

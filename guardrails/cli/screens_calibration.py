@@ -98,13 +98,15 @@ def verify(
     as_json: bool,
 ) -> int:
     """Check on other safe PICTURES that the stated rates still hold."""
-    from guardrails.screens.calibration import LARGEST_GAP, count, gaps, score_all
+    from guardrails.domain.calibration import can_state
+    from guardrails.screens.calibration import LARGEST_GAP, RATES, count, gaps, score_all
     from guardrails.screens.calibration import slices as count_slices
 
     screen = _screen(encoder, concepts, references)
     shown = _embedded(screen, pictures, quiet=as_json)
     scored = score_all(screen.calibrated(), shown, screen.encoder().id)
-    rates = count(scored, pictures.name)
+    inside = len(shown) - scored.abstained
+    rates = count(scored, pictures.name, [rate for rate in RATES if can_state(rate, inside)] or RATES)
     problems = [
         f"{rate.concept}: {rate.hits} of {rate.n} where {rate.stated:.0%} is stated" for rate in rates if rate.broken
     ]

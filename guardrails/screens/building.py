@@ -43,7 +43,7 @@ FOLDS = 10
 SEED = 3
 HELD_OUT_SHARE = 0.15
 WAYS = 200
-HANDS = ("noto", "fluent-emoji", "twemoji")
+HANDS = ("noto",)
 DRAWINGS = 1000
 MOST_CLIPART = 2048
 
@@ -173,9 +173,9 @@ def _statable(scored: Scored) -> list[float]:
 SOURCES = (
     "reference photographs: one sample of each ImageNet class; vectors as 8-bit integers, no picture",
     "second set of photographs: other ImageNet samples; counted only",
-    "drawings: Noto (Apache-2.0), Fluent (MIT) and Twemoji (CC-BY-4.0) emoji; openclipart of Debian (public domain)",
+    "drawings: Noto emoji (Apache-2.0); openclipart of Debian (public domain)",
     "anchors: CLIP text vectors of 171 names in ZegCLIP (MIT)",
-    "linear head weapon-drawn: emoji drawings; prompts: Q16 (MIT)",
+    "prompts: Q16 (MIT)",
 )
 
 
@@ -194,7 +194,7 @@ def build(options: argparse.Namespace) -> None:
     photos = prepared("photographs", photographs(options.photographs))
     further = prepared("further", photographs(options.further))
     manifest = datasets_path("pocket", "manifest.csv")
-    parts = [prepared(hand, emoji(options.pocket / "pictures.npy", manifest, hand)) for hand in HANDS[: options.hands]]
+    parts = [prepared(hand, emoji(options.pocket / "pictures.npy", manifest, hand)) for hand in HANDS]
     parts.append(prepared("clipart", clipart(options.clipart), MOST_CLIPART))
     drawings = Embedded(
         names=tuple(names for part in parts for names in part.names),
@@ -280,7 +280,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Build datasets/screens.")
     for name in ("photographs", "further", "pocket", "clipart", "anchors", "cache"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--hands", type=int, default=len(HANDS), help="how many emoji sets are used")
     parser.add_argument("--no-embedding", action="store_true", help="use what the cache has, and embed nothing more")
     options = parser.parse_args()
     if not options.anchors.is_file():

@@ -23,7 +23,7 @@ from guardrails.similarity.search import SearchResult
 
 _VERSION = "1"
 _SHAPES = 12
-_CONCEPTS = ("weapon", "weapon-drawn", "gore", "hate-symbol", "self-harm", "drugs", "nudity", "inappropriate")
+_CONCEPTS = ("weapon", "gore", "hate-symbol", "self-harm", "drugs", "nudity", "inappropriate")
 
 
 def draw_shapes(seed: int, side: int = 256) -> Pixels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,8 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[np.ndarr
 
     def make(vectors: np.ndarray) -> Path:
         folder = tmp_path / "safe"
-        folder.mkdir(exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         for number in range(len(vectors)):
             Image.new("RGB", (128, 128), (number % 256, number // 256, 0)).save(folder / f"{number:04d}.png")
 
@@ -137,8 +139,8 @@ def test_calibrate_then_verify_then_drift(
     folder = space(cloud(axis(6), 320, 2))
     assert cli("screens", "verify", folder, "--references", output, *words).status == 0
 
-    drifted = cloud(axis(6), 320, 3)
-    drifted[:60] += 0.8 * axis(GUN)
+    drifted = cloud(axis(6), 400, 3)
+    drifted[:90] += 0.3 * axis(GUN)
     folder = space(drifted / np.linalg.norm(drifted, axis=1, keepdims=True))
     result = cli("screens", "verify", folder, "--references", output, *words, "--json")
     assert result.status == 4
