@@ -17,7 +17,7 @@ sd-safety-checker  Stable Diffusion (CreativeML OpenRAIL-M)    concept vectors w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ def read_published(tensors: Tensors, form: str, *, concept: str, encoder: str, d
     Raises:
         OptionError: tensors are missing, or have shapes that do not fit each other or the encoder.
     """
-    makers = {
+    makers: dict[str, Callable[[Tensors, str, str], Sequence[Linear | Mlp]]] = {
         "laion-clip-nsfw": _laion,
         "unsafe-diffusion": _unsafe_diffusion,
         "univfd": _univfd,
@@ -62,7 +62,8 @@ def read_published(tensors: Tensors, form: str, *, concept: str, encoder: str, d
                 f"the {form} head takes {width} numbers, the encoder {encoder} gives {dim}",
                 hint="load the encoder that its authors name",
             )
-    return list(heads)
+    found: list[Head] = list(heads)
+    return found
 
 
 def to_tensors(heads: Sequence[Head]) -> dict[str, NDArray[np.float32]]:
@@ -91,9 +92,9 @@ def safety_checker_decision(heads: Sequence[Linear], special_care: Sequence[Line
     """The checker's own yes or no for each picture, without its order-dependence: all special-care concepts are looked
     at before any other, and their hits lower the other thresholds once."""
     encoder = heads[0].encoder
-    hit = (HeadSet(special_care).raw(vectors, encoder) > 0).any(axis=1)
-    adjusted = HeadSet(heads).raw(vectors, encoder) + SPECIAL_CARE * hit[:, np.newaxis]
-    return [bool(found) for found in (adjusted > 0).any(axis=1)]
+    care = HeadSet(special_care).raw(vectors, encoder).max(axis=1, keepdims=True)
+    adjusted = HeadSet(heads).raw(vectors, encoder) + SPECIAL_CARE * (care > 0)
+    return [bool(largest > 0) for largest in adjusted.max(axis=1)]
 
 
 def _laion(tensors: Tensors, concept: str, encoder: str) -> list[Mlp]:
@@ -102,7 +103,7 @@ def _laion(tensors: Tensors, concept: str, encoder: str) -> list[Mlp]:
     mean, variance = tensors.get("normalization.mean"), tensors.get("normalization.variance")
     if mean is not None and variance is not None:
         weight, bias = layers[0]
-        scaled = weight / np.sqrt(variance)
+        scaled: Vectors = (weight / np.sqrt(variance)).astype(np.float32)
         layers[0] = (scaled, bias - scaled @ mean)
     return [_mlp(concept, encoder, layers)]
 
