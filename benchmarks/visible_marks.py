@@ -2,18 +2,18 @@
 
 ::
 
-    python benchmarks/visible_marks.py PHOTOGRAPHS [COUNT]
+    python benchmarks/visible_marks.py PHOTOGRAPHS [--marked 20] [--unmarked 100]
 
-PHOTOGRAPHS is a folder of pictures without marks. On COUNT of them a mark is laid as a band or in a corner (opacity
+PHOTOGRAPHS is a folder of pictures without marks. On some of them a mark is laid as a band or in a corner (opacity
 110-255 of 255, 16-28 pixels), or tiled over the picture, each clean and as JPEG of quality 60. False positives are
-counted on the unmarked pictures, and on signs that show confusable words in full opacity.
+counted on others, and on signs that show confusable words in full opacity.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import random
-import sys
 import time
 from pathlib import Path
 
@@ -78,12 +78,12 @@ def sized(path: Path) -> Pixels:
     return np.asarray(image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC))
 
 
-def main(folder: Path, count: int) -> None:
+def main(folder: Path, marked_count: int, unmarked: int) -> None:
     """Print the table."""
     where = random.Random(20261125)  # noqa: S311 (no secret)
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     where.shuffle(paths)
-    pictures = [sized(path) for path in paths[:count]]
+    pictures = [sized(path) for path in paths[:marked_count]]
     screen, spent = VisibleMarks(), []
 
     def score(pixels: Pixels) -> float:
@@ -116,16 +116,22 @@ def main(folder: Path, count: int) -> None:
         ("tiled, opacity 60-120", marked((60, 120), tiled=True)),
         ("tiled, opacity 35", marked((35, 35), tiled=True)),
     ):
-        cell(name, shown)
-        cell(f"{name}, JPEG 60", [jpeg(pixels, 60) for pixels in shown])
+        if marked_count:
+            cell(name, shown)
+            cell(f"{name}, JPEG 60", [jpeg(pixels, 60) for pixels in shown])
     signs = [
-        laid(pixels, text, alpha=255, size=24, font=FONTS[0], tiled=False, where=where)
-        for text, pixels in zip(CONFUSABLE, (pictures * len(CONFUSABLE))[: len(CONFUSABLE)], strict=True)
+        laid(sized(path), text, alpha=255, size=24, font=FONTS[0], tiled=False, where=where)
+        for text, path in zip(CONFUSABLE, paths, strict=False)
     ]
     cell("confusable words on signs", signs, harmless=True)
-    cell("pictures without a mark", [sized(path) for path in paths[-min(len(paths), 5 * count) :]], harmless=True)
+    cell("pictures without a mark", [sized(path) for path in paths[-unmarked:]], harmless=True)
     print(f"{np.median(spent) * 1e3:.0f} ms of processor time a picture (median), one thread")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 40)
+    parser = argparse.ArgumentParser(description="Count marks that are read and pictures that are accused.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--marked", type=int, default=20)
+    parser.add_argument("--unmarked", type=int, default=100)
+    options = parser.parse_args()
+    main(options.folder, options.marked, options.unmarked)

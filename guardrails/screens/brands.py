@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 # Up to this length one wrong letter makes another word: "alamo" is not "alamy".
-EXACT_LENGTH = 7
+EXACT_LENGTH = 8
 LEAST_RATIO = 0.84
 HINT_RATIO = 0.55
 # Pieces of a name that is tiled over a picture: this many must be read before they count as one mark.

@@ -37,12 +37,14 @@ from guardrails.screens.clip_concepts import NAME, REFERENCES
 from guardrails.screens.concepts import make_heads, shipped_pack
 from guardrails.screens.heads import HeadSet, Vectors
 from guardrails.screens.references import Calibrated, Domain, References, pack, pack_references, unpack
-from guardrails.screens.text_training import make_captions, to_bytes, train, zero_shot
+from guardrails.screens.text_training import make_captions, ridge, to_bytes, train, zero_shot
 
 FOLDS = 10
 SEED = 3
 HELD_OUT_SHARE = 0.15
 WAYS = 200
+RIDGE = 1.0
+RIDGE_OF_CAPTIONS = 10.0
 HANDS = ("noto",)
 DRAWINGS = 1000
 MOST_CLIPART = 2048
@@ -206,15 +208,21 @@ def build(options: argparse.Namespace) -> None:
     training, aside = hold_out(drawings.names)
     captions = make_captions([drawings.names[row] for row in training], reader)
     reader.save()
-    projection, bias = train(captions, drawings.vectors[training], anchors)
-    text = LitText(id="measured", reader=reader, projection=projection, bias=bias)
-    for name, shown, phrase in (
-        ("photographs", photos, "a photo of a {}"),
-        ("drawings of things kept aside", drawings.only(aside), "a drawing of {}"),
+    seen = drawings.vectors[training]
+    for way, weight in (
+        ("anchors alone", ridge(*anchors, RIDGE)),
+        ("captions by ridge", ridge(captions.texts, seen[captions.images], RIDGE_OF_CAPTIONS)),
+        ("captions against each other, and anchors", train(captions, seen, anchors)[0]),
     ):
-        words = text.embed([phrase.format(own[0]) for own in shown.names])
-        first, five = zero_shot(words, shown.vectors - shown.vectors.mean(axis=0), min(WAYS, len(words)))
-        print(f"{WAYS}-way of {len(words)}, {name}: top-1 {first:.1%}, top-5 {five:.1%}")
+        bias = -(captions.texts @ weight).mean(axis=0)
+        text = LitText(id="measured", reader=reader, projection=weight, bias=bias)
+        for name, shown, phrase in (
+            ("photographs", photos, "a photo of a {}"),
+            ("drawings of things kept aside", drawings.only(aside), "a drawing of {}"),
+        ):
+            words = text.embed([phrase.format(own[0]) for own in shown.names])
+            first, five = zero_shot(words, shown.vectors - shown.vectors.mean(axis=0), min(WAYS, len(words)))
+            print(f"{way}: {WAYS}-way of {len(words)} {name}: top-1 {first:.1%}, top-5 {five:.1%}")
     captions = make_captions(drawings.names, reader)
     reader.save()
     write_atomically(datasets_path() / Path(*WEIGHTS), to_bytes(*train(captions, drawings.vectors, anchors)))

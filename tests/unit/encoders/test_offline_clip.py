@@ -116,9 +116,14 @@ def test_open_clip_gives_the_same_vectors_from_the_same_weights(
     network.visual.load_state_dict(
         {key: torch.from_numpy(tensor.copy()) for key, tensor in to_open_clip_keys(full_precision).items()}, strict=True
     )
-    theirs = OpenClipEncoder(id="same-weights", model=network.eval(), transform=transform)
+    theirs = OpenClipEncoder(
+        id="same-weights", model=network.eval(), transform=transform, tokenizer=open_clip.get_tokenizer("ViT-B-16")
+    )
     pictures = [gradient(), checkerboard(), np.vstack([gradient(), checkerboard()])]
-    assert theirs.dim == 512
+    assert theirs.dim == theirs.text.dim == 512
+    words = theirs.text.embed(["a cat", "a lorry", "a cat"])
+    np.testing.assert_array_equal(words[0], words[2])
+    np.testing.assert_allclose(np.linalg.norm(words, axis=1), 1, atol=1e-5)
     cosines = np.sum(theirs.embed(pictures) * load_encoder("offline-clip").embed(pictures), axis=1)
     assert np.min(cosines) > 0.998
     return None

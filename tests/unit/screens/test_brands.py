@@ -43,6 +43,7 @@ def test_whole_brands_are_found_also_misread(text: str, brand: str) -> None:
         "Gettysburg", "Gettysburg Images of War", "J. Paul Getty Museum", "Getty", "Dreamtime stories", "The Alamo",
         "alamyx", "istocks and bonds", "shutter", "stock", "Adobe houses in stock", "Stockholm", "photos", "deposit",
         "123 RTF", "Free Parking", "images", "Adobe Stack", "adobe socks", "a lamy pen", "1 23 RF", "colour box",
+        "Biostock feed",
     ],
 )  # fmt: skip
 def test_words_that_are_only_like_a_brand_are_not(text: str) -> None:
