@@ -34,3 +34,8 @@ def evidence_folder(root: Path) -> Path:
 def pictures_folder(root: Path) -> Path:
     """Reference pictures of the similarity index, where they have been rebuilt."""
     return root / "pocket"
+
+
+def faces_folder(root: Path) -> Path:
+    """The gallery of enrolled persons: numbers of faces, readable by the owner only."""
+    return root / "faces"

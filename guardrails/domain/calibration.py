@@ -7,6 +7,7 @@ on other safe pictures and stated with a one-sided upper bound, never as a bare 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 CONFIDENCE = 0.95
@@ -48,6 +49,25 @@ def clopper_pearson_upper(hits: int, n: int, confidence: float = CONFIDENCE) -> 
         else:
             high = middle
     return high
+
+
+def clopper_pearson_lower(hits: int, n: int, confidence: float = CONFIDENCE) -> float:
+    """The one-sided exact lower bound of a rate after `hits` of `n`."""
+    return 1.0 - clopper_pearson_upper(n - hits, n, confidence)
+
+
+def wilson_interval(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The two-sided score interval of a rate (Wilson 1927), which stays sensible for small groups."""
+    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+    rate, square = hits / n, z * z
+    centre = (rate + square / (2 * n)) / (1 + square / n)
+    half = z / (1 + square / n) * math.sqrt(rate * (1 - rate) / n + square / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def can_state(rate: float, n: int) -> bool:
+    """Whether n safe pictures can speak about a rate at all: none seen among n proves no less than about 3/n."""
+    return rate >= 3 / n if n else False
 
 
 def binomial_tail(hits: int, n: int, rate: float) -> float:

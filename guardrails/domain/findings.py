@@ -88,12 +88,16 @@ class Check:
     Attributes:
         status: RAN, UNAVAILABLE (nothing to run, see `reason`) or FAILED (it raised, see `reason`).
         scores: every score that was computed, by concept; higher is worse.
+        evidence: by concept, what explains a score; stays inside the installation, because it may name persons.
+        abstained: by concept, why a check that ran gives no score; never counts as passed.
         milliseconds: wall time.
     """
 
     component: Component
     status: CheckStatus
     scores: Mapping[str, float] = field(default_factory=dict)
+    evidence: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    abstained: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
     milliseconds: float = 0.0
 

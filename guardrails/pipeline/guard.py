@@ -56,6 +56,7 @@ from guardrails.imaging.encoding import ImageFormat, encode
 from guardrails.imaging.metadata import ai_generated_xmp
 from guardrails.ledger import Ledger, commit
 from guardrails.pipeline.evidence import public_facts
+from guardrails.pipeline.persons import join_persons
 from guardrails.pipeline.pictures import RebuiltPictures
 from guardrails.pipeline.stages import Asked, Cleared, Draft, Marked, Screened, Sealed, Signed
 from guardrails.policy import Policy, default_policy
@@ -133,7 +134,7 @@ class Guard:
         self._generator: Generator = (
             pipeline if hasattr(pipeline, "draw") else DiffusersGenerator(pipeline, name=type(pipeline).__name__)
         )
-        self._screens = default_screens() if screens is None else tuple(screens)
+        self._screens = default_screens(gallery=homes.faces_folder(home)) if screens is None else tuple(screens)
         self._index = shipped_index(home) if index is None else index
         self._signer = signer or Signer.dev(keys)
         self._verifier = verifier or Verifier(TrustStore.dev(keys))
@@ -292,7 +293,7 @@ class Guard:
         return outcome
 
     def _screen(self, draft: Draft) -> Screened | Refusal:
-        checks = run_screens(self._screens, draft.pixels)
+        checks = join_persons(run_screens(self._screens, draft.pixels), draft.cleared.decision.findings)
         findings = judge_screens(checks, self.policy.screen_rules)
         if not strongest(findings).releases:
             return self._refuse(Stage.SCREENING, draft.cleared, findings, checks, draft)

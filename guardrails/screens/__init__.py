@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from guardrails.screens.judge import judge
 from guardrails.screens.protocol import Screen
 from guardrails.screens.run import run_screens
 
+if TYPE_CHECKING:
+    from guardrails.screens.concepts import ConceptPack
+
 __all__ = ["Screen", "default_screens", "judge", "run_screens"]
 
 
-def default_screens() -> tuple[Screen, ...]:
-    """The screens that a guard runs when it is told nothing else; none loads weights before its first picture."""
+def default_screens(*, packs: Sequence[ConceptPack] = (), gallery: Path | None = None) -> tuple[Screen, ...]:
+    """The screens that a guard runs when it is told nothing else; none loads weights before its first picture.
+
+    Args:
+        packs: concept packs; the shipped one when empty.
+        gallery: folder of enrolled persons; faces are looked at only when somebody is enrolled there.
+    """
     from guardrails.screens.clip_concepts import ClipConcepts
+    from guardrails.screens.concepts import shipped_pack
+    from guardrails.screens.marks import VisibleMarks
     from guardrails.screens.open_nsfw import OpenNsfw
 
-    return (OpenNsfw(), ClipConcepts())
+    packs = packs or (shipped_pack(),)
+    screens: tuple[Screen, ...] = (OpenNsfw(), ClipConcepts(packs=packs), VisibleMarks(packs=packs))
+    if gallery is None or not gallery.is_dir():
+        return screens
+    from guardrails.screens.faces import Faces
+    from guardrails.screens.gallery import Gallery
+
+    return (*screens, Faces(Gallery(gallery), packs=packs))

@@ -1,90 +1,180 @@
-"""Linear concept heads on the offline CLIP tower, from the data file `datasets/screens/clip-concepts.json`."""
+"""One CLIP pass over a picture, and every concept of every pack scored on it."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from guardrails.domain.canonical import Json
 from guardrails.domain.findings import Component
-from guardrails.encoders import ImageEncoder, load_encoder
+from guardrails.encoders import ImageEncoder, load_encoder, text_side
 from guardrails.errors import ScreenUnavailable
 from guardrails.imaging import Pixels
 from guardrails.resources import datasets_path
-from guardrails.screens.heads import LinearHead
-from guardrails.screens.views import views
+from guardrails.screens.concepts import VECTOR_KINDS, ConceptPack, make_heads, shipped_pack
+from guardrails.screens.heads import HeadSet, Vectors
+from guardrails.screens.protocol import Reading
+from guardrails.screens.references import Calibrated, Place, References, read_references
+from guardrails.screens.views import View, views
 
-PACK_FILE = ("screens", "clip-concepts.json")
+NAME = "clip-concepts"
+REFERENCES = ("screens", "references.npz")
+SMALLEST_SIDE = 128
+# Below this score nothing is worth an explanation: one safe picture in ten gets there.
+EXPLAINED = 0.9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConceptPack:
-    """The heads of one data file.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pass:
+    """What one pass of the encoder saw in one picture.
 
     Attributes:
-        thresholds: by concept, as calibrated; a policy states them in its rules.
-        error_rates: by concept, the sentence that goes with the threshold.
+        vectors: one a view, shape (views, dim); the first is the whole picture.
+        raw: of every concept in every view, shape (views, concepts).
     """
 
-    id: str
-    digest: str
-    encoder: str
-    heads: tuple[LinearHead, ...]
-    thresholds: Mapping[str, float]
-    error_rates: Mapping[str, str]
-
-
-def read_pack(path: Path) -> ConceptPack:
-    """Read a data file written by `screens.training`.
-
-    Raises:
-        ScreenUnavailable: it is no such file.
-    """
-    try:
-        raw = path.read_bytes()
-        document = json.loads(raw)
-        concepts = document["concepts"]
-        heads = tuple(
-            LinearHead(
-                concept=concept,
-                encoder=document["encoder"],
-                vector=np.frombuffer(base64.b64decode(entry["vector"], validate=True), dtype="<f2"),
-                bias=float(entry["bias"]),
-            )
-            for concept, entry in concepts.items()
-        )
-        return ConceptPack(
-            id=document["id"],
-            digest=hashlib.sha256(raw).hexdigest(),
-            encoder=document["encoder"],
-            heads=heads,
-            thresholds={concept: float(entry["threshold"]) for concept, entry in concepts.items()},
-            error_rates={concept: str(entry["error_rate"]) for concept, entry in concepts.items()},
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ScreenUnavailable(f"{path} holds no concept heads: {error}", hint="reinstall the package") from error
+    views: Sequence[View]
+    vectors: Vectors
+    raw: Vectors
+    place: Place
 
 
 class ClipConcepts:
-    """A `Screen` with one score a concept: the worst over all views of the picture.
+    """A `Screen` with one score a concept: one minus its conformal p-value among safe pictures; see `references`.
 
     Args:
-        pack: heads; the shipped ones by default.
+        packs: the shipped one by default. Concepts of other kinds than vectors are left to other screens.
         encoder: the offline tower by default, loaded at the first picture.
+        references: safe pictures to calibrate on; the shipped ones by default.
     """
 
-    def __init__(self, *, pack: ConceptPack | None = None, encoder: ImageEncoder | None = None) -> None:
-        self._pack = pack or read_pack(datasets_path(*PACK_FILE))
+    def __init__(
+        self,
+        *,
+        packs: Sequence[ConceptPack] | None = None,
+        encoder: ImageEncoder | None = None,
+        references: Path | None = None,
+    ) -> None:
         self._encoder = encoder
-        self.component = Component(name="clip-concepts", version=self._pack.id, digest=self._pack.digest)
+        self._references_file = references or datasets_path(*REFERENCES)
+        self._references_digest = hashlib.sha256(self._references_file.read_bytes()).hexdigest()
+        self._references: References | None = None
+        self._packs = (shipped_pack(),) if packs is None else tuple(packs)
+        self._calibrated: Calibrated | None = None
+        self._changing = threading.Lock()
 
-    def score(self, pixels: Pixels) -> Mapping[str, float]:
-        """Score one picture; see `Screen.score`."""
-        encoder = self._encoder or load_encoder("offline-clip")
-        vectors = encoder.embed(views(pixels))
-        return {head.concept: float(head.scores(vectors, encoder.id).max()) for head in self._pack.heads}
+    @property
+    def component(self) -> Component:
+        """Named by its packs; the digest covers them and the safe pictures."""
+        digest = hashlib.sha256("".join((self._references_digest, *(pack.digest for pack in self._packs))).encode())
+        version = ", ".join(f"{pack.id}/{pack.version}" for pack in self._packs)
+        return Component(name=NAME, version=version, digest=digest.hexdigest())
+
+    def use(self, packs: Sequence[ConceptPack]) -> None:
+        """Look for other concepts from the next picture on; nothing is trained, and pictures under way are not
+        disturbed.
+
+        Raises:
+            ScreenUnavailable: a pack does not fit the encoder; the old packs stay in use.
+        """
+        with self._changing:
+            # Made before anything changes.
+            calibrated = self._calibrate(packs)
+            self._packs, self._calibrated = tuple(packs), calibrated
+
+    def look(self, pixels: Pixels) -> Pass:
+        """One pass over one picture."""
+        calibrated, shown = self.calibrated(), views(pixels)
+        encoder = self.encoder()
+        vectors = encoder.embed([view.pixels for view in shown])
+        return Pass(
+            views=shown,
+            vectors=vectors,
+            raw=calibrated.heads.raw(vectors, encoder.id),
+            place=calibrated.place(vectors),
+        )
+
+    def score(self, pixels: Pixels) -> Reading:
+        """Look at one picture; see `Screen.score`."""
+        silent = self._expired()
+        concepts = [concept.id for pack in self._packs for concept in pack.of_kind(*VECTOR_KINDS)]
+        side = min(pixels.shape[:2])
+        if side < SMALLEST_SIDE:
+            reason = f"the picture is {side} pixels narrow; concepts are calibrated from {SMALLEST_SIDE} on"
+            return Reading(scores={}, abstained=dict.fromkeys(concepts, reason))
+        seen = self.look(pixels)
+        if not seen.place.domain:
+            reason = "the picture is unlike all pictures that the concepts are calibrated on"
+            return Reading(scores={}, abstained=dict.fromkeys(concepts, reason))
+        return self.read(seen, silent)
+
+    def read(self, seen: Pass, silent: Mapping[str, str]) -> Reading:
+        """The scores of one pass, without the concepts that stay `silent` for a reason."""
+        calibrated = self.calibrated()
+        scores = calibrated.scores(seen.raw, seen.place.domain)
+        found = {
+            concept: float(score)
+            for concept, score in zip(calibrated.heads.concepts, scores, strict=True)
+            if concept not in silent
+        }
+        evidence = {concept: self._explain(concept, seen) for concept, score in found.items() if score >= EXPLAINED}
+        return Reading(scores=found, evidence=evidence, abstained=silent)
+
+    def _explain(self, concept: str, seen: Pass) -> dict[str, Json]:
+        heads = self.calibrated().heads
+        column = heads.concepts.index(concept)
+        worst = int(np.argmax(seen.raw[:, column]))
+        return {
+            "raw": round(float(seen.raw[worst, column]), 4),
+            "domain": seen.place.domain,
+            "calibrated_on": seen.place.n,
+            "box": seen.views[worst].box.to_json(),
+            "nearest": [[label, cosine] for label, cosine in heads.nearest(concept, seen.vectors[worst])],
+        }
+
+    def _expired(self) -> dict[str, str]:
+        return {
+            concept.id: f"the concept pack {pack.id} expired on {pack.expires}"
+            for pack in self._packs
+            if pack.expired()
+            for concept in pack.of_kind(*VECTOR_KINDS)
+        }
+
+    def encoder(self) -> ImageEncoder:
+        """The encoder, loaded at the first call."""
+        if self._encoder is None:
+            self._encoder = load_encoder("offline-clip")
+        return self._encoder
+
+    def heads(self) -> HeadSet:
+        """The heads in use."""
+        return self.calibrated().heads
+
+    def calibrated(self) -> Calibrated:
+        """The heads in use with what safe pictures score under them; made at the first call."""
+        calibrated = self._calibrated
+        if calibrated is not None:
+            return calibrated
+        with self._changing:
+            if self._calibrated is None:
+                self._calibrated = self._calibrate(self._packs)
+            return self._calibrated
+
+    def _calibrate(self, packs: Sequence[ConceptPack]) -> Calibrated:
+        encoder = self.encoder()
+        if self._references is None:
+            self._references = read_references(self._references_file)
+        if self._references.encoder != encoder.id:
+            raise ScreenUnavailable(
+                f"the safe pictures in {self._references_file} were embedded by {self._references.encoder}, "
+                f"not by {encoder.id}",
+                hint="run `guardrails screens calibrate` with this encoder",
+            )
+        text = text_side(encoder) if any(pack.of_kind("text") for pack in packs) else None
+        heads = [head for pack in packs for head in make_heads(pack, encoder.id, encoder.dim, text)]
+        return Calibrated(HeadSet(heads, centre=self._references.centre), self._references)

@@ -13,7 +13,7 @@ def judge(checks: Iterable[Check], rules: Iterable[ScreenRule]) -> tuple[Finding
 
     A rule speaks with its own action when the score of its concept is at or above its threshold, and with
     `when_unavailable` when no check of its screen produced that score: the screen did not run, failed, is not
-    installed, or knows no such concept.
+    installed, knows no such concept, or abstained.
     """
     by_screen: dict[str, list[Check]] = {}
     for check in checks:
@@ -36,7 +36,9 @@ def apply(rule: ScreenRule, check: Check) -> Finding | None:
         return unknown(rule, check.component, f"{check.status.value}: {check.reason}")
     score = check.scores.get(rule.concept)
     if score is None:
-        return unknown(rule, check.component, f"the screen gave no score for {rule.concept!r}")
+        reason = check.abstained.get(rule.concept, "")
+        why = f"abstained: {reason}" if reason else f"the screen gave no score for {rule.concept!r}"
+        return unknown(rule, check.component, why)
     if score < rule.threshold:
         return None
     return Finding(
@@ -48,7 +50,7 @@ def apply(rule: ScreenRule, check: Check) -> Finding | None:
         score=score,
         threshold=rule.threshold,
         error_rate=rule.error_rate,
-        evidence={"status": check.status.value, "concept": rule.concept},
+        evidence={"status": check.status.value, "concept": rule.concept, **check.evidence.get(rule.concept, {})},
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from PIL import Image
 from guardrails.domain.findings import Component
 from guardrails.errors import ScreenUnavailable
 from guardrails.imaging import Pixels
+from guardrails.screens.protocol import Reading
 from guardrails.screens.views import views
 
 if TYPE_CHECKING:
@@ -38,10 +38,12 @@ class OpenNsfw:
         self._classifier: NSFWClassifier | None = None
         self._loading = threading.Lock()
 
-    def score(self, pixels: Pixels) -> Mapping[str, float]:
-        """Score one picture; see `Screen.score`."""
+    def score(self, pixels: Pixels) -> Reading:
+        """Look at one picture; see `Screen.score`."""
         classifier = self._load()
-        return {"nsfw": max(classifier.classify(Image.fromarray(view)).nsfw for view in views(pixels))}
+        scored = [(classifier.classify(Image.fromarray(view.pixels)).nsfw, view.box) for view in views(pixels)]
+        worst, box = max(scored, key=lambda pair: pair[0])
+        return Reading(scores={"nsfw": worst}, evidence={"nsfw": {"box": box.to_json()}})
 
     def _load(self) -> NSFWClassifier:
         with self._loading:

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from guardrails.domain.canonical import Json
 from guardrails.domain.findings import Component
 from guardrails.imaging import Pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a screen saw in one picture.
+
+    Attributes:
+        scores: by concept, 0..1; higher is worse, always.
+        evidence: by concept, what explains the score: box, nearest examples, words read ...
+        abstained: by concept, why there is no score. An abstention is "not known", never "passed".
+    """
+
+    scores: Mapping[str, float]
+    evidence: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    abstained: Mapping[str, str] = field(default_factory=dict)
 
 
 class Screen(Protocol):
@@ -19,8 +36,8 @@ class Screen(Protocol):
     @property
     def component(self) -> Component: ...
 
-    def score(self, pixels: Pixels) -> Mapping[str, float]:
-        """Scores by concept, 0..1; higher is worse.
+    def score(self, pixels: Pixels) -> Reading:
+        """Look at one picture.
 
         Args:
             pixels: RGB, uint8, height x width x 3.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 
 from guardrails.domain.findings import Check, CheckStatus
 from guardrails.errors import EmbeddingError, GuardrailsError, UnavailableError
 from guardrails.imaging import Pixels
-from guardrails.screens.protocol import Screen
+from guardrails.screens.protocol import Reading, Screen
 
 
 def run_screens(screens: Iterable[Screen], pixels: Pixels) -> tuple[Check, ...]:
@@ -24,10 +25,9 @@ def run_screens(screens: Iterable[Screen], pixels: Pixels) -> tuple[Check, ...]:
 def run_screen(screen: Screen, pixels: Pixels) -> Check:
     """Run one screen; see `run_screens`."""
     start = time.perf_counter()
-    scores: Mapping[str, float] = {}
-    reason = ""
+    reading, reason = Reading(scores={}), ""
     try:
-        scores = checked_scores(screen.score(pixels))
+        reading = checked(screen.score(pixels))
         status = CheckStatus.RAN
     except UnavailableError as error:
         status, reason = CheckStatus.UNAVAILABLE, describe(error)
@@ -35,23 +35,29 @@ def run_screen(screen: Screen, pixels: Pixels) -> Check:
         status, reason = CheckStatus.FAILED, describe(error)
     milliseconds = (time.perf_counter() - start) * 1000
     return Check(
-        component=screen.component, status=status, scores=scores, reason=reason, milliseconds=round(milliseconds, 3)
+        component=screen.component,
+        status=status,
+        scores=reading.scores,
+        evidence=reading.evidence,
+        abstained=reading.abstained,
+        reason=reason,
+        milliseconds=round(milliseconds, 3),
     )
 
 
-def checked_scores(scores: Mapping[str, float]) -> dict[str, float]:
-    """The scores as plain floats.
+def checked(reading: Reading) -> Reading:
+    """The reading with its scores as plain floats.
 
     Raises:
         EmbeddingError: one is outside 0..1. NaN is: every comparison with it is false, so it would pass any threshold.
     """
-    for concept, score in scores.items():
+    for concept, score in reading.scores.items():
         if not 0.0 <= score <= 1.0:
             raise EmbeddingError(
                 f"the score {score} for {concept!r} is outside 0..1",
                 hint="the screen's weights or its input are damaged",
             )
-    return {concept: float(score) for concept, score in scores.items()}
+    return replace(reading, scores={concept: float(score) for concept, score in reading.scores.items()})
 
 
 def describe(error: GuardrailsError) -> str:

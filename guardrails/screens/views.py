@@ -1,7 +1,8 @@
 """The views of one picture that a square network must see so that no part of the picture stays unseen.
 
-Classifiers squash a picture to a square or cut its centre out. Either way something in the side strip of a wide
-picture is invisible, so such pictures are also shown whole on a square canvas, and panoramas in square pieces.
+Classifiers cut the centre out of a picture, so what is in the side strip of a wide one is invisible to them. Pictures
+that are not square are therefore shown whole on a square canvas, and panoramas in square pieces besides. Ordinary
+pictures have one view: each further one costs a pass and another chance of a false alarm.
 """
 
 from __future__ import annotations
@@ -30,21 +31,43 @@ class Box:
     right: int
     bottom: int
 
+    def to_json(self) -> list[int]:
+        """[left, top, right, bottom]"""
+        return [self.left, self.top, self.right, self.bottom]
 
-def views(pixels: Pixels) -> list[Pixels]:
-    """The picture itself; if it is not square, the whole of it letterboxed; if it is a panorama, its tiles."""
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class View:
+    """A part of a picture as a network sees it, square where possible.
+
+    Attributes:
+        box: the part, in pixels of the picture.
+        pixels: RGB uint8; the part, letterboxed when it is not square.
+    """
+
+    box: Box
+    pixels: Pixels
+
+
+def views(pixels: Pixels) -> list[View]:
+    """The whole picture, and the tiles of a panorama."""
     height, width = pixels.shape[:2]
-    result = [pixels]
-    if width != height:
-        result.append(letterbox(pixels))
+    boxes = [Box(left=0, top=0, right=width, bottom=height)]
     if max(width, height) > PANORAMA_ASPECT * min(width, height):
-        result += [pixels[box.top : box.bottom, box.left : box.right] for box in tile_boxes(width, height)]
-    return result
+        boxes += tile_boxes(width, height)
+    return [View(box=box, pixels=letterbox(cut(pixels, box))) for box in boxes]
+
+
+def cut(pixels: Pixels, box: Box) -> Pixels:
+    """The pixels inside a box."""
+    return pixels[box.top : box.bottom, box.left : box.right]
 
 
 def letterbox(pixels: Pixels) -> Pixels:
-    """The whole picture, centred on a square canvas, proportions kept."""
+    """The whole picture, centred on a square canvas, proportions kept; a square picture as it is."""
     height, width = pixels.shape[:2]
+    if width == height:
+        return pixels
     side = min(max(width, height), LETTERBOX_SIDE)
     scale = side / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

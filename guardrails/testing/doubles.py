@@ -18,10 +18,12 @@ from guardrails.domain.images import GenerationFacts, Match
 from guardrails.domain.requests import PromptRequest
 from guardrails.generation.protocol import Drawn, Progress
 from guardrails.imaging import Pixels
+from guardrails.screens.protocol import Reading
 from guardrails.similarity.search import SearchResult
 
 _VERSION = "1"
 _SHAPES = 12
+_CONCEPTS = ("weapon", "gore", "hate-symbol", "self-harm", "drugs", "nudity", "inappropriate")
 
 
 def draw_shapes(seed: int, side: int = 256) -> Pixels:
@@ -57,14 +59,18 @@ class FixedScreen:
     component: Component
     scores: Mapping[str, float]
 
-    def score(self, pixels: Pixels) -> Mapping[str, float]:
+    def score(self, pixels: Pixels) -> Reading:
         """See `Screen.score`."""
-        return self.scores
+        return Reading(scores=self.scores)
 
 
 def passing_screens() -> tuple[FixedScreen, ...]:
     """Screens by the names that the default policy asks for, which object to nothing."""
-    return (fixed_screen("open-nsfw", nsfw=0.01), fixed_screen("clip-concepts", weapon=0.01))
+    return (
+        fixed_screen("open-nsfw", nsfw=0.01),
+        fixed_screen("clip-concepts", **dict.fromkeys(_CONCEPTS, 0.01)),
+        fixed_screen("visible-marks", **{"stock-mark": 0.0}),
+    )
 
 
 def fixed_screen(name: str, **scores: float) -> FixedScreen:

@@ -66,5 +66,5 @@ def one_line_error() -> Callable[[Run, str, int], None]:
 def shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """`guardrails generate` with a generator, screens and an index that need no weights."""
     monkeypatch.setattr("guardrails.cli.generate.load", lambda *_, **__: ShapeGenerator())
-    monkeypatch.setattr("guardrails.pipeline.guard.default_screens", passing_screens)
+    monkeypatch.setattr("guardrails.pipeline.guard.default_screens", lambda **_: passing_screens())
     monkeypatch.setattr("guardrails.pipeline.guard.shipped_index", lambda _: FixedIndex())

@@ -78,7 +78,7 @@ def test_a_refused_picture_exits_with_3_and_a_fault_with_its_own_status(
 ) -> None:
     screens = (fixed_screen("open-nsfw", nsfw=0.99), passing_screens()[1])
     with monkeypatch.context() as patch:
-        patch.setattr("guardrails.pipeline.guard.default_screens", lambda: screens)
+        patch.setattr("guardrails.pipeline.guard.default_screens", lambda **_: screens)
         assert cli("generate", PROMPT).status == 3
     # 64 pixels carry no mark.
     assert cli("generate", PROMPT, "--width", "64", "--height", "64").status == 6

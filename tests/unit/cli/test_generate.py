@@ -80,7 +80,7 @@ def test_a_refused_picture_shows_score_threshold_and_error_rate(
     generate: Generate, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screens = (fixed_screen("open-nsfw", nsfw=0.99), fixed_screen("clip-concepts", weapon=0.01))
-    monkeypatch.setattr("guardrails.pipeline.guard.default_screens", lambda: screens)
+    monkeypatch.setattr("guardrails.pipeline.guard.default_screens", lambda **_: screens)
 
     result = generate("a fox")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from guardrails.encoders import load_encoder, offline_clip
 from guardrails.encoders.protocol import unit_rows
@@ -115,9 +116,14 @@ def test_open_clip_gives_the_same_vectors_from_the_same_weights(
     network.visual.load_state_dict(
         {key: torch.from_numpy(tensor.copy()) for key, tensor in to_open_clip_keys(full_precision).items()}, strict=True
     )
-    theirs = OpenClipEncoder(id="same-weights", model=network.eval(), transform=transform)
+    theirs = OpenClipEncoder(
+        id="same-weights", model=network.eval(), transform=transform, tokenizer=open_clip.get_tokenizer("ViT-B-16")
+    )
     pictures = [gradient(), checkerboard(), np.vstack([gradient(), checkerboard()])]
-    assert theirs.dim == 512
+    assert theirs.dim == theirs.text.dim == 512
+    words = theirs.text.embed(["a cat", "a lorry", "a cat"])
+    np.testing.assert_array_equal(words[0], words[2])
+    np.testing.assert_allclose(np.linalg.norm(words, axis=1), 1, atol=1e-5)
     cosines = np.sum(theirs.embed(pictures) * load_encoder("offline-clip").embed(pictures), axis=1)
     assert np.min(cosines) > 0.998
     return None
@@ -225,4 +231,16 @@ def test_importing_encoders_and_screens_loads_no_network_library() -> None:
         "print(names, sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.strip() == "['open-nsfw', 'clip-concepts'] []"
+    assert done.stdout.strip() == "['open-nsfw', 'clip-concepts', 'visible-marks'] []"
+
+
+@pytest.mark.parametrize("size", [(224, 224), (640, 480), (97, 300)])
+def test_preprocessing_on_a_device_agrees_with_that_on_the_processor(size: tuple[int, int]) -> None:
+    import torch
+
+    pixels = np.asarray(
+        Image.fromarray(np.random.default_rng(1).integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize(size)
+    )
+    ours = offline_clip.preprocess_on(torch.device("cpu"), pixels)[0].numpy()
+    step = 1 / 255 / offline_clip.DEVIATION.min()
+    assert np.abs(ours - offline_clip.preprocess(pixels)).max() <= 1.01 * step

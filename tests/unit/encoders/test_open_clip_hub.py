@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 from huggingface_hub import constants
 
-from guardrails.encoders import load_encoder
+from guardrails.encoders import load_encoder, text_side
 from guardrails.errors import ModelUnavailable, OptionError
 
 SPEC = "open_clip:ViT-B-32/laion2b_s34b_b79k"
@@ -40,3 +43,39 @@ def test_unreachable_hub_is_reported_without_long_retries(monkeypatch: pytest.Mo
 def test_names_that_open_clip_does_not_know_are_refused(spec: str) -> None:
     with pytest.raises(OptionError, match="no hub weights"):
         load_encoder(spec)
+
+
+def save_small_model(folder: Path) -> None:
+    """A model in open_clip's own form with one small layer a tower."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    model = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": {}}))
+    network = open_clip.CLIP(**model)
+    save_file(network.state_dict(), folder / "open_clip_model.safetensors")
+
+
+def test_a_model_in_a_folder_needs_no_hub_and_brings_its_text_tower(tmp_path: Path) -> None:
+    save_small_model(tmp_path / "small")
+    encoder = load_encoder(f"folder:{tmp_path / 'small'}")
+    pictures = [np.full((40, 60, 3), 200, dtype=np.uint8), np.zeros((32, 32, 3), dtype=np.uint8)]
+    assert encoder.embed(pictures).shape == (2, encoder.dim) == (2, 16)
+    text = text_side(encoder)
+    assert text is not None
+    assert text.embed(["a cat"]).shape == (1, 16)
+    assert encoder.id.startswith("folder:small:")
+
+
+def test_a_folder_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match=r"no open_clip_config\.json"):
+        load_encoder(f"folder:{tmp_path}")
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    (tmp_path / "open_clip_pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ModelUnavailable, match=r"no open_clip_model\.safetensors"):
+        load_encoder(f"folder:{tmp_path}")

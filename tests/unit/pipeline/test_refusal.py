@@ -24,6 +24,7 @@ from guardrails.ledger import opens
 from guardrails.pipeline import Guard, Sealed
 from guardrails.policy import default_policy
 from guardrails.provenance import Signed, Signer
+from guardrails.screens.protocol import Reading
 from guardrails.similarity.search import SearchResult
 from guardrails.testing.doubles import FixedIndex, ShapeGenerator, draw_shapes, fixed_screen, passing_screens
 from guardrails.watermark.keys import Keyring
@@ -46,8 +47,8 @@ class Screen:
     def __init__(self, behave: Callable[[], Mapping[str, float]]) -> None:
         self._behave = behave
 
-    def score(self, pixels: Pixels) -> Mapping[str, float]:
-        return self._behave()
+    def score(self, pixels: Pixels) -> Reading:
+        return Reading(scores=self._behave())
 
 
 class Generator(ShapeGenerator):
@@ -115,10 +116,10 @@ def test_a_refusal_is_recorded_without_the_words_that_were_asked(
 def test_a_score_over_its_threshold_is_refused_with_score_threshold_and_rate(
     home: Path, guard_in: BuildGuard, out: Path, left: Left, facts: Facts
 ) -> None:
-    guard = guard_in(home, screens=(fixed_screen("open-nsfw", nsfw=0.97), passing_screens()[1]))
+    guard = guard_in(home, screens=(fixed_screen("open-nsfw", nsfw=0.99), passing_screens()[1]))
     refusal = refused(guard.generate(PROMPT, seed=4, out=out), Stage.SCREENING)
     finding = refusal.findings[0]
-    assert (finding.rule, finding.score, finding.threshold) == ("SCREEN-NSFW-01", 0.97, 0.85)
+    assert (finding.rule, finding.score, finding.threshold) == ("SCREEN-NSFW-01", 0.99, 0.98)
     assert "upper bound" in finding.error_rate
     assert [check.status for check in refusal.checks] == [CheckStatus.RAN, CheckStatus.RAN]
     assert facts()["generation"]["seed"] == 4
@@ -160,7 +161,8 @@ def test_a_guard_without_any_screen_releases_nothing(home: Path, guard_in: Build
 def test_a_missing_screen_that_only_flags_is_noted_on_the_released_image(home: Path, guard_in: BuildGuard) -> None:
     sealed = guard_in(home, screens=passing_screens()[:1]).generate(PROMPT)
     assert isinstance(sealed, Sealed)
-    assert [finding.rule for finding in sealed.findings] == ["SCREEN-WEAPON-01"]
+    assert {finding.detector.name for finding in sealed.findings} == {"clip-concepts", "visible-marks"}
+    assert all(finding.score is None and finding.action is Action.FLAG for finding in sealed.findings)
 
 
 def test_a_repeated_reserved_work_is_refused_and_shown_side_by_side(

@@ -176,4 +176,9 @@ def test_facts_are_canonical_json(guard: Guard, entries: Callable[[], list[str]]
     guard.generate(PROMPT)
     facts = json.loads(entries()[0])["facts"]
     assert {"action", "checks", "findings", "generation", "watermark", "fingerprint"} <= set(facts)
-    assert [check["component"]["name"] for check in facts["checks"]] == ["open-nsfw", "clip-concepts", "similarity"]
+    assert [check["component"]["name"] for check in facts["checks"]] == [
+        "open-nsfw",
+        "clip-concepts",
+        "visible-marks",
+        "similarity",
+    ]

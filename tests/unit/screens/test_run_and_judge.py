@@ -13,6 +13,7 @@ from guardrails.domain.findings import Action, Check, CheckStatus, Component, st
 from guardrails.errors import EmbeddingError, GuardrailsError, ScreenUnavailable
 from guardrails.policy.model import ScreenRule
 from guardrails.screens import judge, run_screens
+from guardrails.screens.protocol import Reading
 
 PIXELS = np.zeros((8, 8, 3), dtype=np.uint8)
 
@@ -24,10 +25,10 @@ class ScriptedScreen:
         self.component = Component(name=name, version="1", digest="ab")
         self._answer = answer
 
-    def score(self, pixels: np.ndarray) -> Mapping[str, float]:
+    def score(self, pixels: np.ndarray) -> Reading:
         if isinstance(self._answer, Exception):
             raise self._answer
-        return self._answer
+        return Reading(scores=self._answer)
 
 
 def rule(concept: str = "nsfw", threshold: float = 0.5, *, screen: str = "scripted") -> ScreenRule:
@@ -118,3 +119,23 @@ def test_an_embedding_without_direction_is_a_failed_check_under_the_policy() -> 
     checks = run_screens([ScriptedScreen(EmbeddingError("not finite"))], PIXELS)
     assert checks[0].status is CheckStatus.FAILED
     assert strongest(judge(checks, [rule()])) is Action.REVIEW
+
+
+def test_an_abstention_takes_the_policys_action_and_says_why() -> None:
+    abstaining = Check(
+        component=Component(name="scripted", version="1"), status=CheckStatus.RAN, abstained={"nsfw": "too small"}
+    )
+    (finding,) = judge([abstaining], [rule()])
+    assert finding.action is Action.REVIEW
+    assert "abstained: too small" in str(finding.evidence["reason"])
+
+
+def test_what_explains_a_score_reaches_the_finding() -> None:
+    seen = Check(
+        component=Component(name="scripted", version="1"),
+        status=CheckStatus.RAN,
+        scores={"nsfw": 0.9},
+        evidence={"nsfw": {"box": [1, 2, 3, 4]}},
+    )
+    (finding,) = judge([seen], [rule()])
+    assert finding.evidence["box"] == [1, 2, 3, 4]

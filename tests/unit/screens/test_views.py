@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrails.screens.views import LETTERBOX_COLOUR, MAX_TILES, letterbox, tile_boxes, views
+from guardrails.screens.views import LETTERBOX_COLOUR, MAX_TILES, Box, cut, letterbox, tile_boxes, views
 
 sides = st.integers(1, 4000)
 
@@ -34,9 +34,7 @@ def test_tiles_of_ordinary_panoramas_are_square_and_overlap_by_half(short: int, 
 
 
 @given(st.integers(64, 700), st.integers(64, 700), st.floats(0, 1), st.floats(0, 1))
-def test_a_patch_anywhere_stays_visible_in_a_letterboxed_or_centre_cut_view(
-    width: int, height: int, x: float, y: float
-) -> None:
+def test_a_patch_anywhere_stays_visible_in_a_centre_cut_view(width: int, height: int, x: float, y: float) -> None:
     pixels = np.zeros((height, width, 3), dtype=np.uint8)
     size = max(8, max(width, height) // 16)
     left, top = int(x * max(0, width - size)), int(y * max(0, height - size))
@@ -47,13 +45,13 @@ def test_a_patch_anywhere_stays_visible_in_a_letterboxed_or_centre_cut_view(
         above, before = (view.shape[0] - side) // 2, (view.shape[1] - side) // 2
         return view[above : above + side, before : before + side]
 
-    assert any((centre(view)[..., 1] > 200).any() for view in views(pixels))
+    assert any((centre(view)[..., 1] > 200).any() for view in (v.pixels for v in views(pixels)))
 
 
-def test_square_pictures_are_looked_at_once_and_panoramas_in_tiles() -> None:
+def test_ordinary_pictures_are_looked_at_once_and_panoramas_in_tiles() -> None:
     assert len(views(np.zeros((64, 64, 3), dtype=np.uint8))) == 1
-    assert len(views(np.zeros((64, 96, 3), dtype=np.uint8))) == 2
-    assert len(views(np.zeros((64, 256, 3), dtype=np.uint8))) == 2 + 7
+    assert len(views(np.zeros((64, 96, 3), dtype=np.uint8))) == 1
+    assert len(views(np.zeros((64, 256, 3), dtype=np.uint8))) == 1 + 7
 
 
 def test_letterbox_keeps_proportions_on_a_neutral_square() -> None:
@@ -63,3 +61,11 @@ def test_letterbox_keeps_proportions_on_a_neutral_square() -> None:
     assert (boxed[15:25] == 200).all()
     assert letterbox(np.zeros((2000, 4000, 3), dtype=np.uint8)).shape == (512, 512, 3)
     assert letterbox(np.zeros((1, 5000, 3), dtype=np.uint8)).shape == (512, 512, 3)
+
+
+def test_views_say_which_part_they_show() -> None:
+    pixels = np.zeros((64, 256, 3), dtype=np.uint8)
+    shown = views(pixels)
+    assert shown[0].box == Box(left=0, top=0, right=256, bottom=64)
+    assert [cut(pixels, view.box).shape for view in shown[1:]] == [(64, 64, 3)] * 7
+    assert all(view.pixels.shape[0] == view.pixels.shape[1] for view in shown)

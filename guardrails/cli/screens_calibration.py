@@ -1,0 +1,208 @@
+"""`guardrails screens calibrate`, `verify` and `report`: how often safe pictures are accused, and whether that still
+holds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from guardrails.cli.output import Steps, json_option, print_heading, print_json, print_table
+from guardrails.cli.status import NOT_CONFIRMED
+
+if TYPE_CHECKING:
+    from guardrails.screens.calibration import Rate, Scored
+    from guardrails.screens.clip_concepts import ClipConcepts
+    from guardrails.screens.heads import Vectors
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+CALIBRATE_EPILOG = """\b
+Every second picture becomes a reference that scores are measured against; the others are counted. 600 safe pictures
+are needed to say anything about a rate of 1 %.
+
+\b
+Example
+  guardrails screens calibrate our-safe-pictures --domain products --output products.npz
+  guardrails screens verify newer-safe-pictures --references products.npz
+"""
+VERIFY_EPILOG = """\b
+Exits with 4 when a stated rate is certainly exceeded, when too many pictures lie outside of what was calibrated, or
+when two groups of --slices are certainly treated differently.
+"""
+MOST_OUTSIDE = 0.25
+_encoder = click.option("--encoder", default="offline-clip", show_default=True, help="Which heads look with.")
+_concepts = click.option("--concepts", multiple=True, type=_FILE, help="Concept packs.  [default: the shipped one]")
+
+
+@click.command(epilog=CALIBRATE_EPILOG)
+@click.argument("pictures", type=_FOLDER)
+@click.option("--domain", required=True, help="Name of this kind of picture, for example products.")
+@click.option("--output", required=True, type=_FILE, help="References with this domain added.")
+@click.option("--alone", is_flag=True, help="Leave out the shipped domains.")
+@_encoder
+@_concepts
+@json_option
+def calibrate(
+    pictures: Path, domain: str, output: Path, alone: bool, encoder: str, concepts: tuple[Path, ...], as_json: bool
+) -> int:
+    """Calibrate every concept on the safe pictures in a folder."""
+    import numpy as np
+
+    from guardrails.files import write_atomically
+    from guardrails.resources import datasets_path
+    from guardrails.screens.calibration import count, score_all
+    from guardrails.screens.clip_concepts import REFERENCES
+    from guardrails.screens.references import pack_references, read_references
+
+    screen = _screen(encoder, concepts, None)
+    shown = _embedded(screen, pictures, quiet=as_json)
+    identity = screen.encoder().id
+    shipped = () if alone else read_references(datasets_path(*REFERENCES)).domains
+    own = np.stack([vectors[0] for vectors in shown[::2]])
+    domains = {**{one.name: one.vectors for one in shipped}, domain: own}
+    write_atomically(output, pack_references(identity, domains))
+    screen = _screen(encoder, concepts, output)
+    scored = score_all(screen.calibrated(), shown[1::2], identity)
+    rates = count(scored, domain)
+    card = {
+        "references": output.name,
+        "encoder": identity,
+        "domain": domain,
+        "calibrated_on": len(own),
+        "outside": scored.abstained,
+        "rates": [{"concept": rate.concept, **rate.to_json()} for rate in rates],
+    }
+    write_atomically(output.with_suffix(".json"), (json.dumps(card, indent=1) + "\n").encode())
+    _show(rates, scored, as_json=as_json, title="CALIBRATED", more=card)
+    return 0
+
+
+@click.command(epilog=VERIFY_EPILOG)
+@click.argument("pictures", type=_FOLDER)
+@click.option("--references", type=_FILE, help="Made by `calibrate`.  [default: the shipped ones]")
+@click.option("--slices", type=_FILE, help="CSV with the columns file and group: are groups treated alike?")
+@_encoder
+@_concepts
+@json_option
+def verify(
+    pictures: Path,
+    references: Path | None,
+    slices: Path | None,
+    encoder: str,
+    concepts: tuple[Path, ...],
+    as_json: bool,
+) -> int:
+    """Check on other safe PICTURES that the stated rates still hold."""
+    from guardrails.domain.calibration import can_state
+    from guardrails.screens.calibration import LARGEST_GAP, RATES, count, gaps, score_all
+    from guardrails.screens.calibration import slices as count_slices
+
+    screen = _screen(encoder, concepts, references)
+    shown = _embedded(screen, pictures, quiet=as_json)
+    scored = score_all(screen.calibrated(), shown, screen.encoder().id)
+    inside = len(shown) - scored.abstained
+    rates = count(scored, pictures.name, [rate for rate in RATES if can_state(rate, inside)] or RATES)
+    problems = [
+        f"{rate.concept}: {rate.hits} of {rate.n} where {rate.stated:.0%} is stated" for rate in rates if rate.broken
+    ]
+    outside = scored.abstained / len(shown)
+    if outside > MOST_OUTSIDE:
+        problems.append(f"{outside:.0%} of the pictures lie outside of what was calibrated")
+    groups = count_slices(scored, _groups(slices, pictures)) if slices else []
+    problems += [
+        f"{concept}: two groups differ by at least {gap:.1%}"
+        for concept, gap in gaps(groups).items()
+        if gap > LARGEST_GAP
+    ]
+    more = {
+        "problems": problems,
+        "outside": scored.abstained,
+        "slices": [
+            {"concept": one.concept, "group": one.name, "hits": one.hits, "n": one.n, "interval_95": one.interval}
+            for one in groups
+        ],
+    }
+    _show(rates, scored, as_json=as_json, title="DRIFTED" if problems else "HOLDS", more=more)
+    return NOT_CONFIRMED if problems else 0
+
+
+@click.command()
+@click.option("--card", type=_FILE, help="Made by `calibrate`.  [default: that of the shipped concepts]")
+@json_option
+def report(card: Path | None, as_json: bool) -> int:
+    """Show what the concepts were calibrated and counted on."""
+    from guardrails.domain.calibration import CONFIDENCE
+    from guardrails.resources import datasets_path
+
+    path = card or datasets_path("screens", "clip-concepts.json")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    rates = document.get("rates") or [
+        {"concept": concept, **rate} for concept, entry in document["concepts"].items() for rate in entry["rates"]
+    ]
+    if as_json:
+        print_json(document)
+        return 0
+    print_table(
+        ("concept", "safe pictures", "stated", "counted", f"upper bound ({CONFIDENCE:.0%})"),
+        [
+            (
+                rate["concept"],
+                rate["domain"],
+                f"{rate['stated']:.0%}",
+                f"{rate['hits']} of {rate['n']} ({rate['hits'] / rate['n']:.1%})",
+                f"{rate['upper_bound_95']:.1%}",
+            )
+            for rate in rates
+        ],
+    )
+    return 0
+
+
+def _screen(encoder: str, concepts: Sequence[Path], references: Path | None) -> ClipConcepts:
+    from guardrails.encoders import load_encoder
+    from guardrails.screens.clip_concepts import ClipConcepts
+    from guardrails.screens.concepts import read_pack
+
+    packs = [read_pack(path) for path in concepts] or None
+    return ClipConcepts(packs=packs, encoder=load_encoder(encoder), references=references)
+
+
+def _embedded(screen: ClipConcepts, folder: Path, *, quiet: bool) -> list[Vectors]:
+    """The vectors of the views of every picture of a folder, in the order of their names."""
+    from guardrails.cli.screens import pictures_of
+    from guardrails.imaging.decoding import decode, read_image_bytes
+    from guardrails.screens.views import views
+
+    paths, encoder = list(pictures_of([folder])), screen.encoder()
+    with Steps("Looking", quiet=quiet) as steps:
+        return [
+            encoder.embed([view.pixels for view in views(decode(read_image_bytes(path)).pixels)])
+            for path in steps.each(paths, len(paths))
+        ]
+
+
+def _groups(slices: Path, folder: Path) -> list[str]:
+    from guardrails.cli.screens import pictures_of
+
+    with slices.open(newline="", encoding="utf-8") as file:
+        group = {row["file"]: row["group"] for row in csv.DictReader(file)}
+    return [group.get(path.relative_to(folder).as_posix(), "") for path in pictures_of([folder])]
+
+
+def _show(rates: Sequence[Rate], scored: Scored, *, as_json: bool, title: str, more: dict[str, Any]) -> None:
+    if as_json:
+        print_json({"rates": [{"concept": rate.concept, **rate.to_json()} for rate in rates], **more})
+        return
+    style = "red" if more.get("problems") else "green"
+    print_heading(title, f"{len(scored.domains)} pictures, {scored.abstained} outside of every domain", style=style)
+    print_table(
+        ("concept", "stated", "counted", "upper bound (95%)"),
+        [(rate.concept, f"{rate.stated:.0%}", f"{rate.hits} of {rate.n}", f"{rate.upper:.1%}") for rate in rates],
+    )
+    for problem in more.get("problems", ()):
+        click.echo(f"  {problem}")

@@ -1,0 +1,90 @@
+"""The sheet that `guardrails screens scan --html` writes: every decision with what explains it, in one file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from guardrails.files import write_atomically
+
+if TYPE_CHECKING:
+    from guardrails.domain.findings import Check, Finding
+    from guardrails.imaging import Pixels
+    from guardrails.screens.clip_concepts import ClipConcepts
+    from guardrails.screens.scanning import Scan
+
+THUMBNAIL = 320
+CONCEPTS_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One finding as the sheet shows it; pictures are `data:` addresses."""
+
+    finding: Finding
+    part: str
+    heat: str
+
+
+def write_sheet(
+    scans: Sequence[tuple[Path, Scan | Exception]], target: Path, heated: ClipConcepts | None = None
+) -> None:
+    """Write the sheet.
+
+    Args:
+        heated: the screen that draws heat maps; None for none.
+    """
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("guardrails.cli"), autoescape=True, trim_blocks=True)
+    files = [
+        {"path": str(path), "error": str(scanned)} if isinstance(scanned, Exception) else _file(path, scanned, heated)
+        for path, scanned in scans
+    ]
+    write_atomically(target, environment.get_template("screens.html").render(files=files).encode())
+
+
+def _file(path: Path, scanned: Scan, heated: ClipConcepts | None) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "picture": _address(scanned.pixels),
+        "action": scanned.action.name.lower(),
+        "rows": [_row(finding, scanned.pixels, heated) for finding in scanned.findings],
+        "checks": [(check, _highest(check)) for check in scanned.checks],
+        "agreement": scanned.agreement,
+    }
+
+
+def _row(finding: Finding, pixels: Pixels, heated: ClipConcepts | None) -> Row:
+    box, concept = finding.evidence.get("box"), str(finding.evidence.get("concept", ""))
+    height, width = pixels.shape[:2]
+    part = heat = ""
+    if isinstance(box, list) and box != [0, 0, width, height]:
+        left, top, right, bottom = (max(0, int(str(value))) for value in box)
+        if left < right <= width and top < bottom <= height:
+            part = _address(pixels[top:bottom, left:right])
+    if heated is not None and finding.score is not None and concept in heated.heads().concepts:
+        from guardrails.screens.explain import heat as heat_of
+        from guardrails.screens.explain import overlay
+
+        heat = _address(overlay(pixels, heat_of(heated, pixels, concept)))
+    return Row(finding=finding, part=part, heat=heat)
+
+
+def _highest(check: Check) -> Mapping[str, float]:
+    return dict(sorted(check.scores.items(), key=lambda pair: -pair[1])[:CONCEPTS_SHOWN])
+
+
+def _address(pixels: Pixels) -> str:
+    """A small JPEG of the pixels inside the page."""
+    from guardrails.imaging.encoding import ImageFormat, encode
+
+    image = Image.fromarray(pixels)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return f"data:image/jpeg;base64,{base64.b64encode(encode(np.asarray(image), ImageFormat.JPEG)).decode()}"

@@ -1,0 +1,46 @@
+"""Joins what the prompt asked for with whose face the picture shows.
+
+A policy can then tell a person who was asked for by name from one who appears without having been named, which is how
+most deepfakes are made: by a description, or by a model that was taught the face.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from guardrails.domain.findings import Check, CheckStatus, Finding
+from guardrails.screens.faces import EVERYBODY, NAME
+
+NAMED = "named-in-prompt"
+UNNAMED = "not-named-in-prompt"
+
+
+def join_persons(checks: Iterable[Check], findings: Iterable[Finding]) -> tuple[Check, ...]:
+    """The checks, with the scores `NAMED` and `UNNAMED` added to that of the faces."""
+    named = set(named_persons(findings))
+    return tuple(_joined(check, named) if check.component.name == NAME else check for check in checks)
+
+
+def named_persons(findings: Iterable[Finding]) -> Iterable[str]:
+    """Ids of the registry entries that were found in the prompt."""
+    for finding in findings:
+        for span in cast(list[Mapping[str, Any]], finding.evidence.get("spans") or ()):
+            if "registry_id" in span:
+                yield span["registry_id"]
+
+
+def _joined(check: Check, named: set[str]) -> Check:
+    if check.status is not CheckStatus.RAN:
+        return check
+    if reason := check.abstained.get(EVERYBODY.id):
+        return replace(check, abstained={**check.abstained, NAMED: reason, UNNAMED: reason})
+    seen = cast(list[Mapping[str, Any]], check.evidence.get(EVERYBODY.id, {}).get("persons", ()))
+    scores = {NAMED: 0.0, UNNAMED: 0.0}
+    evidence: dict[str, Any] = {NAMED: {"persons": []}, UNNAMED: {"persons": []}}
+    for person in seen:
+        concept = NAMED if person["person"] in named else UNNAMED
+        scores[concept] = max(scores[concept], 1 - float(person["distance"]))
+        evidence[concept]["persons"].append(person)
+    return replace(check, scores={**check.scores, **scores}, evidence={**check.evidence, **evidence})

@@ -1,0 +1,299 @@
+"""Builds `datasets/screens`: the text side, the safe reference pictures, and the card of what was counted.
+
+::
+
+    python -m guardrails.screens.building --photographs P --further F --pocket POCKET --clipart C --anchors A --cache W
+
+P and F are folders of photographs named `<id>_<what it shows>.jpg` (ImageNet samples, one a class, and a second set),
+POCKET what `guardrails pocket build` made, C openclipart unpacked, A an `.npz` with `names` and `vectors` (CLIP's own
+text vectors of some names), W a folder for the embeddings: hours of work the first time, resumed where it stopped.
+
+1. Embed every picture once.
+2. Train the text side on the drawings and the anchors, and measure it on things that it never saw.
+3. Take the safe photographs and drawings as references.
+4. Count false positives: on the references themselves, each fold scored against the others, and on the second set.
+5. Count what is caught of photographs that show a concept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from guardrails.encoders import load_encoder
+from guardrails.encoders.lit_text import WEIGHTS, LitText
+from guardrails.encoders.minilm import load_minilm
+from guardrails.errors import OptionError
+from guardrails.files import write_atomically
+from guardrails.resources import datasets_path
+from guardrails.screens.calibration import DEFAULT_RATE, RATES, Rate, Scored, count, score_all, sentence
+from guardrails.screens.captioned import Captioned, Remembered, cached, clipart, embed, emoji, photographs
+from guardrails.screens.clip_concepts import NAME, REFERENCES
+from guardrails.screens.concepts import make_heads, shipped_pack
+from guardrails.screens.heads import HeadSet, Vectors
+from guardrails.screens.references import Calibrated, Domain, References, pack, pack_references, unpack
+from guardrails.screens.text_training import make_captions, ridge, to_bytes, train, zero_shot
+
+FOLDS = 10
+SEED = 3
+HELD_OUT_SHARE = 0.15
+WAYS = 200
+RIDGE = 1.0
+RIDGE_OF_CAPTIONS = 10.0
+HANDS = ("noto",)
+DRAWINGS = 1000
+MOST_CLIPART = 2048
+
+# Photographs that show a concept, by their names; proxies for pictures that nobody should have to collect.
+SHOWING: Mapping[str, tuple[str, ...]] = {
+    "weapon": ("revolver", "rifle", "assault rifle", "cannon", "missile", "projectile"),
+    "gore": ("guillotine", "butcher shop", "prison", "mousetrap"),
+    "drugs": ("syringe", "pill bottle"),
+}
+# What speaks about such a picture in the default policy.
+HARMS = ("weapon", "gore", "drugs", "inappropriate")
+# Neither safe nor clearly the concept: they count neither way.
+UNCLEAR = ("tank", "half track", "warplane", "aircraft carrier", "bulletproof vest", "military uniform", "cleaver",
+           "letter opener", "hatchet", "holster", "bow", "cuirass", "scabbard", "shield",
+           "warship", "submarine", "gun", "sword", "dagger", "knife", "weapon", "cemetery")  # fmt: skip
+# Words in the names of drawings that are not safe for every concept.
+UNSAFE_WORDS = frozenset({
+    "gun", "pistol", "rifle", "revolver", "bomb", "dagger", "sword", "swords", "knife", "axe", "weapon", "weapons",
+    "cannon", "grenade", "missile", "bullet", "tank", "soldier", "war", "skull", "bones", "blood", "drop", "coffin",
+    "syringe", "pill", "drugs", "cigarette", "noose", "swastika", "nazi", "naked", "nude", "zombie", "vampire", "ghost",
+    "crossbones", "explosion", "firecracker", "bow", "arrow", "razor", "scissors", "kitchen", "death", "dead", "devil",
+    "cross", "military", "ammo", "explosive", "murder", "skeleton", "sexy", "bikini", "underwear",
+})  # fmt: skip
+SAFE_LOOKALIKES = ("bikini", "maillot", "swimming trunks", "bath towel", "miniskirt", "brassiere", "sarong", "diaper",
+                   "tub", "bathtub", "oxygen mask", "mask", "neck brace", "ski mask", "totem pole", "lipstick",
+                   "band aid", "stethoscope", "bathing cap", "pajama")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Embedded:
+    """Pictures with names and vectors."""
+
+    names: tuple[tuple[str, ...], ...]
+    vectors: Vectors
+
+    def only(self, rows: Sequence[int]) -> Embedded:
+        return Embedded(names=tuple(self.names[row] for row in rows), vectors=self.vectors[list(rows)])
+
+    def shows(self, names: Sequence[str]) -> list[int]:
+        """Rows whose name is one of `names`."""
+        return [row for row, own in enumerate(self.names) if own[0] in names]
+
+
+def is_safe_photograph(name: str) -> bool:
+    """Whether a photograph's name is that of nothing that any concept looks for."""
+    shown = {one for names in SHOWING.values() for one in names}
+    return name not in shown and name not in UNCLEAR
+
+
+def is_safe_drawing(names: Sequence[str]) -> bool:
+    """Whether no name of a drawing has a word that any concept looks for."""
+    return not UNSAFE_WORDS & {word for name in names for word in name.split()}
+
+
+def hold_out(names: Sequence[Sequence[str]]) -> tuple[list[int], list[int]]:
+    """Rows to train on, and one row of each thing that is kept aside."""
+    random = np.random.default_rng(SEED)
+    things = sorted({own[0] for own in names})
+    aside = set(random.permutation(things)[: round(HELD_OUT_SHARE * len(things))])
+    training = [row for row, own in enumerate(names) if own[0] not in aside]
+    first = {own[0]: row for row, own in reversed(list(enumerate(names))) if own[0] in aside}
+    return training, sorted(first.values())
+
+
+def cross_scored(heads: HeadSet, domains: Mapping[str, Vectors], name: str) -> Scored:
+    """Every picture of one domain, scored against the references without its own fold."""
+    vectors = domains[name]
+    fold = np.random.default_rng(SEED).permutation(len(vectors)) % FOLDS
+    parts, rows = [], []
+    for number in range(FOLDS):
+        kept = {**domains, name: vectors[fold != number]}
+        calibrated = Calibrated(heads, to_references(heads.encoder, kept))
+        inside = np.flatnonzero(fold == number)
+        parts.append(score_all(calibrated, [vectors[row : row + 1] for row in inside], heads.encoder))
+        rows.append(inside)
+    order = np.argsort(np.concatenate(rows))
+    return Scored(
+        concepts=heads.concepts,
+        scores=np.concatenate([part.scores for part in parts])[order],
+        domains=tuple(np.concatenate([np.array(part.domains) for part in parts])[order]),
+    )
+
+
+def to_references(encoder: str, domains: Mapping[str, Vectors]) -> References:
+    """References as they will be read back."""
+    made = tuple(Domain.of(name, unpack(pack(vectors))) for name, vectors in domains.items())
+    return References(encoder=encoder, digest="", domains=made)
+
+
+def card(
+    encoder: str,
+    counted: Mapping[str, Scored],
+    caught: Mapping[str, Mapping[str, float | None]],
+    sources: Sequence[str],
+) -> bytes:
+    """The document that policies take thresholds from and `guardrails screens report` shows."""
+    rates = [rate for domain, scored in counted.items() for rate in count(scored, domain, _statable(scored))]
+    concepts = {
+        concept: {
+            "threshold": 1 - DEFAULT_RATE,
+            "error_rate": sentence([rate for rate in _of(rates, concept) if rate.stated == DEFAULT_RATE]),
+            "rates": [rate.to_json() for rate in _of(rates, concept)],
+        }
+        for concept in next(iter(counted.values())).concepts
+    }
+    document = {
+        "id": f"{NAME}/2",
+        "encoder": encoder,
+        "made_by": "guardrails.screens.building",
+        "method": "score = 1 - split-conformal p-value among safe pictures of the nearest domain; docs/screens.md",
+        "outside": {domain: [scored.abstained, len(scored.domains)] for domain, scored in counted.items()},
+        "concepts": concepts,
+        "caught": caught,
+        "sources": list(sources),
+    }
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _of(rates: Sequence[Rate], concept: str) -> list[Rate]:
+    return [rate for rate in rates if rate.concept == concept]
+
+
+def _statable(scored: Scored) -> list[float]:
+    return [rate for rate in RATES if rate >= 3 / max(1, len(scored.domains) - scored.abstained)]
+
+
+SOURCES = (
+    "reference photographs: one sample of each ImageNet class; vectors as 8-bit integers, no picture",
+    "second set of photographs: other ImageNet samples; counted only",
+    "drawings: Noto emoji (Apache-2.0); openclipart of Debian (public domain)",
+    "anchors: CLIP text vectors of 171 names in ZegCLIP (MIT)",
+    "prompts: Q16 (MIT)",
+)
+
+
+def build(options: argparse.Namespace) -> None:
+    """All steps; prints what it measures."""
+    encoder, reader = load_encoder("offline-clip"), Remembered(load_minilm(), options.cache / "texts.npz")
+
+    def prepared(name: str, pictures: Sequence[Captioned], most: int | None = None) -> Embedded:
+        folder = options.cache / name
+        if not options.no_embedding:
+            embed(pictures[:most], encoder, folder)
+        known, vectors = cached(pictures, folder)
+        print(f"{name}: {len(known)} of {len(pictures)} pictures")
+        return Embedded(names=tuple(picture.names for picture in known), vectors=vectors)
+
+    photos = prepared("photographs", photographs(options.photographs))
+    further = prepared("further", photographs(options.further))
+    manifest = datasets_path("pocket", "manifest.csv")
+    parts = [prepared(hand, emoji(options.pocket / "pictures.npy", manifest, hand)) for hand in HANDS]
+    parts.append(prepared("clipart", clipart(options.clipart), MOST_CLIPART))
+    drawings = Embedded(
+        names=tuple(names for part in parts for names in part.names),
+        vectors=np.concatenate([part.vectors for part in parts]),
+    )
+    with np.load(options.anchors, allow_pickle=False) as file:
+        anchors = reader.embed([f"a photo of a {name}" for name in file["names"]]), file["vectors"]
+
+    training, aside = hold_out(drawings.names)
+    captions = make_captions([drawings.names[row] for row in training], reader)
+    reader.save()
+    seen = drawings.vectors[training]
+    for way, weight in (
+        ("anchors alone", ridge(*anchors, RIDGE)),
+        ("captions by ridge", ridge(captions.texts, seen[captions.images], RIDGE_OF_CAPTIONS)),
+        ("captions against each other, and anchors", train(captions, seen, anchors)[0]),
+    ):
+        bias = -(captions.texts @ weight).mean(axis=0)
+        text = LitText(id="measured", reader=reader, projection=weight, bias=bias)
+        for name, shown, phrase in (
+            ("photographs", photos, "a photo of a {}"),
+            ("drawings of things kept aside", drawings.only(aside), "a drawing of {}"),
+        ):
+            words = text.embed([phrase.format(own[0]) for own in shown.names])
+            first, five = zero_shot(words, shown.vectors - shown.vectors.mean(axis=0), min(WAYS, len(words)))
+            print(f"{way}: {WAYS}-way of {len(words)} {name}: top-1 {first:.1%}, top-5 {five:.1%}")
+    captions = make_captions(drawings.names, reader)
+    reader.save()
+    write_atomically(datasets_path() / Path(*WEIGHTS), to_bytes(*train(captions, drawings.vectors, anchors)))
+    count_all(encoder.id, photos, further, drawings)
+
+
+def count_all(encoder: str, photos: Embedded, further: Embedded, drawings: Embedded) -> None:
+    """Steps 3 to 5 with the text side as it is now."""
+    from guardrails.encoders import text_side
+
+    safe = [row for row, names in enumerate(photos.names) if is_safe_photograph(names[0])]
+    drawn = [row for row, names in enumerate(drawings.names) if is_safe_drawing(names)]
+    chosen = sorted(np.random.default_rng(SEED).permutation(drawn)[:DRAWINGS].tolist())
+    domains = {"photographs": photos.vectors[safe], "drawings": drawings.vectors[chosen]}
+    write_atomically(datasets_path() / Path(*REFERENCES), pack_references(encoder, domains))
+    tower = load_encoder("offline-clip")
+    heads = HeadSet(
+        make_heads(shipped_pack(), encoder, tower.dim, text_side(tower)), centre=to_references(encoder, domains).centre
+    )
+    calibrated = Calibrated(heads, to_references(encoder, domains))
+    others = [row for row in drawn if row not in set(chosen)]
+    safe_further = [row for row, names in enumerate(further.names) if is_safe_photograph(names[0])]
+    counted = {
+        "photographs": cross_scored(heads, domains, "photographs"),
+        "drawings": cross_scored(heads, domains, "drawings"),
+        "photographs of a second set": score_all(
+            calibrated, [further.vectors[row : row + 1] for row in safe_further], encoder
+        ),
+        "drawings that are no references": score_all(
+            calibrated, [drawings.vectors[row : row + 1] for row in others], encoder
+        ),
+    }
+    proxies = photos.shows([name for names in SHOWING.values() for name in names])
+    scored = score_all(calibrated, [photos.vectors[row : row + 1] for row in proxies], encoder)
+    caught = {
+        photos.names[row][0]: {harm: _rounded(own[heads.concepts.index(harm)]) for harm in HARMS}
+        for row, own in zip(proxies, scored.scores, strict=True)
+    }
+    data = card(encoder, {name: one for name, one in counted.items() if len(one.domains) > 60}, caught, SOURCES)
+    write_atomically(datasets_path("screens") / f"{NAME}.json", data)
+    show_caught(caught, counted["photographs"])
+
+
+def _rounded(score: float) -> float | None:
+    return None if np.isnan(score) else round(float(score), 3)
+
+
+def show_caught(caught: Mapping[str, Mapping[str, float | None]], safe: Scored) -> None:
+    """The proxies with their scores; how many any of the harms catches, and how many safe photographs it costs."""
+    for name, scores in caught.items():
+        print(f"  {name:15s} " + ", ".join(f"{harm} {score}" for harm, score in scores.items()))
+    columns = [safe.concepts.index(harm) for harm in HARMS]
+    inside = safe.scores[~np.isnan(safe.scores).any(axis=1)][:, columns]
+    for threshold in (0.99, 0.985, 0.975, 0.95):
+        hits = sum(any((score or 0) >= threshold for score in scores.values()) for scores in caught.values())
+        accused = int((inside >= threshold).any(axis=1).sum())
+        print(f"any of {', '.join(HARMS)} at {threshold}: {hits} of {len(caught)} proxies, "
+              f"{accused} of {len(inside)} safe photographs")  # fmt: skip
+
+
+def main() -> None:
+    """Command line of `build`."""
+    parser = argparse.ArgumentParser(description="Build datasets/screens.")
+    for name in ("photographs", "further", "pocket", "clipart", "anchors", "cache"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--no-embedding", action="store_true", help="use what the cache has, and embed nothing more")
+    options = parser.parse_args()
+    if not options.anchors.is_file():
+        raise OptionError(f"there are no anchors at {options.anchors}", hint="see the module's first lines")
+    build(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The persons that an operator has enrolled: numbers of their faces, why they may be kept, and until when.
+
+No picture is stored, no name but the id of the registry entry, and nobody who is not enrolled is ever identified.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guardrails.errors import OptionError, StorageError
+from guardrails.files import write_atomically
+
+DIMENSION = 128
+ADULT_YEARS = 18
+LEGAL_BASES = ("consent", "contract", "legal-obligation", "public-interest", "legitimate-interest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Person:
+    """One enrolled person.
+
+    Attributes:
+        id: as the registries of the policy know them, for example "enwiki:Jane_Doe", so that prompt and face can be
+            joined.
+        faces: float32 of shape (n, 128); one row a reference picture.
+        born: ISO date; nobody below eighteen is enrolled.
+        legal_basis: one of `LEGAL_BASES` (GDPR, articles 6 and 9 name them).
+        note: where the consent or the assessment is filed.
+        keep_until: ISO date of the last day; afterwards the person is not matched any more.
+        sources: SHA-256 of the reference files.
+    """
+
+    id: str
+    faces: NDArray[np.float32]
+    born: str
+    legal_basis: str
+    note: str
+    keep_until: str
+    enrolled_on: str
+    sources: tuple[str, ...]
+
+
+def check_enrolment(*, born: str, legal_basis: str, note: str, keep_until: str, today: datetime.date) -> None:
+    """Refuse an enrolment that must not be.
+
+    Raises:
+        OptionError: a minor, no known legal basis, no note, or an end that is over.
+    """
+    birthday, end = _day(born, "born"), _day(keep_until, "keep until")
+    # A day that exists in every year stands in for 29 February.
+    eighteenth = birthday.replace(year=birthday.year + ADULT_YEARS, day=min(birthday.day, 28))
+    if today < eighteenth:
+        raise OptionError("minors are not enrolled", hint="no option changes this")
+    if legal_basis not in LEGAL_BASES:
+        raise OptionError(f"{legal_basis!r} is no legal basis", hint=f"write one of: {', '.join(LEGAL_BASES)}")
+    if not note.strip():
+        raise OptionError("an enrolment needs a note", hint="name the file of the consent or of the assessment")
+    if end <= today:
+        raise OptionError(f"the retention ends on {keep_until}, which is over", hint="give a day in the future")
+
+
+def _day(text: str, name: str) -> datetime.date:
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError as error:
+        raise OptionError(f"{name}: {text!r} is not a date", hint="write it as 2027-12-31") from error
+
+
+class Gallery:
+    """A folder with one file a person, readable by its owner only."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, person: Person) -> None:
+        """Keep a person; an earlier entry of the same id is replaced."""
+        document = {
+            "id": person.id,
+            "faces": [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in person.faces],
+            "born": person.born,
+            "legal_basis": person.legal_basis,
+            "note": person.note,
+            "keep_until": person.keep_until,
+            "enrolled_on": person.enrolled_on,
+            "sources": list(person.sources),
+        }
+        write_atomically(self._path(person.id), json.dumps(document, indent=1).encode(), mode=0o600)
+
+    def remove(self, person_id: str) -> bool:
+        """Forget a person; whether there was one."""
+        path = self._path(person_id)
+        there = path.is_file()
+        path.unlink(missing_ok=True)
+        return there
+
+    def purge(self, today: datetime.date) -> list[str]:
+        """Forget everybody whose retention is over; their ids."""
+        over = [person.id for person in self._all() if person.keep_until < today.isoformat()]
+        for person_id in over:
+            self.remove(person_id)
+        return over
+
+    def persons(self, today: datetime.date) -> list[Person]:
+        """Everybody whose retention is not over, by id."""
+        return [person for person in self._all() if person.keep_until >= today.isoformat()]
+
+    def _all(self) -> list[Person]:
+        if not self._folder.is_dir():
+            return []
+        return sorted((_read(path) for path in self._folder.glob("*.json")), key=lambda person: person.id)
+
+    def _path(self, person_id: str) -> Path:
+        # A hash, so that listing a folder names nobody and an id cannot leave the folder.
+        return self._folder / f"{hashlib.sha256(person_id.encode()).hexdigest()[:32]}.json"
+
+
+def _read(path: Path) -> Person:
+    try:
+        document = json.loads(path.read_bytes())
+        faces = np.stack([np.frombuffer(base64.b64decode(row, validate=True), "<f4") for row in document.pop("faces")])
+        sources = tuple(str(source) for source in document.pop("sources"))
+        if faces.shape[1] != DIMENSION or not np.all(np.isfinite(faces)):
+            raise ValueError("the numbers are no faces")
+        return Person(faces=faces, sources=sources, **{key: str(value) for key, value in document.items()})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{path} is damaged: {error}", hint="remove the file and enrol the person again") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceMatch:
+    """The enrolled person who is nearest to one face.
+
+    Attributes:
+        distance: Euclidean; the same person below `faces.THRESHOLD`.
+        margin: how much further away the second person is; infinite when there is none.
+    """
+
+    person: str
+    distance: float
+    margin: float
+
+
+class Matcher:
+    """All faces of a gallery as one matrix."""
+
+    def __init__(self, persons: Sequence[Person]) -> None:
+        self._ids = [person.id for person in persons]
+        self._starts = np.cumsum([0, *[len(person.faces) for person in persons[:-1]]])
+        self._faces = np.concatenate([person.faces for person in persons]) if persons else None
+
+    def nearest(self, face: NDArray[np.float32], among: Iterable[str] = ()) -> FaceMatch | None:
+        """The nearest person to one face, of `among` when ids are given; None when nobody is enrolled."""
+        if self._faces is None:
+            return None
+        # |a - b|^2 = |a|^2 - 2ab + |b|^2 would lose digits for near faces; the matrix is small.
+        squares = ((self._faces - face) ** 2).sum(axis=1)
+        distances = np.sqrt(np.minimum.reduceat(squares, self._starts))
+        chosen = set(among)
+        allowed = [row for row, person in enumerate(self._ids) if not chosen or person in chosen]
+        if not allowed:
+            return None
+        best = min(allowed, key=lambda row: distances[row])
+        others = np.delete(distances, best)
+        margin = float(others.min() - distances[best]) if len(others) else float("inf")
+        return FaceMatch(person=self._ids[best], distance=float(distances[best]), margin=margin)

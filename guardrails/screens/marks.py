@@ -1,0 +1,131 @@
+"""Visible marks: a stock agency's or brand's name that a model has learned to paint.
+
+The names are read by OCR (RapidOCR with PP-OCR weights, Apache-2.0, from its package; no network) and compared by
+`brands`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from guardrails.domain.findings import Component
+from guardrails.errors import ScreenUnavailable
+from guardrails.imaging import Pixels
+from guardrails.screens.brands import BrandMatch, Word, find_brands, hints
+from guardrails.screens.concepts import Concept, ConceptPack, shipped_pack
+from guardrails.screens.protocol import Reading
+from guardrails.screens.views import Box, cut, tile_boxes
+
+if TYPE_CHECKING:
+    from rapidocr import RapidOCR
+
+NAME = "visible-marks"
+READ_SIDE = 640
+PANORAMA_ASPECT = 3.0
+MOST_CLOSER = 3
+
+
+class VisibleMarks:
+    """A `Screen` with one score for each concept of kind ocr: the likeness of the surest brand, 0 when none was read.
+
+    Args:
+        packs: the shipped one by default.
+    """
+
+    def __init__(self, *, packs: Sequence[ConceptPack] | None = None) -> None:
+        packs = (shipped_pack(),) if packs is None else packs
+        self._concepts = tuple(concept for pack in packs for concept in pack.of_kind("ocr"))
+        digest = hashlib.sha256("".join(pack.digest for pack in packs).encode()).hexdigest()
+        self.component = Component(name=NAME, version="pp-ocr-v6", digest=digest)
+        self._reader: RapidOCR | None = None
+        self._loading = threading.Lock()
+
+    def score(self, pixels: Pixels) -> Reading:
+        """Look at one picture; see `Screen.score`."""
+        words = self.read(pixels)
+        found = {concept.id: self._find(concept, words) or self._find_closer(concept, words, pixels)
+                 for concept in self._concepts}  # fmt: skip
+        return Reading(
+            scores={name: matches[0].ratio if matches else 0.0 for name, matches in found.items()},
+            evidence={
+                name: {"box": list(matches[0].box), "read": matches[0].read, "brand": matches[0].brand,
+                       "votes": matches[0].votes}
+                for name, matches in found.items() if matches
+            },
+        )  # fmt: skip
+
+    @staticmethod
+    def _find(concept: Concept, words: Sequence[Word]) -> list[BrandMatch]:
+        return find_brands(words, concept.words, concept.negatives)
+
+    def _find_closer(self, concept: Concept, words: Sequence[Word], pixels: Pixels) -> list[BrandMatch]:
+        """Look again, enlarged and with more contrast, where something like a brand was read."""
+        closer = [
+            word for hint in hints(words, concept.words)[:MOST_CLOSER] for word in self._read_closer(pixels, hint)
+        ]
+        return self._find(concept, closer)
+
+    def _read_closer(self, pixels: Pixels, hint: Word) -> list[Word]:
+        import cv2
+
+        left, top, right, bottom = hint.box
+        width, height = right - left, bottom - top
+        box = Box(
+            left=max(0, left - width),
+            top=max(0, top - height),
+            right=min(pixels.shape[1], right + width),
+            bottom=min(pixels.shape[0], bottom + height),
+        )
+        light = cv2.cvtColor(np.ascontiguousarray(cut(pixels, box)), cv2.COLOR_RGB2GRAY)
+        stretched = cv2.createCLAHE(clipLimit=4.0, tileGridSize=(4, 4)).apply(light)
+        return self._read_piece(np.repeat(stretched[..., np.newaxis], 3, axis=2), box.left, box.top)
+
+    def read(self, pixels: Pixels) -> list[Word]:
+        """Every word in a picture, from its pieces when it is a panorama."""
+        height, width = pixels.shape[:2]
+        if max(width, height) <= PANORAMA_ASPECT * min(width, height):
+            return self._read_piece(pixels, 0, 0)
+        return [
+            word for box in tile_boxes(width, height) for word in self._read_piece(cut(pixels, box), box.left, box.top)
+        ]
+
+    def _read_piece(self, pixels: Pixels, left: int, top: int) -> list[Word]:
+        height, width = pixels.shape[:2]
+        scale = READ_SIDE / max(width, height)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
+        result: Any = self._load()(np.ascontiguousarray(np.asarray(image)[:, :, ::-1]))
+        if result.boxes is None:
+            return []
+        words = []
+        for corners, text, confidence in zip(result.boxes, result.txts, result.scores, strict=True):
+            (x0, y0), (x1, y1) = corners.min(axis=0) / scale, corners.max(axis=0) / scale
+            box = (round(x0) + left, round(y0) + top, round(x1) + left, round(y1) + top)
+            words.append(Word(text=text, confidence=float(confidence), box=box))
+        return words
+
+    def _load(self) -> RapidOCR:
+        with self._loading:
+            if self._reader is None:
+                try:
+                    from rapidocr import RapidOCR
+                except ModuleNotFoundError as error:
+                    raise ScreenUnavailable(
+                        "visible marks are read by rapidocr, which is not installed",
+                        hint="pip install 'latent-guardrails[marks]'",
+                    ) from error
+                self._reader = RapidOCR(
+                    params={
+                        "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+                        "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+                        "Global.use_cls": False,
+                        "Global.log_level": "error",
+                    }
+                )
+            return self._reader

@@ -1,0 +1,188 @@
+"""Safe pictures that every score is measured against, so that a threshold is a rate.
+
+A raw number of a head says nothing alone. Its score is one minus its split-conformal p-value among safe pictures of the
+same domain (Vovk et al. 2005): p = (1 + number of safe pictures at or above it) / (n + 1). A new safe picture reaches
+the score 0.99 with probability at most .01, whatever the head, and a concept that was added a moment ago has its
+threshold at once. Several views of one picture are several chances, which Bonferroni's factor pays for.
+
+A picture that lies further from its domain than nearly all of the domain's own pictures is outside of what was
+measured; then there is no score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guardrails.encoders.arrays import read_arrays
+from guardrails.errors import ScreenUnavailable
+from guardrails.screens.heads import HeadSet, Vectors
+
+# A picture is "of the domain" when it is as near to it as all but this share of the domain's own pictures.
+OUTSIDE_RATE = 0.01
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Domain:
+    """Vectors of safe pictures of one kind.
+
+    Attributes:
+        vectors: unit rows, shape (n, dim).
+        centre: their mean, shape (dim,).
+        reach: cosines, rising: how near each picture lies to the others.
+    """
+
+    name: str
+    vectors: Vectors
+    centre: Vectors
+    reach: Vectors
+
+    @classmethod
+    def of(cls, name: str, vectors: Vectors) -> Domain:
+        """A domain of these pictures."""
+        reach = np.sort(_nearness(vectors, vectors, own=True))
+        return cls(name=name, vectors=vectors, centre=vectors.mean(axis=0), reach=reach)
+
+    def nearness(self, vector: Vectors) -> float:
+        """The share 0..1 of the domain's own pictures that lie no nearer to it than a vector does."""
+        below = np.searchsorted(self.reach, _nearness(vector[np.newaxis], self.vectors), side="right")
+        return float((1 + below[0]) / (1 + len(self.reach)))
+
+
+def _nearness(vectors: Vectors, domain: Vectors, *, own: bool = False) -> Vectors:
+    """Mean cosine to the nearest neighbours; `own` when the vectors are the domain's, which are no neighbours of
+    themselves."""
+    cosines = vectors @ domain.T
+    if own:
+        np.fill_diagonal(cosines, -np.inf)
+    count = min(NEIGHBOURS, cosines.shape[1] - own)
+    nearest: Vectors = np.partition(cosines, -count, axis=1)[:, -count:].mean(axis=1)
+    return nearest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class References:
+    """Domains of one encoder.
+
+    Attributes:
+        digest: SHA-256 of the file.
+    """
+
+    encoder: str
+    digest: str
+    domains: tuple[Domain, ...]
+
+    @property
+    def centre(self) -> Vectors:
+        """The mean of the domains' means, shape (dim,)."""
+        centre: Vectors = np.mean([domain.centre for domain in self.domains], axis=0)
+        return centre
+
+
+def read_references(path: Path) -> References:
+    """Read a file that `pack_references` made.
+
+    Raises:
+        ModelUnavailable: there is none.
+        ScreenUnavailable: it holds no references.
+    """
+    arrays, raw = read_arrays(path)
+    encoder = arrays.pop("encoder", None)
+    packed = {name: array for name, array in arrays.items() if array.dtype == np.int8 and array.any(axis=-1).all()}
+    if encoder is None or not packed or len(packed) < len(arrays):
+        raise ScreenUnavailable(f"{path} holds no reference pictures", hint="run `guardrails screens calibrate`")
+    domains = tuple(Domain.of(name, unpack(array)) for name, array in packed.items())
+    return References(encoder=str(encoder), digest=hashlib.sha256(raw).hexdigest(), domains=domains)
+
+
+def pack_references(encoder: str, domains: Mapping[str, Vectors]) -> bytes:
+    """The bytes of a reference file: vectors as 8-bit integers, half a kilobyte a picture."""
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {"encoder": np.array(encoder), **{name: pack(rows) for name, rows in domains.items()}}
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def pack(vectors: Vectors) -> NDArray[np.int8]:
+    """Unit rows as integers; each row's largest number becomes 127. The cosine to the original is .9999."""
+    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    packed: NDArray[np.int8] = np.rint(vectors / largest * 127).astype(np.int8)
+    return packed
+
+
+def unpack(packed: NDArray[np.int8]) -> Vectors:
+    """Unit rows again."""
+    rows = packed.astype(np.float32)
+    unit: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where one picture lies.
+
+    Attributes:
+        domain: the nearest one, "" when it lies outside of all.
+        nearness: share of the domain's own pictures that lie no nearer to it.
+        n: safe pictures in the domain.
+    """
+
+    domain: str
+    nearness: float
+    n: int
+
+
+class Calibrated:
+    """Heads with what safe pictures score under them.
+
+    Args:
+        heads: of the encoder of `references`.
+    """
+
+    def __init__(self, heads: HeadSet, references: References) -> None:
+        self.heads = heads
+        self._references = references
+        self._safe = {
+            domain.name: np.sort(heads.raw(domain.vectors, references.encoder), axis=0) for domain in references.domains
+        }
+
+    def place(self, vectors: Vectors) -> Place:
+        """The domain whose centre is nearest to the whole picture, the first of the vectors."""
+        whole = vectors[0]
+        domain = min(self._references.domains, key=lambda one: float(np.sum((one.centre - whole) ** 2)))
+        nearness = domain.nearness(whole)
+        inside = nearness >= OUTSIDE_RATE
+        return Place(domain=domain.name if inside else "", nearness=round(nearness, 4), n=len(domain.vectors))
+
+    def scores(self, raw: Vectors, domain: str) -> NDArray[np.float64]:
+        """Scores 0..1 of one picture, shape (concepts,).
+
+        Args:
+            raw: of all its views, shape (views, concepts).
+        """
+        safe, worst = self._safe[domain], raw.max(axis=0)
+        above = len(safe) - _count_below(safe, worst)
+        p_values = np.minimum(1.0, len(raw) * (1 + above) / (1 + len(safe)))
+        score: NDArray[np.float64] = 1 - p_values
+        return score
+
+
+def _count_below(rising: Vectors, values: Vectors) -> NDArray[np.int64]:
+    """For each column of `rising` how many of its numbers lie below the value of that column: a binary search in all
+    columns at once."""
+    low = np.zeros(len(values), dtype=np.int64)
+    high = np.full(len(values), len(rising), dtype=np.int64)
+    columns = np.arange(len(values))
+    while np.any(low < high):
+        middle = (low + high) // 2
+        is_below = (rising[np.minimum(middle, len(rising) - 1), columns] < values) & (low < high)
+        low, high = np.where(is_below, middle + 1, low), np.where(is_below, high, np.minimum(middle, high))
+    return low

@@ -1,0 +1,104 @@
+"""Screens over a file from anywhere: every way in which it can be shown, and the worst of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from guardrails.domain.findings import Action, Check, CheckStatus, Finding, strongest
+from guardrails.imaging import Pixels
+from guardrails.imaging.decoding import Decoded, decode
+from guardrails.policy.model import ScreenRule
+from guardrails.screens.judge import judge
+from guardrails.screens.protocol import Screen
+from guardrails.screens.run import run_screens
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scan:
+    """What the screens say about one file.
+
+    Attributes:
+        pixels: as most software shows it.
+        agreement: by category, the rules that spoke and those that were asked and stayed silent.
+    """
+
+    pixels: Pixels
+    checks: tuple[Check, ...]
+    findings: tuple[Finding, ...]
+    agreement: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
+
+    @property
+    def action(self) -> Action:
+        return strongest(self.findings)
+
+
+def scan(data: bytes, screens: Sequence[Screen], rules: Sequence[ScreenRule]) -> Scan:
+    """Decode a file and run the screens over it.
+
+    Raises:
+        ImageError: it is no still picture that can be decoded whole.
+    """
+    decoded = decode(data)
+    checks = worst(run_screens(screens, pixels) for pixels in shown_as(decoded))
+    findings = judge(checks, rules)
+    return Scan(pixels=decoded.pixels, checks=checks, findings=findings, agreement=agreement(findings, rules))
+
+
+def shown_as(decoded: Decoded) -> list[Pixels]:
+    """The pictures that one file shows: on white, on black, and where software drops the transparency."""
+    if decoded.alpha is None or decoded.beneath is None or decoded.alpha.min() == 255:
+        return [decoded.pixels]
+    share = decoded.alpha[..., np.newaxis].astype(np.uint16)
+    on_black = ((decoded.beneath * share + 127) // 255).astype(np.uint8)
+    return [decoded.pixels, on_black, decoded.beneath]
+
+
+def worst(runs: Iterable[Sequence[Check]]) -> tuple[Check, ...]:
+    """One check a screen out of several runs of the same screens: the highest score of each concept; a run that did
+    not succeed, or a concept on which any run abstained, is not known."""
+    return tuple(_worst_of(checks) for checks in zip(*runs, strict=True))
+
+
+def _worst_of(checks: Sequence[Check]) -> Check:
+    failed = next((check for check in checks if check.status is not CheckStatus.RAN), None)
+    total = sum(check.milliseconds for check in checks)
+    if failed is not None:
+        return replace(failed, milliseconds=total)
+    abstained = _merge(checks, lambda check: check.abstained)
+    leading = {
+        concept: max(checks, key=lambda check: check.scores.get(concept, -1.0))
+        for check in checks
+        for concept in check.scores
+        if concept not in abstained
+    }
+    return replace(
+        checks[0],
+        scores={concept: check.scores[concept] for concept, check in leading.items()},
+        evidence={c: check.evidence[c] for c, check in leading.items() if c in check.evidence},
+        abstained=abstained,
+        milliseconds=total,
+    )
+
+
+def _merge(checks: Sequence[Check], part: Callable[[Check], Mapping[str, _Value]]) -> dict[str, _Value]:
+    return {key: value for check in checks for key, value in part(check).items()}
+
+
+def agreement(
+    findings: Sequence[Finding], rules: Sequence[ScreenRule]
+) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """By category that any rule spoke in: "screen concept" of the rules that spoke, and of those that stayed silent."""
+    spoke = {finding.rule for finding in findings if finding.score is not None}
+    found: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    for category in sorted({rule.category for rule in rules if rule.id in spoke}):
+        own = [rule for rule in rules if rule.category == category]
+        raised = {f"{rule.screen} {rule.concept}" for rule in own if rule.id in spoke}
+        silent = {f"{rule.screen} {rule.concept}" for rule in own} - raised
+        found[category] = (tuple(sorted(raised)), tuple(sorted(silent)))
+    return found

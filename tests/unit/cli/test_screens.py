@@ -1,0 +1,211 @@
+"""`guardrails screens`: files in, decisions and a sheet out; calibration and enrolment with what they refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import guardrails.encoders
+import guardrails.screens
+from guardrails.screens import faces
+from guardrails.screens.faces import Face
+from guardrails.screens.views import Box
+from guardrails.testing.doubles import draw_shapes, fixed_screen, passing_screens
+from guardrails.testing.spaces import GUN, PHOTO, AxisEncoder, axis, cloud, safe_pictures
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    Image.fromarray(draw_shapes(1)).save(path)
+    return path
+
+
+def use_screens(monkeypatch: pytest.MonkeyPatch, screens: tuple[Any, ...]) -> None:
+    monkeypatch.setattr(guardrails.screens, "default_screens", lambda **_: screens)
+
+
+def test_a_picture_that_no_rule_speaks_about(cli: Cli, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_screens(monkeypatch, passing_screens())
+    (found,) = cli("screens", "scan", picture, "--json").json
+    assert (found["action"], found["findings"]) == ("allow", [])
+    assert [check["component"]["name"] for check in found["checks"]] == ["open-nsfw", "clip-concepts", "visible-marks"]
+    shown = cli("screens", "scan", picture)
+    assert shown.status == 0
+    assert "ALLOW" in shown.out
+
+
+def test_a_held_file_exits_with_3_and_says_which_screens_disagree(
+    cli: Cli, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_screens(monkeypatch, (fixed_screen("open-nsfw", nsfw=0.99), *passing_screens()[1:]))
+    result = cli("screens", "scan", picture)
+    assert result.status == 3
+    for words in ("BLOCK", "SCREEN-NSFW-01", "threshold 0.85", "on sexual", "clip-concepts nudity did not"):
+        assert words in result.out
+
+
+def test_an_unreadable_file_does_not_stop_the_others(
+    cli: Cli, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_screens(monkeypatch, passing_screens())
+    (tmp_path / "broken.png").write_bytes(picture.read_bytes()[:200])
+    result = cli("screens", "scan", tmp_path, "--json")
+    assert result.status == 3
+    by_name = {Path(one["file"]).name: one for one in result.json}
+    assert by_name["broken.png"]["error"]["code"] == "invalid_image"
+    assert by_name["picture.png"]["action"] == "allow"
+
+
+def test_the_sheet_shows_each_decision_and_escapes_what_was_read(
+    cli: Cli, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reader:
+        component = fixed_screen("visible-marks").component
+
+        def score(self, pixels: np.ndarray) -> Any:
+            from guardrails.screens.protocol import Reading
+
+            return Reading(
+                scores={"stock-mark": 0.97},
+                evidence={"stock-mark": {"box": [10, 20, 90, 40], "read": "<b>alamy", "brand": "alamy", "votes": 2}},
+            )
+
+    use_screens(monkeypatch, (*passing_screens()[:2], Reader()))
+    sheet = tmp_path / "sheet.html"
+    assert cli("screens", "scan", picture, "--html", sheet).status == 3
+    html = sheet.read_text()
+    for words in ("SCREEN-MARK-01", "&lt;b&gt;alamy as alamy, in 2 places", "the part that caused it", "threshold 0.8"):
+        assert words in html
+    assert html.count("data:image/jpeg;base64,") == 2
+    assert "<b>alamy" not in html
+
+
+@pytest.fixture
+def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[np.ndarray], Path]:
+    """Makes a folder of pictures whose vectors are given, and the encoder that sees them so."""
+    monkeypatch.setattr(guardrails.encoders, "_loaded", {})
+
+    def make(vectors: np.ndarray) -> Path:
+        folder = tmp_path / "safe"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for number in range(len(vectors)):
+            Image.new("RGB", (128, 128), (number % 256, number // 256, 0)).save(folder / f"{number:04d}.png")
+
+        class Seer(AxisEncoder):
+            def embed(self, images: Any) -> np.ndarray:
+                return np.stack([vectors[int(image[0, 0, 0]) + 256 * int(image[0, 0, 1])] for image in images])
+
+        guardrails.encoders._loaded["test-axes"] = Seer()
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def concepts(tmp_path: Path) -> Path:
+    path = tmp_path / "pack.yaml"
+    path.write_text(
+        "api_version: concepts/v1\nid: house\nversion: '1'\nowner: tests\nconcepts:\n"
+        "  - {id: weapon, kind: text, category: weapons, action: flag, phrases: [gun], negatives: [drill]}\n"
+    )
+    return path
+
+
+def test_calibrate_then_verify_then_drift(
+    cli: Cli, space: Callable[[np.ndarray], Path], concepts: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "own.npz"
+    words = ("--encoder", "test-axes", "--concepts", concepts)
+    folder = space(cloud(axis(6), 640, 1))
+    made = cli("screens", "calibrate", folder, "--domain", "own", "--output", output, "--alone", *words, "--json")
+    assert made.status == 0, made
+    rates = {rate["stated"]: rate for rate in made.json["rates"]}
+    assert rates[0.01]["n"] == rates[0.05]["n"] >= 300
+    assert rates[0.01]["hits"] / rates[0.01]["n"] <= 0.03
+    assert json.loads(output.with_suffix(".json").read_text())["calibrated_on"] == 320
+    assert "own" in cli("screens", "report", "--card", output.with_suffix(".json")).out
+
+    folder = space(cloud(axis(6), 320, 2))
+    assert cli("screens", "verify", folder, "--references", output, *words).status == 0
+
+    drifted = cloud(axis(6), 400, 3)
+    drifted[:90] += 0.3 * axis(GUN)
+    folder = space(drifted / np.linalg.norm(drifted, axis=1, keepdims=True))
+    result = cli("screens", "verify", folder, "--references", output, *words, "--json")
+    assert result.status == 4
+    assert result.json["problems"]
+
+
+def test_a_rate_that_the_pictures_cannot_speak_about_is_refused(
+    cli: Cli, space: Callable[[np.ndarray], Path], concepts: Path, tmp_path: Path, one_line_error: Any
+) -> None:
+    folder = space(cloud(axis(6), 100, 1))
+    one_line_error(
+        cli("screens", "calibrate", folder, "--domain", "own", "--output", tmp_path / "own.npz", "--alone",
+            "--encoder", "test-axes", "--concepts", concepts),
+        "invalid_option", 2,
+    )  # fmt: skip
+
+
+def test_groups_that_are_treated_differently_fail(
+    cli: Cli, space: Callable[[np.ndarray], Path], concepts: Path, tmp_path: Path
+) -> None:
+    references = tmp_path / "references.npz"
+    references.write_bytes(safe_pictures())
+    vectors = cloud(axis(PHOTO), 400, 5)
+    vectors[:40] = cloud(axis(PHOTO) + 0.5 * axis(GUN), 40, 6, spread=0.05)
+    folder = space(vectors)
+    groups = tmp_path / "groups.csv"
+    groups.write_text(
+        "file,group\n" + "".join(f"{number:04d}.png,{'a' if number < 40 else 'b'}\n" for number in range(400))
+    )
+    result = cli("screens", "verify", folder, "--references", references, "--slices", groups, "--encoder", "test-axes",
+                 "--concepts", concepts, "--json")  # fmt: skip
+    assert result.status == 4
+    assert any("two groups differ" in problem for problem in result.json["problems"])
+    assert {one["group"] for one in result.json["slices"]} == {"a", "b"}
+
+
+class Finder:
+    def find(self, pixels: np.ndarray) -> list[Face]:
+        count = int(pixels[0, 0, 0])
+        box = Box(left=0, top=0, right=80, bottom=80)
+        return [Face(box=box, vector=np.eye(128, dtype=np.float32)[int(pixels[0, 0, 1])]) for _ in range(count)]
+
+
+FACTS = ("--born", "1970-01-31", "--legal-basis", "consent", "--note", "form 17", "--keep-until", "2999-01-01")
+
+
+def test_enrol_list_and_forget(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_line_error: Any) -> None:
+    monkeypatch.setattr(faces, "FaceFinder", Finder)
+    for name, colour in (("one", (1, 5, 0)), ("other", (1, 9, 0)), ("two", (2, 5, 0))):
+        Image.new("RGB", (100, 100), colour).save(tmp_path / f"{name}.png")
+    enrolled = cli("screens", "enrol", "one.png", "one.png", "--id", "enwiki:Jane_Doe", *FACTS, "--json")
+    assert enrolled.json == {"id": "enwiki:Jane_Doe", "faces": 2, "spread": 0.0, "keep_until": "2999-01-01"}
+    (person,) = cli("screens", "persons", "--json").json["persons"]
+    assert (person["id"], person["legal_basis"], person["faces"]) == ("enwiki:Jane_Doe", "consent", 2)
+    one_line_error(cli("screens", "enrol", "two.png", "--id", "x", *FACTS), "invalid_option", 2)
+    one_line_error(cli("screens", "enrol", "one.png", "other.png", "--id", "x", *FACTS), "invalid_option", 2)
+    minor = [word if word != "1970-01-31" else "2020-01-31" for word in FACTS]
+    one_line_error(cli("screens", "enrol", "one.png", "--id", "x", *minor), "invalid_option", 2)
+    assert cli("screens", "forget", "enwiki:Jane_Doe").status == 0
+    assert cli("screens", "forget", "enwiki:Jane_Doe").status == 4
+    assert cli("screens", "persons", "--json").json["persons"] == []
+
+
+def test_the_shipped_card_can_be_shown(cli: Cli) -> None:
+    shown = cli("screens", "report")
+    assert shown.status == 0
+    for words in ("weapon", "photographs", "drawings", "1%"):
+        assert words in shown.out

@@ -1,0 +1,98 @@
+"""What is trained, referred to and counted on does not overlap where it must not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from guardrails.errors import DatasetUnavailable
+from guardrails.screens.building import cross_scored, hold_out, is_safe_drawing, is_safe_photograph
+from guardrails.screens.calibration import count, gaps, slices
+from guardrails.screens.captioned import Captioned, Remembered, cached, clipart_names, embed
+from guardrails.screens.heads import HeadSet, Linear
+from guardrails.testing.spaces import ENCODER, AxisEncoder, AxisWords, axis, cloud
+
+
+def test_things_kept_aside_are_in_no_training_row() -> None:
+    names = [(f"thing {number % 40}", "tag") for number in range(120)]
+    training, aside = hold_out(names)
+    assert not {names[row][0] for row in training} & {names[row][0] for row in aside}
+    assert len({names[row][0] for row in aside}) == len(aside) == 6
+    assert len(training) == 120 - 3 * 6
+
+
+def test_cross_scoring_never_compares_a_picture_with_itself() -> None:
+    heads = HeadSet([Linear(concept="c", encoder=ENCODER, weight=axis(3), bias=0.0)])
+    domains = {"photographs": cloud(axis(0), 400, 1), "drawings": cloud(axis(1), 200, 2)}
+    scored = cross_scored(heads, domains, "photographs")
+    assert len(scored.domains) == 400
+    highest = int(np.argmax(domains["photographs"][:, 3]))
+    assert scored.scores[highest, 0] == pytest.approx(1 - 1 / 361)
+    (rate, _) = count(scored, "photographs", (0.05, 0.01))
+    assert rate.hits / rate.n == pytest.approx(0.05, abs=0.02)
+
+
+def test_names_with_words_of_a_concept_are_not_safe() -> None:
+    assert not is_safe_photograph("revolver")
+    assert not is_safe_photograph("cleaver")
+    assert is_safe_photograph("bikini")
+    assert not is_safe_drawing(("water pistol", "gun"))
+    assert is_safe_drawing(("red apple", "fruit"))
+
+
+def test_names_of_clipart_come_from_file_title_and_tags() -> None:
+    svg = "<dc:title>\n Flying Owl 02 </dc:title><rdf:li>hash</rdf:li><rdf:li>Night_Birds</rdf:li>"
+    assert clipart_names(Path("animals/owl_aj_01.svg"), svg) == ("owl", "flying owl", "night birds")
+    assert clipart_names(Path("01.svg"), "") == ()
+
+
+def test_embedding_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    shown: list[str] = []
+
+    def picture(name: str) -> Captioned:
+        def load() -> np.ndarray:
+            shown.append(name)
+            return np.zeros((8, 8, 3), dtype=np.uint8)
+
+        return Captioned(id=name, names=(name,), load=load)
+
+    pictures = [picture(str(number)) for number in range(70)]
+    with pytest.raises(DatasetUnavailable):
+        cached(pictures, tmp_path)
+    embed(pictures, AxisEncoder(axis(1)), tmp_path)
+    (tmp_path / "000064.npz").unlink()
+    shown.clear()
+    embed(pictures, AxisEncoder(axis(1)), tmp_path)
+    assert shown == [str(number) for number in range(64, 70)]
+    known, vectors = cached(pictures, tmp_path)
+    assert len(known) == len(vectors) == 70
+
+
+def test_texts_are_read_once(tmp_path: Path) -> None:
+    class Counting(AxisWords):
+        read = 0
+
+        def embed(self, texts: list[str]) -> np.ndarray:
+            self.read += len(texts)
+            return super().embed(texts)
+
+    reader = Counting()
+    first = Remembered(reader, tmp_path / "texts.npz")
+    first.embed(["gun", "drill", "gun"])
+    first.save()
+    again = Remembered(reader, tmp_path / "texts.npz")
+    np.testing.assert_array_equal(again.embed(["drill"])[0], axis(3))
+    assert reader.read == 2
+
+
+def test_gaps_are_those_that_are_certain() -> None:
+    heads = HeadSet([Linear(concept="c", encoder=ENCODER, weight=axis(3), bias=0.0)])
+    scored = cross_scored(heads, {"p": cloud(axis(0), 300, 4)}, "p")
+    same = slices(scored, ["a" if number % 2 else "b" for number in range(300)], rate=0.05)
+    assert gaps(same)["c"] == 0
+    by_score = np.argsort(scored.scores[:, 0])
+    groups = np.full(300, "low", dtype=object)
+    groups[by_score[-30:]] = "high"
+    assert gaps(slices(scored, list(groups), rate=0.05))["c"] > 0.1

@@ -1,0 +1,204 @@
+"""Packs say what is looked for; what they cannot mean is refused with file and line, and nothing is unpickled."""
+
+from __future__ import annotations
+
+import datetime
+import pickle
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from guardrails.domain.findings import Action
+from guardrails.errors import GuardrailsError, PolicyError, ScreenUnavailable
+from guardrails.screens.clip_concepts import ClipConcepts
+from guardrails.screens.concepts import make_heads, read_pack, shipped_pack
+from guardrails.screens.heads import Contrast, Linear, Mlp
+from guardrails.testing.spaces import DIM, DRILL, ENCODER, GUN, PHOTO, AxisEncoder, AxisWords, axis, cloud, unit
+
+PICTURE = np.zeros((256, 256, 3), dtype=np.uint8)
+HEADER = "api_version: concepts/v1\nid: p\nversion: '1'\nowner: o\nconcepts:\n"
+
+
+def write(path: Path, concept: str) -> Path:
+    path.write_text(f"{HEADER}  - {concept}\n")
+    return path
+
+
+def gun_in_a_photo(share: float) -> np.ndarray:
+    return unit(axis(PHOTO) + share * axis(GUN))
+
+
+def test_text_concept_must_come_nearer_than_what_is_mistaken_for_it(pack_file: Path) -> None:
+    (head,) = make_heads(read_pack(pack_file), ENCODER, DIM, AxisWords())
+    assert isinstance(head, Contrast)
+    assert (head.positives @ axis(GUN)).max() == pytest.approx(1)
+    assert [(head.negatives @ axis(number)).max() for number in (DRILL, 4, GUN)] == pytest.approx([1, 1, 0])
+
+
+def test_a_concept_is_found_and_explained(pack_file: Path, references: Path) -> None:
+    encoder = AxisEncoder(gun_in_a_photo(0.5))
+    screen = ClipConcepts(packs=[read_pack(pack_file)], encoder=encoder, references=references)
+    reading = screen.score(PICTURE)
+    assert reading.scores["weapon"] > 0.99
+    evidence = reading.evidence["weapon"]
+    assert evidence["nearest"] == [["gun", pytest.approx(0.447, abs=1e-3)]]
+    assert (evidence["domain"], evidence["calibrated_on"], evidence["box"]) == ("photographs", 400, [0, 0, 256, 256])
+    assert ClipConcepts(
+        packs=[read_pack(pack_file)], encoder=AxisEncoder(gun_in_a_photo(0)), references=references
+    ).score(PICTURE).scores["weapon"] < 0.95  # fmt: skip
+
+
+def test_the_tile_that_caused_it_is_named(pack_file: Path, references: Path) -> None:
+    plain, gun = gun_in_a_photo(0), gun_in_a_photo(0.9)
+    encoder = AxisEncoder(*[plain] * 6, gun, plain)
+    screen = ClipConcepts(packs=[read_pack(pack_file)], encoder=encoder, references=references)
+    reading = screen.score(np.zeros((128, 512, 3), dtype=np.uint8))
+    assert reading.evidence["weapon"]["box"] == [320, 0, 448, 128]
+
+
+def test_small_and_strange_pictures_get_no_score(pack_file: Path, references: Path) -> None:
+    screen = ClipConcepts(packs=[read_pack(pack_file)], encoder=AxisEncoder(axis(9)), references=references)
+    small = screen.score(np.zeros((127, 400, 3), dtype=np.uint8))
+    strange = screen.score(PICTURE)
+    assert small.scores == strange.scores == {}
+    assert "127 pixels" in small.abstained["weapon"]
+    assert "unlike all pictures" in strange.abstained["weapon"]
+
+
+def test_an_expired_pack_is_not_known_instead_of_passed(pack_file: Path, references: Path) -> None:
+    pack_file.write_text(pack_file.read_text().replace("owner: tests", "owner: tests\nexpires: 2020-01-31"))
+    pack = read_pack(pack_file)
+    assert pack.expired(datetime.date(2020, 2, 1))
+    assert not pack.expired(datetime.date(2020, 1, 31))
+    screen = ClipConcepts(packs=[pack], encoder=AxisEncoder(gun_in_a_photo(0.5)), references=references)
+    reading = screen.score(PICTURE)
+    assert reading.scores == {}
+    assert "expired on 2020-01-31" in reading.abstained["weapon"]
+
+
+def test_a_concept_is_added_while_running_in_under_100_ms(pack_file: Path, tmp_path: Path, references: Path) -> None:
+    screen = ClipConcepts(packs=[read_pack(pack_file)], encoder=AxisEncoder(gun_in_a_photo(0.5)), references=references)
+    screen.score(PICTURE)
+    before = screen.component
+    added = write(tmp_path / "more.yaml", "{id: tool, kind: text, category: x, action: flag, phrases: [drill]}")
+    start = time.process_time()
+    screen.use([read_pack(pack_file), read_pack(added)])
+    assert time.process_time() - start < 0.1
+    assert set(screen.score(PICTURE).scores) == {"weapon", "tool"}
+    assert screen.component.digest != before.digest
+
+
+def test_a_pack_that_does_not_fit_leaves_the_old_one_in_use(pack_file: Path, tmp_path: Path, references: Path) -> None:
+    screen = ClipConcepts(packs=[read_pack(pack_file)], encoder=AxisEncoder(axis(PHOTO)), references=references)
+    save_file({"a.weight": np.ones(3, np.float32), "a.bias": np.zeros(1, np.float32)}, tmp_path / "w.safetensors",
+              metadata={"encoder": ENCODER})  # fmt: skip
+    wrong = write(tmp_path / "wrong.yaml", "{id: a, kind: linear, category: x, action: flag, weights: w.safetensors}")
+    with pytest.raises(ScreenUnavailable, match="no linear head for 'a' over 16 numbers"):
+        screen.use([read_pack(wrong)])
+    assert set(screen.score(PICTURE).scores) == {"weapon"}
+
+
+def test_references_of_another_encoder_are_refused(pack_file: Path, references: Path) -> None:
+    encoder = AxisEncoder(axis(PHOTO))
+    encoder.id = "test-axes:2"
+    with pytest.raises(ScreenUnavailable, match="were embedded by test-axes:1, not by test-axes:2"):
+        ClipConcepts(packs=[read_pack(pack_file)], encoder=encoder, references=references).score(PICTURE)
+
+
+TENSORS = {
+    "linear": ({"c.weight": axis(GUN), "c.bias": np.array([0.5], np.float32)}, Linear),
+    "mlp": (
+        {
+            "c.0.weight": np.ones((4, DIM), np.float32),
+            "c.0.bias": np.zeros(4, np.float32),
+            "c.1.weight": np.ones((1, 4), np.float32),
+            "c.1.bias": np.zeros(1, np.float32),
+        },
+        Mlp,
+    ),
+    "exemplar": ({"c.positives": cloud(axis(GUN), 3, 1)}, Contrast),
+    "prompts": ({"c.positives": cloud(axis(GUN), 1, 1), "c.negatives": cloud(axis(DRILL), 1, 1)}, Contrast),
+}
+
+
+@pytest.mark.parametrize("kind", TENSORS)
+def test_every_kind_of_weights_becomes_a_head(kind: str, tmp_path: Path) -> None:
+    tensors, head_type = TENSORS[kind]
+    save_file(tensors, tmp_path / "w.safetensors", metadata={"encoder": ENCODER})
+    path = write(tmp_path / "p.yaml", f"{{id: c, kind: {kind}, category: x, action: flag, weights: w.safetensors}}")
+    (head,) = make_heads(read_pack(path), ENCODER, DIM, None)
+    assert isinstance(head, head_type)
+
+
+@pytest.mark.parametrize("kind", TENSORS)
+def test_weights_of_another_width_or_encoder_are_refused(kind: str, tmp_path: Path) -> None:
+    tensors, _ = TENSORS[kind]
+    save_file(tensors, tmp_path / "w.safetensors", metadata={"encoder": ENCODER})
+    path = write(tmp_path / "p.yaml", f"{{id: c, kind: {kind}, category: x, action: flag, weights: w.safetensors}}")
+    with pytest.raises(ScreenUnavailable, match="over 17 numbers"):
+        make_heads(read_pack(path), ENCODER, DIM + 1, None)
+    with pytest.raises(ScreenUnavailable, match="belongs to encoder test-axes:1, not to other"):
+        make_heads(read_pack(path), "other", DIM, None)
+
+
+def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (opened,))
+
+    (tmp_path / "w.safetensors").write_bytes(pickle.dumps(Trap()))
+    path = write(tmp_path / "p.yaml", "{id: c, kind: linear, category: x, action: flag, weights: w.safetensors}")
+    with pytest.raises(ScreenUnavailable, match="no safetensors file"):
+        make_heads(read_pack(path), ENCODER, DIM, None)
+    (tmp_path / "w.pth").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(PolicyError, match="cannot hold weights here"):
+        read_pack(write(path, "{id: c, kind: linear, category: x, action: flag, weights: w.pth}"))
+    assert not opened.exists()
+
+
+@pytest.mark.parametrize(
+    ("concept", "message"),
+    [
+        ("{id: c, kind: text, category: x, action: flag}", "needs `phrases`"),
+        ("{id: c, kind: ocr, category: x, action: flag}", "needs `words`"),
+        ("{id: c, kind: linear, category: x, action: flag}", "needs `weights`"),
+        ("{id: c, kind: dream, category: x, action: flag}", "`dream` is not known"),
+        ("{id: c, kind: text, category: x, action: shout, phrases: [a]}", "`shout` is not known"),
+        ("{id: c, kind: text, category: x, action: flag, phrase: [a], phrases: [a]}", "unknown key `phrase`"),
+        ("{id: c, kind: linear, category: x, action: flag, weights: ../w.safetensors}", "cannot hold weights"),
+    ],
+)
+def test_what_a_pack_cannot_mean_is_refused_with_its_place(concept: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=message) as caught:
+        read_pack(write(tmp_path / "p.yaml", concept))
+    assert f"{tmp_path / 'p.yaml'}:6:" in caught.value.message
+
+
+def test_an_empty_pack_and_equal_names_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(HEADER.replace("concepts:\n", "concepts: []\n"))
+    with pytest.raises(PolicyError, match="looks for nothing"):
+        read_pack(path)
+    one = "  - {id: c, kind: text, category: x, action: flag, phrases: [gun]}\n"
+    path.write_text(HEADER + one + one)
+    with pytest.raises(PolicyError, match="two concepts are called `c`"):
+        read_pack(path)
+
+
+def test_words_need_a_text_side(pack_file: Path) -> None:
+    with pytest.raises(GuardrailsError, match="no text side"):
+        make_heads(read_pack(pack_file), ENCODER, DIM, None)
+
+
+def test_the_shipped_pack_covers_the_categories_and_blocks_nothing_by_itself() -> None:
+    pack = shipped_pack()
+    assert {"weapons", "violence", "hate", "self_harm", "drugs", "sexual", "trademark"} <= {
+        concept.category for concept in pack.concepts
+    }
+    assert all(concept.action < Action.BLOCK for concept in pack.concepts)
+    assert len(pack.digest) == 64

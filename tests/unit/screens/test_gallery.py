@@ -1,0 +1,113 @@
+"""Who may be enrolled, what is kept of them, and that nobody else is ever named."""
+
+from __future__ import annotations
+
+import datetime
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from guardrails.errors import OptionError, StorageError
+from guardrails.screens.gallery import Gallery, Matcher, Person, check_enrolment
+
+TODAY = datetime.date(2026, 11, 25)
+
+
+def person(person_id: str, *faces: np.ndarray, keep_until: str = "2027-01-01") -> Person:
+    return Person(
+        id=person_id,
+        faces=np.stack(faces).astype(np.float32),
+        born="1970-01-01",
+        legal_basis="consent",
+        note="form 1",
+        keep_until=keep_until,
+        enrolled_on="2026-11-25",
+        sources=("ab",),
+    )
+
+
+def face(number: int, length: float = 1.0) -> np.ndarray:
+    return np.eye(128, dtype=np.float32)[number] * length
+
+
+def check(**changed: str) -> None:
+    given = {"born": "1970-01-01", "legal_basis": "consent", "note": "form 1", "keep_until": "2027-01-01"} | changed
+    check_enrolment(**given, today=TODAY)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"born": "2008-11-26"}, "minors are not enrolled"),
+        ({"born": "2015-02-29"}, "not a date"),
+        ({"legal_basis": "curiosity"}, "no legal basis"),
+        ({"note": "  "}, "needs a note"),
+        ({"keep_until": "2026-11-25"}, "is over"),
+        ({"keep_until": "soon"}, "not a date"),
+    ],
+)
+def test_an_enrolment_that_must_not_be_is_refused(changed: dict[str, str], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        check(**changed)
+
+
+def test_adults_are_enrolled_from_their_birthday_on() -> None:
+    check(born="2008-11-25")
+    check_enrolment(born="2004-02-29", legal_basis="consent", note="n", keep_until="2027-01-01", today=TODAY)
+
+
+def test_only_numbers_and_facts_are_kept_for_the_owner_alone(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path / "faces")
+    gallery.add(person("enwiki:Jane_Doe", face(1), face(1, 1.1)))
+    (file,) = (tmp_path / "faces").iterdir()
+    assert "Jane" not in file.name
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.stat().st_size < 3000
+    (kept,) = gallery.persons(TODAY)
+    assert (kept.id, kept.legal_basis, kept.note, kept.sources) == ("enwiki:Jane_Doe", "consent", "form 1", ("ab",))
+    np.testing.assert_array_equal(kept.faces, np.stack([face(1), face(1, 1.1)]))
+
+
+def test_persons_are_forgotten_on_request_and_after_their_last_day(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path)
+    gallery.add(person("a", face(1), keep_until="2026-11-25"))
+    gallery.add(person("b", face(2)))
+    assert [one.id for one in gallery.persons(TODAY)] == ["a", "b"]
+    assert [one.id for one in gallery.persons(TODAY + datetime.timedelta(days=1))] == ["b"]
+    assert gallery.purge(TODAY + datetime.timedelta(days=1)) == ["a"]
+    assert gallery.remove("b")
+    assert not gallery.remove("b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_id_cannot_leave_the_folder(tmp_path: Path) -> None:
+    Gallery(tmp_path / "faces").add(person("../../outside", face(1)))
+    assert [path.parent for path in tmp_path.rglob("*.json")] == [tmp_path / "faces"]
+
+
+def test_a_damaged_entry_is_an_error_and_not_a_missing_person(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path)
+    gallery.add(person("a", face(1)))
+    next(tmp_path.iterdir()).write_text('{"id": "a"}')
+    with pytest.raises(StorageError, match="is damaged"):
+        gallery.persons(TODAY)
+
+
+def test_the_nearest_person_and_how_far_the_second_is() -> None:
+    matcher = Matcher([person("a", face(1), face(3)), person("b", face(2))])
+    match = matcher.nearest(face(3) + face(2, 0.1))
+    assert match is not None
+    assert match.person == "a"
+    assert match.distance == pytest.approx(0.1, abs=1e-6)
+    assert match.margin == pytest.approx(np.hypot(1, 0.9) - 0.1, abs=1e-6)
+    assert matcher.nearest(face(3), among=["b"]).person == "b"
+    assert matcher.nearest(face(3), among=["c"]) is None
+
+
+def test_one_person_alone_has_no_rival_and_nobody_matches_nobody() -> None:
+    match = Matcher([person("a", face(1))]).nearest(face(1))
+    assert match is not None
+    assert match.margin == float("inf")
+    assert Matcher([]).nearest(face(1)) is None

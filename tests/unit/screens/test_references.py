@@ -1,0 +1,79 @@
+"""A score is a rate: what safe pictures of the same kind reach, and nothing outside of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from guardrails.errors import GuardrailsError, ScreenUnavailable
+from guardrails.screens.heads import HeadSet, Linear
+from guardrails.screens.references import Calibrated, pack, read_references, unpack
+from guardrails.testing.spaces import DIM, ENCODER, axis, cloud, unit
+
+
+def linear(number: int) -> Linear:
+    return Linear(concept=f"axis {number}", encoder=ENCODER, weight=axis(number), bias=0.0)
+
+
+@pytest.fixture
+def calibrated(references: Path) -> Calibrated:
+    return Calibrated(HeadSet([linear(3), linear(4)]), read_references(references))
+
+
+@pytest.mark.parametrize(("kind", "domain"), [(0, "photographs"), (1, "drawings")])
+def test_safe_pictures_reach_a_threshold_as_often_as_it_says(calibrated: Calibrated, kind: int, domain: str) -> None:
+    seen = cloud(axis(kind), 2000, 7)
+    raw = calibrated.heads.raw(seen, ENCODER)
+    scores = np.array([calibrated.scores(row[np.newaxis], domain) for row in raw])
+    for rate in (0.05, 0.01):
+        assert np.mean(scores[:, 0] >= 1 - rate) <= rate * 1.7
+    assert np.mean(scores[:, 0] >= 0.5) == pytest.approx(0.5, abs=0.1)
+
+
+def test_scores_rise_with_the_raw_number_and_stay_below_one(calibrated: Calibrated) -> None:
+    raw = np.array([[number / 10, 0.0] for number in range(-10, 11)], dtype=np.float32)
+    scores = [float(calibrated.scores(row[np.newaxis], "photographs")[0]) for row in raw]
+    assert scores == sorted(scores)
+    assert scores[-1] == pytest.approx(1 - 1 / 401)
+    assert scores[0] == 0.0
+
+
+def test_more_views_need_a_worse_view(calibrated: Calibrated) -> None:
+    strange = np.array([[0.9, 0.0]], dtype=np.float32)
+    plain = np.full((4, 2), -1.0, dtype=np.float32)
+    alone = calibrated.scores(strange, "photographs")[0]
+    among = calibrated.scores(np.concatenate([strange, plain]), "photographs")[0]
+    assert 1 - among == pytest.approx(5 * (1 - alone))
+
+
+def test_a_picture_belongs_to_its_own_kind_or_to_none(calibrated: Calibrated) -> None:
+    for kind, name in ((0, "photographs"), (1, "drawings")):
+        places = [calibrated.place(row[np.newaxis]) for row in cloud(axis(kind), 300, 9)]
+        assert np.mean([place.domain == name for place in places]) > 0.96
+        assert places[0].n == 400
+    outside = [calibrated.place(row[np.newaxis]).domain for row in cloud(axis(8), 50, 10)]
+    assert set(outside) == {""}
+
+
+def test_packed_vectors_keep_their_direction() -> None:
+    vectors = unit(np.random.default_rng(3).normal(size=(50, 512)))
+    assert ((unpack(pack(vectors)) * vectors).sum(axis=1) > 0.9995).all()
+
+
+def test_a_file_that_holds_no_references_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.npz"
+    np.savez(path, photographs=np.zeros((3, DIM), dtype=np.int8))
+    with pytest.raises(ScreenUnavailable, match="no reference pictures"):
+        read_references(path)
+    path.write_bytes(b"PK no archive")
+    with pytest.raises(GuardrailsError):
+        read_references(path)
+
+
+def test_a_pickle_inside_is_never_opened(tmp_path: Path) -> None:
+    path = tmp_path / "r.npz"
+    np.savez(path, encoder=np.array([object()], dtype=object))
+    with pytest.raises(GuardrailsError, match="cannot be read as arrays"):
+        read_references(path)
