@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from guardrails.domain.canonical import Json, to_plain
 from guardrails.domain.findings import Action, Check, Finding
 from guardrails.domain.images import GenerationFacts, LatentStart, MarkEmbedding
+from guardrails.pipeline.approval import Approval
 
 
 def public_facts(
@@ -19,6 +20,7 @@ def public_facts(
     embedding: MarkEmbedding | None = None,
     fingerprint: str = "",
     edges: str = "",
+    approval: Approval | None = None,
 ) -> dict[str, Json]:
     """The `facts` of a record. Findings lose message, span and evidence: those quote the prompt."""
     facts: dict[str, Json] = {
@@ -45,6 +47,8 @@ def public_facts(
         facts["watermark"] = to_plain(embedding)
     if fingerprint:
         facts["fingerprint"] = fingerprint
+    if approval is not None:
+        facts["approval"] = {"review": approval.review, "rules": sorted(approval.rules)}
     if edges:
         facts["edges"] = edges
     return facts

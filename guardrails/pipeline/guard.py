@@ -16,6 +16,7 @@ released either.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import time
@@ -54,9 +55,10 @@ from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
 from guardrails.imaging.metadata import ai_generated_xmp
 from guardrails.ledger import Ledger, commit
+from guardrails.pipeline.approval import Approval, approved
 from guardrails.pipeline.evidence import public_facts
 from guardrails.pipeline.pictures import RebuiltPictures
-from guardrails.pipeline.stages import Asked, Cleared, Draft, Marked, Screened, Sealed, Signed
+from guardrails.pipeline.stages import Asked, Cleared, Draft, Marked, Screened, Sealed, Signed, Step, Watch
 from guardrails.policy import Policy, default_policy
 from guardrails.prompts import PromptGuard
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, image_code
@@ -181,6 +183,9 @@ class Guard:
         format: ImageFormat | str = ImageFormat.PNG,
         out: Path | None = None,
         progress: Progress | None = None,
+        ids: Sequence[ImageId] | None = None,
+        approval: Approval | None = None,
+        watch: Watch | None = None,
     ) -> list[Outcome]:
         """Make `request.count` pictures.
 
@@ -188,6 +193,10 @@ class Guard:
             format: one that `imaging.encoding` can write, for example "png" or "avif".
             out: folder that released files appear in, named by their id; without it the bytes are only returned.
             progress: told after every denoising step.
+            ids: of the pictures, one each; drawn at random when omitted. A caller that must never make one twice
+                chooses them first and looks for them in the ledger after a crash.
+            approval: of reviewers, for rules that held this very request back.
+            watch: told after every step; what it raises ends the run, and nothing further is released.
 
         Returns:
             One outcome a picture; a single Refusal when the prompt or the drawing was refused.
@@ -201,26 +210,33 @@ class Guard:
         if out is not None:
             check_writable(out)
             clear_abandoned(out, _ABANDONED_SECONDS, keep=self.ledger.staged_files())
-        cleared = self._clear(request)
+        watch = watch or _watch_nothing
+        cleared = self._clear(request, approval)
         if isinstance(cleared, Refusal):
             return [cleared]
-        ids = [ImageId.new() for _ in range(request.count)]
+        watch(Step.CLEARED, "")
+        ids = ids or [ImageId.new() for _ in range(request.count)]
+        if len(ids) != request.count:
+            raise OptionError(f"{len(ids)} ids for {request.count} pictures", hint="give one id for each picture")
         drawn = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, ids, progress))
         if isinstance(drawn, Refusal):
             return [drawn]
+        watch(Step.DRAWN, "")
         latent, pictures = drawn
         begin = [
             partial(_draft, cleared, image_id, picture, latent) for image_id, picture in zip(ids, pictures, strict=True)
         ]
-        return [self._finish(cleared, draft, file_format, out) for draft in begin]
+        return [self._finish(cleared, draft, file_format, out, watch) for draft in begin]
 
-    def _clear(self, request: PromptRequest) -> Cleared | Refusal:
+    def _clear(self, request: PromptRequest, approval: Approval | None) -> Cleared | Refusal:
         decision = self._guarded(Stage.PROMPT, Asked(request=request), lambda: self._prompts.decide(request))
         if isinstance(decision, Refusal):
             return decision
+        findings = approved(decision.findings, approval)
+        decision = dataclasses.replace(decision, findings=findings, action=strongest(findings))
         if not decision.action.releases:
             return self._refuse(Stage.PROMPT, Asked(request=request, decision=decision), decision.findings)
-        return Cleared(request=request, decision=decision)
+        return Cleared(request=request, decision=decision, approval=approval)
 
     def _draw(
         self, cleared: Cleared, ids: Sequence[ImageId], progress: Progress | None
@@ -255,7 +271,7 @@ class Guard:
         return LatentStart(reason=reason) if reason else self._latent.start(self._generator.latent_shape(request))
 
     def _finish(
-        self, cleared: Cleared, begin: Callable[[], Draft], file_format: ImageFormat, out: Path | None
+        self, cleared: Cleared, begin: Callable[[], Draft], file_format: ImageFormat, out: Path | None, watch: Watch
     ) -> Outcome:
         draft = self._guarded(Stage.GENERATION, cleared, begin)
         if isinstance(draft, Refusal):
@@ -263,24 +279,29 @@ class Guard:
         screened = self._guarded(Stage.SCREENING, cleared, lambda: self._screen(draft))
         if isinstance(screened, Refusal):
             return screened
+        watch(Step.SCREENED, str(draft.id))
         marked = self._guarded(Stage.WATERMARK, cleared, lambda: self._embed(screened), screened.checks)
         if isinstance(marked, Refusal):
             return marked
+        watch(Step.MARKED, str(draft.id))
         signed = self._guarded(Stage.PROVENANCE, cleared, lambda: self._sign(marked, file_format), screened.checks)
         if isinstance(signed, Refusal):
             return signed
-        return self._release(signed, out)
+        watch(Step.SIGNED, str(draft.id))
+        return self._release(signed, out, watch)
 
     def _screen(self, draft: Draft) -> Screened | Refusal:
         checks = run_screens(self._screens, draft.pixels)
-        findings = judge_screens(checks, self.policy.screen_rules)
+        approval = draft.cleared.approval
+        findings = approved(judge_screens(checks, self.policy.screen_rules), approval)
         if not strongest(findings).releases:
-            return self._refuse(Stage.SCREENING, draft.cleared, findings, checks, draft)
+            evidence = self._keep_for_review(draft.pixels, draft.id) if strongest(findings) is Action.REVIEW else ""
+            return self._refuse(Stage.SCREENING, draft.cleared, findings, checks, draft, evidence_file=evidence)
         searched = self._guarded(Stage.SIMILARITY, draft.cleared, lambda: self._search(draft), checks)
         if isinstance(searched, Refusal):
             return searched
         similarity, matches = searched
-        similar = judge_similarity(similarity, matches, self.policy.similarity_rules)
+        similar = approved(judge_similarity(similarity, matches, self.policy.similarity_rules), approval)
         checks, findings = (*checks, similarity), (*findings, *similar)
         if not strongest(similar).releases:
             evidence = self._show_side_by_side(draft, matches) if matches else ""
@@ -296,7 +317,10 @@ class Guard:
         """Keep what a reviewer needs to see, inside the installation: the draft beside the work that it repeats."""
         match = next((match for match in matches if match.rights.reservation), matches[0])
         picture = side_by_side(draft.pixels, self._index.picture(match.entry), match)
-        path = self._evidence / f"{draft.id}.png"
+        return self._keep_for_review(picture, draft.id)
+
+    def _keep_for_review(self, picture: Pixels, image_id: ImageId) -> str:
+        path = self._evidence / f"{image_id}.png"
         try:
             write_atomically(path, encode(picture, ImageFormat.PNG), mode=0o600)
         except StorageError:
@@ -379,7 +403,7 @@ class Guard:
             )
         )
 
-    def _release(self, signed: Signed, out: Path | None) -> Sealed:
+    def _release(self, signed: Signed, out: Path | None, watch: Watch) -> Sealed:
         marked = signed.marked
         draft = marked.screened.draft
         digest, salt = signed.prompt_commitment
@@ -401,11 +425,12 @@ class Guard:
                 embedding=marked.embedding,
                 fingerprint=signed.fingerprint,
                 edges=signed.edges,
+                approval=draft.cleared.approval,
             ),
         )
         payload = _private(draft.cleared, salt)
         path = None if out is None else out / f"{draft.id}{signed.format.suffix}"
-        receipt = self._record(record, payload, signed.data, path)
+        receipt = self._record(record, payload, signed.data, path, watch)
         return Sealed(
             id=draft.id,
             data=signed.data,
@@ -424,7 +449,9 @@ class Guard:
             receipt=receipt,
         )
 
-    def _record(self, record: Record, payload: dict[str, Any], data: bytes, path: Path | None) -> Receipt:
+    def _record(
+        self, record: Record, payload: dict[str, Any], data: bytes, path: Path | None, watch: Watch
+    ) -> Receipt:
         """Make the record durable, then give the file its name; without a record no file stays behind."""
         if path is None:
             return self.ledger.append(record, payload)
@@ -434,6 +461,7 @@ class Guard:
         except BaseException:
             staged.unlink(missing_ok=True)
             raise
+        watch(Step.RECORDED, record.id)
         self.ledger.finish_release(record.id)
         return receipt
 
@@ -549,6 +577,10 @@ def _draft(cleared: Cleared, image_id: ImageId, picture: Drawn, latent: LatentSt
 def _private(asked: Asked | Cleared, salt: str) -> dict[str, Any]:
     """What is private and erasable: the words, and the salt that ties them to the record."""
     return {"request": to_plain(asked.request), "decision": to_plain(asked.decision), "salts": {"prompt": salt}}
+
+
+def _watch_nothing(step: Step, image_id: str) -> None:
+    pass
 
 
 def _now() -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from guardrails.domain.findings import Action, Check, Finding, strongest
 from guardrails.domain.identity import ImageId
@@ -12,6 +15,22 @@ from guardrails.domain.records import Receipt
 from guardrails.domain.requests import PromptDecision, PromptRequest
 from guardrails.imaging import Pixels
 from guardrails.imaging.encoding import ImageFormat
+from guardrails.pipeline.approval import Approval
+
+
+class Step(enum.Enum):
+    """What has just been done: the name of the stage that was reached."""
+
+    CLEARED = "cleared"
+    DRAWN = "drawn"
+    SCREENED = "screened"
+    MARKED = "marked"
+    SIGNED = "signed"
+    RECORDED = "recorded"
+
+
+Watch: TypeAlias = Callable[[Step, str], None]
+"""Called with the step and the id of the picture, "" for all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +43,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleared:
-    """A request whose prompt the policy releases."""
+    """A request whose prompt the policy, or a review under it, releases."""
 
     request: PromptRequest
     decision: PromptDecision
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
