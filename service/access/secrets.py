@@ -65,9 +65,11 @@ class Secrets:
         if key is None:
             derive = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=f"guardrails.service/{purpose}".encode())
             key = self._keys[purpose] = derive.derive(self._pepper)
-        message = b"".join(len(part.encode()).to_bytes(8, "big") + part.encode() for part in parts)
+        encoded = [part.encode(errors="surrogatepass") for part in parts]
+        message = b"".join(len(part).to_bytes(8, "big") + part for part in encoded)
         return hmac.new(key, message, hashlib.sha256).hexdigest()
 
     def fits(self, mac: str, purpose: str, *parts: str) -> bool:
         """Whether `mac` is that of the parts; in constant time."""
-        return hmac.compare_digest(mac, self.mac(purpose, *parts))
+        # Bytes, because what a stranger sends need not be ASCII.
+        return hmac.compare_digest(mac.encode(errors="replace"), self.mac(purpose, *parts).encode())
