@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from guardrails.errors import GuardrailsError
 from guardrails.version import __version__
-from service.api import appeals, assets, errors, generations, health, jobs, log, models, moderations, provenance
+from service.api import appeals, assets, edits, errors, generations, health, jobs, log, models, moderations, provenance
 from service.api.context import Context
 from service.api.middleware import Envelope
 from service.jobs.webhooks import Courier
@@ -42,7 +42,7 @@ def create_app(settings: Settings, context: Context | None = None) -> FastAPI:
     )
     app.state.context = context
     errors.install(app)
-    for part in (generations, moderations, provenance, models, jobs, appeals, log, assets, health):
+    for part in (generations, edits, moderations, provenance, models, jobs, appeals, log, assets, health):
         app.include_router(part.router)
     app.add_middleware(
         Envelope,

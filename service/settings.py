@@ -45,6 +45,9 @@ class Settings(BaseModel):
     signing_chain: str = Field("", description="PEM certificates, leaf first; development keys in `home` when empty.")
     signing_key: str = Field("", description="PEM private key of `signing_chain`; only the signer process reads it.")
     signing_anchors: str = Field("", description="PEM roots by which what is signed with it is verified.")
+    screens: str = Field(
+        "guardrails.screens:default_screens", description="Factory of the screens that moderate incoming pictures."
+    )
     model: str = Field("pocket", description="pocket, a diffusers folder, or a hub id.")
     device: str = Field("", description="Torch device of the workers; chosen by itself when empty.")
     workers: int = Field(1, ge=0, le=64, description="Worker processes on this machine; one for each accelerator.")

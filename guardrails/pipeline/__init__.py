@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from guardrails.pipeline.approval import Approval
 from guardrails.pipeline.guard import Guard, Outcome
+from guardrails.pipeline.original import Original
 from guardrails.pipeline.stages import Sealed, Step
 
-__all__ = ["Approval", "Guard", "Outcome", "Sealed", "Step"]
+__all__ = ["Approval", "Guard", "Original", "Outcome", "Sealed", "Step"]

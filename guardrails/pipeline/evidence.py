@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from guardrails.domain.canonical import Json, to_plain
 from guardrails.domain.findings import Action, Check, Finding
@@ -21,6 +21,7 @@ def public_facts(
     fingerprint: str = "",
     edges: str = "",
     approval: Approval | None = None,
+    parent: Mapping[str, Json] | None = None,
 ) -> dict[str, Json]:
     """The `facts` of a record. Findings lose message, span and evidence: those quote the prompt."""
     facts: dict[str, Json] = {
@@ -49,6 +50,8 @@ def public_facts(
         facts["fingerprint"] = fingerprint
     if approval is not None:
         facts["approval"] = {"review": approval.review, "rules": sorted(approval.rules)}
+    if parent:
+        facts["parent"] = dict(parent)
     if edges:
         facts["edges"] = edges
     return facts

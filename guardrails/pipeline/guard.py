@@ -30,7 +30,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from guardrails import home as homes
-from guardrails.domain.canonical import canonical_json, to_plain
+from guardrails.domain.canonical import Json, canonical_json, to_plain
 from guardrails.domain.findings import Action, Check, Component, Finding, strongest
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import LatentStart, ManifestStatus, MarkVerdict, Match
@@ -50,13 +50,15 @@ from guardrails.files import check_writable, clear_abandoned, stage, write_atomi
 from guardrails.generation.defaults import WithDefaults
 from guardrails.generation.diffusers_pipeline import DiffusersGenerator
 from guardrails.generation.loading import load_generator
-from guardrails.generation.protocol import Drawn, Generator, Progress, SignedGenerator
+from guardrails.generation.editing import DiffusersEditor
+from guardrails.generation.protocol import Drawn, EditingGenerator, Generator, Progress, SignedGenerator
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
 from guardrails.imaging.metadata import ai_generated_xmp
 from guardrails.ledger import Ledger, commit
 from guardrails.pipeline.approval import Approval, approved
 from guardrails.pipeline.evidence import public_facts
+from guardrails.pipeline.original import Original, check_history
 from guardrails.pipeline.pictures import RebuiltPictures
 from guardrails.pipeline.stages import Asked, Cleared, Draft, Marked, Screened, Sealed, Signed, Step, Watch
 from guardrails.policy import Policy, default_policy
@@ -185,6 +187,7 @@ class Guard:
         progress: Progress | None = None,
         ids: Sequence[ImageId] | None = None,
         approval: Approval | None = None,
+        original: Original | None = None,
         watch: Watch | None = None,
     ) -> list[Outcome]:
         """Make `request.count` pictures.
@@ -196,6 +199,8 @@ class Guard:
             ids: of the pictures, one each; drawn at random when omitted. A caller that must never make one twice
                 chooses them first and looks for them in the ledger after a crash.
             approval: of reviewers, for rules that held this very request back.
+            original: a picture to change instead of drawing from noise; it is screened first, and becomes the parent
+                in the manifest.
             watch: told after every step; what it raises ends the run, and nothing further is released.
 
         Returns:
@@ -211,9 +216,15 @@ class Guard:
             check_writable(out)
             clear_abandoned(out, _ABANDONED_SECONDS, keep=self.ledger.staged_files())
         watch = watch or _watch_nothing
+        parent = {} if original is None else self._examine(original)
         cleared = self._clear(request, approval)
         if isinstance(cleared, Refusal):
             return [cleared]
+        if original is not None:
+            cleared = dataclasses.replace(cleared, original=original, parent=parent)
+            refused = self._guarded(Stage.SCREENING, cleared, partial(self._screen_original, cleared, original))
+            if refused is not None:
+                return [refused]
         watch(Step.CLEARED, "")
         ids = ids or [ImageId.new() for _ in range(request.count)]
         if len(ids) != request.count:
@@ -243,7 +254,9 @@ class Guard:
     ) -> tuple[LatentStart, list[Drawn]]:
         request, prompt, generator = cleared.request, cleared.decision.prompt, self._generator
         latent = self._latent_start(request)
-        if latent.scheme and self._latent is not None and isinstance(generator, SignedGenerator):
+        if cleared.original is not None:
+            latent, drawn = LatentStart(reason="drawn from a picture"), self._edit(cleared, cleared.original, progress)
+        elif latent.scheme and self._latent is not None and isinstance(generator, SignedGenerator):
             shape = generator.latent_shape(request)
             signs = [self._latent.signs(image_id.mark_id, shape) for image_id in ids]
             drawn = generator.draw(request, prompt, progress=progress, signs=signs)
@@ -255,6 +268,26 @@ class Guard:
                 hint="the generator must return one picture for each seed",
             )
         return latent, drawn
+
+    def _examine(self, original: Original) -> dict[str, Json]:
+        """The history of a picture that was given; raises ImageError when it does not hold."""
+        manifest = self._verifier.verify(original.source.data)
+        check_history(manifest)
+        return original.facts(manifest, self._mark.detect(original.pixels, "standard"))
+
+    def _screen_original(self, cleared: Cleared, original: Original) -> Refusal | None:
+        """What was given is looked at as what is made is."""
+        checks = run_screens(self._screens, original.pixels)
+        findings = approved(judge_screens(checks, self.policy.screen_rules), cleared.approval)
+        return None if strongest(findings).releases else self._refuse(Stage.SCREENING, cleared, findings, checks)
+
+    def _edit(self, cleared: Cleared, original: Original, progress: Progress | None) -> list[Drawn]:
+        if not isinstance(self._generator, EditingGenerator):
+            raise OptionError(
+                f"{type(self._generator).__name__} cannot change pictures", hint="ask for a picture without an original"
+            )
+        prompt, change = cleared.decision.prompt, (original.pixels, original.strength, original.mask)
+        return self._generator.edit(cleared.request, prompt, *change, progress=progress)
 
     def _latent_start(self, request: PromptRequest) -> LatentStart:
         """Whether the noise of a request's pictures carries their ids; when not, why."""
@@ -364,6 +397,7 @@ class Guard:
             prompt_digest=commitment[0],
             similar=attributed(marked.screened.matches, self.policy.similarity_rules),
             version=__version__,
+            lineage=None if draft.cleared.original is None else draft.cleared.original.lineage,
         )
         signed = self._signer.sign(encoded, file_format.mime, spec)
         data = signed.data
@@ -426,6 +460,7 @@ class Guard:
                 fingerprint=signed.fingerprint,
                 edges=signed.edges,
                 approval=draft.cleared.approval,
+                parent=draft.cleared.parent,
             ),
         )
         payload = _private(draft.cleared, salt)
@@ -533,9 +568,14 @@ def pocket_model() -> Path:
 
 def default_generator() -> Generator:
     """The embedded pocket model with the settings it was evaluated at."""
-    generator = load_generator(str(pocket_model()))
+    return with_pocket_defaults(load_generator(str(pocket_model())))
+
+
+def with_pocket_defaults(generator: DiffusersGenerator) -> Generator:
+    """The pocket model as it was evaluated."""
     generator.name = POCKET
-    return WithDefaults(generator=generator, steps=POCKET_STEPS, guidance_scale=POCKET_GUIDANCE)
+    editor = DiffusersEditor(generator)
+    return WithDefaults(generator=generator, steps=POCKET_STEPS, guidance_scale=POCKET_GUIDANCE, editor=editor)
 
 
 def shipped_index(home: Path) -> SimilarityIndex:

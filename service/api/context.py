@@ -23,6 +23,7 @@ from service.access.tenants import Tenant, Tenants
 from service.api.waiting import Waiter
 from service.jobs.signer import SignerClient
 from service.jobs.table import JobTable
+from service.naming import named
 from service.policies import Policies
 from service.review import Appeals, Reviews
 from service.settings import Settings
@@ -128,11 +129,9 @@ class Context:
 
     def screens(self) -> tuple[Screen, ...]:
         """Screens for pictures that come in to be moderated."""
-        from guardrails.screens import default_screens
-
         with self._lock:
             if self._screens is None:
-                self._screens = tuple(default_screens())
+                self._screens = tuple(named("screens", self.settings.screens)())
             return self._screens
 
     def auditor(self) -> Auditor:

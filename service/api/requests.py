@@ -44,6 +44,7 @@ class GuardrailsOptions(BaseModel):
     steps: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
     guidance: Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)] | None = None
     negative_prompt: Annotated[str, Field(max_length=32_000)] = ""
+    strength: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = 0.6
     language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] = "en"
     jurisdiction: Annotated[str, Field(pattern=r"^([A-Z]{2})?$")] = ""
     policy: Annotated[str, Field(max_length=200)] = ""

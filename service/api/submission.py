@@ -60,18 +60,20 @@ async def submit(
     headers: JobHeaders,
     *,
     kind: str = "generation",
-    inputs: Mapping[str, Any] | None = None,
+    told: Mapping[str, Any] | None = None,
+    files: Mapping[str, Any] | None = None,
 ) -> Submitted:
     """Take in a job.
 
     Args:
-        inputs: what an edit starts from; part of what makes two requests equal.
+        told: what an edit starts from; part of what makes two requests equal.
+        files: where it lies; no part of it.
 
     Raises:
         ApiError: the policy, a limit, or an Idempotency-Key stands against it.
     """
     name, policy = context.policy_of(caller.tenant, body.guardrails.policy)
-    told = body.to_job() | dict(inputs or {})
+    told = body.to_job() | dict(told or {})
     told["jurisdiction"] = body.guardrails.jurisdiction or caller.tenant.jurisdiction
     told["answer"]["ignored"] = body.ignored(context.settings.model)
     # `stream` and `respond_async` say how to answer, not what to make; a retry may differ in nothing else.
@@ -82,7 +84,7 @@ async def submit(
         tenant=caller.tenant.id,
         api_key=caller.key,
         kind=kind,
-        request={**told, "count": body.n or 1},
+        request={**told, **(files or {}), "count": body.n or 1},
         ids=tuple(str(uuid.uuid4()) for _ in range(body.n or 1)),
         policy=written(name, policy),
         created_at=now,

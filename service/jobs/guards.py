@@ -8,19 +8,18 @@ other screens, or doubles for a test::
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from guardrails import home as homes
-from guardrails.errors import OptionError
 from guardrails.ledger import Ledger
 from guardrails.pipeline import Guard
 from guardrails.policy import Policy
 from guardrails.provenance import Signer, TrustStore, Verifier
 from guardrails.provenance.repository import Repository
 from service.jobs.signer import SignerClient
+from service.naming import named
 from service.settings import Settings
 
 Guards: TypeAlias = Callable[[Policy], Guard]
@@ -68,7 +67,7 @@ def open_guards(settings: Settings) -> Guards:
         SigningError: the signer does not answer.
     """
     signer, trust = SignerClient(settings.signer_socket).signer()
-    factory = _named(settings.guard)
+    factory = named("guard", settings.guard)
     made: dict[str, Guard] = {}
     build: Guards = factory(
         home=settings.home,
@@ -87,11 +86,3 @@ def open_guards(settings: Settings) -> Guards:
 
     return guard
 
-
-def _named(name: str) -> Callable[..., Any]:
-    module, _, function = name.partition(":")
-    try:
-        factory: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise OptionError(f"the setting `guard` names nothing: {name}", hint="write module:function") from error
-    return factory

@@ -27,7 +27,7 @@ from guardrails.domain.requests import PromptRequest
 from guardrails.errors import GuardrailsError
 from guardrails.imaging.encoding import ImageFormat
 from guardrails.ledger import commit
-from guardrails.pipeline import Approval, Guard, Step
+from guardrails.pipeline import Approval, Guard, Original, Step
 from service.access.secrets import Secrets
 from service.jobs.guards import Guards
 from service.jobs.model import Job, Stage, Status
@@ -139,6 +139,7 @@ class Worker:
                 progress=self._progress(lease),
                 ids=[ImageId.parse(job.ids[number]) for number in numbers],
                 approval=_approval(request),
+                original=self._original(request),
                 watch=self._watch(lease),
             )
             whole = len(outcomes) != len(numbers)
@@ -146,6 +147,12 @@ class Worker:
                 if isinstance(outcome, Refusal):
                     blocked.append(describe_refusal(outcome, None if whole and first else number))
         return blocked
+
+    def _original(self, request: Mapping[str, Any]) -> Original | None:
+        if "inputs" not in request:
+            return None
+        picture, *masks = [(self._uploads / name).read_bytes() for name in request["inputs"]]
+        return Original.read(picture, strength=request["strength"], mask=masks[0] if masks else None)
 
     def _released(self, job: Job, guard: Guard) -> list[dict[str, Any]]:
         suffix = ImageFormat.parse(job.request["format"]).suffix
