@@ -227,8 +227,7 @@ class Guard:
                 return [refused]
         watch(Step.CLEARED, "")
         ids = ids or [ImageId.new() for _ in range(request.count)]
-        if len(ids) != request.count:
-            raise OptionError(f"{len(ids)} ids for {request.count} pictures", hint="give one id for each picture")
+        self._check_ids(ids, request.count)
         drawn = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, ids, progress))
         if isinstance(drawn, Refusal):
             return [drawn]
@@ -238,6 +237,13 @@ class Guard:
             partial(_draft, cleared, image_id, picture, latent) for image_id, picture in zip(ids, pictures, strict=True)
         ]
         return [self._finish(cleared, draft, file_format, out, watch) for draft in begin]
+
+    def _check_ids(self, ids: Sequence[ImageId], count: int) -> None:
+        if len(ids) != count:
+            raise OptionError(f"{len(ids)} ids for {count} pictures", hint="give one id for each picture")
+        for image_id in ids:
+            if self.ledger.find_by_id(str(image_id)) is not None:
+                raise OptionError(f"the picture {image_id} is recorded already", hint="choose a fresh id")
 
     def _clear(self, request: PromptRequest, approval: Approval | None) -> Cleared | Refusal:
         decision = self._guarded(Stage.PROMPT, Asked(request=request), lambda: self._prompts.decide(request))
@@ -434,7 +440,9 @@ class Guard:
                 mark_id=marked.screened.draft.id.mark_id,
                 fingerprints=Fingerprints(iscc=code_bits(fingerprint), pdq=pdq),
                 store=signed.manifest,
-            )
+            ),
+            # Under this id there is no record yet: a manifest that is kept for it is of a run that died.
+            replace=True,
         )
 
     def _release(self, signed: Signed, out: Path | None, watch: Watch) -> Sealed:

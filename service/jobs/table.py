@@ -92,7 +92,6 @@ class JobTable:
             known = self._known(transaction, job, joins_since)
             if known is not None:
                 return known, False
-            _check_limits(transaction, job, limits or Limits())
             row = job.to_row() | {"updated_at": job.created_at}
             columns, marks = ", ".join(row), ", ".join("?" * len(row))
             inserted = transaction.run(
@@ -100,6 +99,8 @@ class JobTable:
                 *row.values(),
             )
             if inserted:
+                # What is raised here takes the row back again.
+                _check_limits(transaction, job, limits or Limits())
                 _add_event(transaction, job.id, Stage.RECEIVED, {})
         # Two machines may take in the same key at once; the second one finds the first one's job.
         return (self.get(job.id), True) if inserted else (self._by_key(job), False)
@@ -348,12 +349,12 @@ def _add_event(transaction: Transaction, job: str, type: str, data: Mapping[str,
 
 
 def _check_limits(transaction: Transaction, job: Job, limits: Limits) -> None:
-    if limits.queue and _count(transaction, "status = 'queued'") >= limits.queue:
+    if limits.queue and _count(transaction, "status = 'queued'") > limits.queue:
         raise QueueFull("too many requests wait already", hint="try again in a minute")
     if limits.concurrent_jobs:
         mine = _count(transaction, f"tenant = ? AND status IN {_OPEN}", job.tenant)
-        if mine >= limits.concurrent_jobs:
-            raise Refused(f"{mine} requests of this tenant are open already", hint="wait for one of them")
+        if mine > limits.concurrent_jobs:
+            raise Refused(f"{limits.concurrent_jobs} requests of this tenant are open already", hint="wait for one of them")
     day = datetime.fromtimestamp(job.created_at, UTC).date().isoformat()
     transaction.run(
         "INSERT INTO usage (tenant, day, images) VALUES (?, ?, ?)"

@@ -252,6 +252,9 @@ class Worker:
             while not done.wait(self._lease_seconds / 3):
                 try:
                     self._table.heartbeat(lease)
+                except LeaseLost:
+                    # The job is over, or another worker's; the next step will tell.
+                    return
                 except GuardrailsError as error:
                     _log.warning("no heartbeat for job %s: %s", lease.job.id, error.code)
 

