@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from guardrails.errors import GuardrailsError
 from guardrails.version import __version__
+from service import pages
 from service.api import appeals, assets, edits, errors, generations, health, jobs, log, models, moderations, provenance
 from service.api.context import Context
 from service.api.middleware import Envelope
@@ -44,6 +45,7 @@ def create_app(settings: Settings, context: Context | None = None) -> FastAPI:
     errors.install(app)
     for part in (generations, edits, moderations, provenance, models, jobs, appeals, log, assets, health):
         app.include_router(part.router)
+    pages.install(app)
     app.add_middleware(
         Envelope,
         body_limit=settings.max_body_bytes,

@@ -95,9 +95,7 @@ def run_worker(settings: Settings, reached: Callable[[str], None] | None = None)
     stopping = _stop_by_signal()
     wait_for_signer(settings)
     worker = Worker(
-        JobTable(
-            open_database(settings), lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts
-        ),
+        JobTable(open_database(settings), lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts),
         open_guards(settings),
         Policies(settings.policy_names),
         Secrets.load_or_create(settings.folder),

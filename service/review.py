@@ -266,9 +266,7 @@ class Appeals:
         }
 
 
-def _add_event(
-    transaction: Transaction, review: str, person: str, type: str, decision: Decision | None = None
-) -> None:
+def _add_event(transaction: Transaction, review: str, person: str, type: str, decision: Decision | None = None) -> None:
     transaction.run(
         "INSERT INTO review_events (review, at, person, type, category, rule, reason) VALUES (?, ?, ?, ?, ?, ?, ?)",
         review,

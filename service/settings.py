@@ -30,7 +30,9 @@ class Settings(BaseModel):
     home: Path = Field(default_factory=homes.home, description="Folder of keys, ledger and the embedded database.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
-    public_url: str = Field("", description="Address by which clients reach the service; from host and port when empty.")
+    public_url: str = Field(
+        "", description="Address by which clients reach the service; from host and port when empty."
+    )
     database: str = Field("", description="postgresql://... for many machines; an SQLite file in `home` when empty.")
     auth: Literal["keys", "none"] = Field("keys", description="`none` lets everyone in as the tenant `local`.")
     allow_insecure: tuple[Unsafe, ...] = Field(
@@ -51,7 +53,9 @@ class Settings(BaseModel):
     model: str = Field("pocket", description="pocket, a diffusers folder, or a hub id.")
     device: str = Field("", description="Torch device of the workers; chosen by itself when empty.")
     workers: int = Field(1, ge=0, le=64, description="Worker processes on this machine; one for each accelerator.")
-    lease_seconds: float = Field(30.0, gt=0, le=3600, description="A worker that is silent for so long has lost its job.")
+    lease_seconds: float = Field(
+        30.0, gt=0, le=3600, description="A worker that is silent for so long has lost its job."
+    )
     max_attempts: int = Field(2, ge=1, le=10, description="A job that took so many workers with it is quarantined.")
     wait_seconds: float = Field(300.0, gt=0, le=3600, description="How long a request waits for its pictures.")
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long running work may take after a stop signal.")

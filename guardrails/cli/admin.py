@@ -232,9 +232,7 @@ def user_add(
 @config_option
 @home_option
 @json_option
-def user_password(
-    name: str, password_file: Path | None, config: Path | None, home: Path | None, as_json: bool
-) -> int:
+def user_password(name: str, password_file: Path | None, config: Path | None, home: Path | None, as_json: bool) -> int:
     """Give NAME a new password and end all its sessions."""
     admin = _open(config, home)
     admin.persons.set_password(name, _password(password_file))

@@ -49,9 +49,10 @@ from guardrails.errors import (
 from guardrails.files import check_writable, clear_abandoned, stage, write_atomically
 from guardrails.generation.defaults import WithDefaults
 from guardrails.generation.diffusers_pipeline import DiffusersGenerator
-from guardrails.generation.loading import load_generator
 from guardrails.generation.editing import DiffusersEditor
+from guardrails.generation.loading import load_generator
 from guardrails.generation.protocol import Drawn, EditingGenerator, Generator, Progress, SignedGenerator
+from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
 from guardrails.imaging.metadata import ai_generated_xmp
@@ -492,9 +493,7 @@ class Guard:
             receipt=receipt,
         )
 
-    def _record(
-        self, record: Record, payload: dict[str, Any], data: bytes, path: Path | None, watch: Watch
-    ) -> Receipt:
+    def _record(self, record: Record, payload: dict[str, Any], data: bytes, path: Path | None, watch: Watch) -> Receipt:
         """Make the record durable, then give the file its name; without a record no file stays behind."""
         if path is None:
             return self.ledger.append(record, payload)

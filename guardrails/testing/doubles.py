@@ -50,7 +50,6 @@ class ShapeGenerator:
             progress(1, 1)
         return drawn
 
-
     def edit(
         self,
         request: PromptRequest,

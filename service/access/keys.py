@@ -47,7 +47,9 @@ class ApiKeys:
         self._database = database
         self._secrets = secrets_
 
-    def create(self, tenant: str, scopes: tuple[str, ...], *, name: str = "", days: float | None = None) -> tuple[str, ApiKey]:
+    def create(
+        self, tenant: str, scopes: tuple[str, ...], *, name: str = "", days: float | None = None
+    ) -> tuple[str, ApiKey]:
         """A new key and what is kept of it; the key itself cannot be had again.
 
         Raises:

@@ -63,7 +63,9 @@ class Secrets:
         """HMAC-SHA-256 over the parts, hexadecimal; parts cannot run into each other."""
         key = self._keys.get(purpose)
         if key is None:
-            derive = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=f"guardrails.service/{purpose}".encode())
+            derive = HKDF(
+                algorithm=hashes.SHA256(), length=32, salt=None, info=f"guardrails.service/{purpose}".encode()
+            )
             key = self._keys[purpose] = derive.derive(self._pepper)
         encoded = [part.encode(errors="surrogatepass") for part in parts]
         message = b"".join(len(part).to_bytes(8, "big") + part for part in encoded)

@@ -62,14 +62,17 @@ def stream_events(context: Context, job: Job, kind: str) -> Iterator[tuple[str, 
         return
     assert job.result is not None
     for shown, image in zip(body["data"], job.result["images"], strict=True):
-        yield f"{kind}.completed", {
-            "type": f"{kind}.completed",
-            "b64_json": shown.get("b64_json") or base64.b64encode(read_asset(context, image["file"])).decode(),
-            "created_at": body["created"],
-            **{name: body[name] for name in ("size", "quality", "background", "output_format")},
-            "usage": _USAGE,
-            "guardrails": {**shown["guardrails"], **body["guardrails"], "index": image["index"]},
-        }
+        yield (
+            f"{kind}.completed",
+            {
+                "type": f"{kind}.completed",
+                "b64_json": shown.get("b64_json") or base64.b64encode(read_asset(context, image["file"])).decode(),
+                "created_at": body["created"],
+                **{name: body[name] for name in ("size", "quality", "background", "output_format")},
+                "usage": _USAGE,
+                "guardrails": {**shown["guardrails"], **body["guardrails"], "index": image["index"]},
+            },
+        )
 
 
 def refusal_of(context: Context, job: Job) -> ApiError:
@@ -83,7 +86,9 @@ def refusal_of(context: Context, job: Job) -> ApiError:
     faults = [entry["fault"] for entry in blocked if entry["fault"]]
     if result.get("error") is not None:
         error = result["error"]
-        message = f"{error['message']}; {error['hint']}" if error["hint"] and error["status"] < 500 else error["message"]
+        message = (
+            f"{error['message']}; {error['hint']}" if error["hint"] and error["status"] < 500 else error["message"]
+        )
         headers = {"retry-after": "5"} if error["status"] in (429, 503) else NO_RETRY
         return ApiError(error["status"], error["code"], message, headers=headers)
     if job.status is Status.FAILED:

@@ -55,7 +55,9 @@ class Appeal(BaseModel):
 
 
 @router.post("", status_code=201, responses=documented(404))
-def open_appeal(body: AppealRequest, caller: Caller = needs("generate"), context: Context = Depends(context_of)) -> Appeal:
+def open_appeal(
+    body: AppealRequest, caller: Caller = needs("generate"), context: Context = Depends(context_of)
+) -> Appeal:
     """Appeal against a decision; a second appeal goes on with the first one's thread."""
     try:
         return _shown(context.appeals.open(body.decision_id, caller.tenant.id, body.text))
@@ -64,7 +66,9 @@ def open_appeal(body: AppealRequest, caller: Caller = needs("generate"), context
 
 
 @router.get("/{appeal_id}", responses=documented(404))
-def get_appeal(appeal_id: AppealId, caller: Caller = needs("generate"), context: Context = Depends(context_of)) -> Appeal:
+def get_appeal(
+    appeal_id: AppealId, caller: Caller = needs("generate"), context: Context = Depends(context_of)
+) -> Appeal:
     """One appeal."""
     try:
         return _shown(context.appeals.get(appeal_id, caller.tenant.id))

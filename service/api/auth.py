@@ -81,4 +81,3 @@ async def _identify(context: Context, written: str | None) -> Caller:
         raise ApiError(401, "invalid_api_key", message, headers=headers)
     key, tenant = known
     return Caller(tenant=tenant, key=key.id, scopes=key.scopes)
-

@@ -82,7 +82,9 @@ async def edit(
     else:
         raise ApiError(415, "unsupported_media_type", "send multipart/form-data or application/json", headers=NO_RETRY)
     if len(asked.pictures) != 1:
-        raise ApiError(400, "invalid_value", "this model changes one picture at a time", param="image", headers=NO_RETRY)
+        raise ApiError(
+            400, "invalid_value", "this model changes one picture at a time", param="image", headers=NO_RETRY
+        )
     picture, mask = asked.pictures[0], asked.mask
     strength = asked.options.guardrails.strength
     try:

@@ -17,7 +17,7 @@ from service.api.auth import needs
 from service.api.context import Caller, Context, context_of
 from service.api.errors import ApiError, documented
 from service.api.requests import GenerationRequest, PictureOptions
-from service.api.submission import JobHeadersGiven, JobHeaders, Submitted, submit
+from service.api.submission import JobHeaders, JobHeadersGiven, Submitted, submit
 
 router = APIRouter(prefix="/v1", tags=["images"])
 
@@ -97,7 +97,9 @@ async def answer(
         return JSONResponse(shown, 202, {**replayed, **location})
     if body.stream:
         stream = _stream(context, job.id, kind)
-        return StreamingResponse(stream, headers=replayed | {"cache-control": "no-store"}, media_type="text/event-stream")
+        return StreamingResponse(
+            stream, headers=replayed | {"cache-control": "no-store"}, media_type="text/event-stream"
+        )
     over = await context.waiter.over(job.id, context.settings.wait_seconds)
     if over is None:
         raise still_running(job.id)

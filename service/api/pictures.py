@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 
-from fastapi import UploadFile
+from starlette.datastructures import UploadFile
 
 from guardrails.errors import ImageError
 from guardrails.imaging.decoding import Decoded, decode

@@ -16,7 +16,7 @@ from guardrails import home as homes
 from guardrails.ledger import Ledger
 from guardrails.pipeline import Guard
 from guardrails.policy import Policy
-from guardrails.provenance import Signer, TrustStore, Verifier
+from guardrails.provenance import Signer, Verifier
 from guardrails.provenance.repository import Repository
 from service.jobs.signer import SignerClient
 from service.naming import named
@@ -85,4 +85,3 @@ def open_guards(settings: Settings) -> Guards:
         return made[policy.digest]
 
     return guard
-

@@ -20,6 +20,9 @@ from service.stores import Database, Transaction
 
 Also = Callable[[Transaction], None]
 _OPEN = "('queued', 'running')"
+_WAITING = (
+    "SELECT * FROM jobs WHERE status = 'queued' OR (status = 'running' AND lease_until < ?) ORDER BY created_at LIMIT 1"
+)
 
 
 class LeaseLost(GuardrailsError):
@@ -124,9 +127,7 @@ class JobTable:
 
     def of_tenant(self, tenant: str, limit: int = 50) -> list[Job]:
         """The newest jobs of a tenant."""
-        rows = self._database.all(
-            "SELECT * FROM jobs WHERE tenant = ? ORDER BY created_at DESC LIMIT ?", tenant, limit
-        )
+        rows = self._database.all("SELECT * FROM jobs WHERE tenant = ? ORDER BY created_at DESC LIMIT ?", tenant, limit)
         return [Job.from_row(row) for row in rows]
 
     def counts(self) -> dict[str, int]:
@@ -140,11 +141,10 @@ class JobTable:
         A job that has used up its attempts is quarantined here instead of being tried again.
         """
         now = time.time()
-        if self._database.one(*_waiting(now)) is None:
+        if self._database.one(_WAITING, now) is None:
             return None
         with self._database.transaction() as transaction:
-            query, *values = _waiting(now)
-            row = transaction.one(str(query) + self._database.claiming, *values)
+            row = transaction.one(_WAITING + self._database.claiming, now)
             if row is None:
                 return None
             job = Job.from_row(row)
@@ -256,9 +256,7 @@ class JobTable:
     def events(self, id: str, after: int = 0) -> list[JobEvent]:
         """What happened to a job after event number `after`."""
         rows = self._database.all("SELECT * FROM job_events WHERE job = ? AND seq > ? ORDER BY seq", id, after)
-        return [
-            JobEvent(seq=row["seq"], at=row["at"], type=row["type"], data=json.loads(row["data"])) for row in rows
-        ]
+        return [JobEvent(seq=row["seq"], at=row["at"], type=row["type"], data=json.loads(row["data"])) for row in rows]
 
     def forget_before(self, at: float) -> list[Job]:
         """Jobs that were over before this time, removed from the table; the ledger keeps their records."""
@@ -310,9 +308,7 @@ class JobTable:
         if not changed:
             raise LeaseLost(f"job {lease.job.id} is no longer this worker's", hint="nothing; another worker has it")
 
-    def _quarantine(
-        self, transaction: Transaction, job: Job, also: Callable[[Transaction, Job], None] | None
-    ) -> None:
+    def _quarantine(self, transaction: Transaction, job: Job, also: Callable[[Transaction, Job], None] | None) -> None:
         now = time.time()
         error = {"code": "quarantined", "message": "This request stopped every worker that took it."}
         transaction.run(
@@ -326,14 +322,6 @@ class JobTable:
         _add_event(transaction, job.id, Status.QUARANTINED.value, {})
         if also is not None:
             also(transaction, job)
-
-
-def _waiting(now: float) -> tuple[object, ...]:
-    return (
-        "SELECT * FROM jobs WHERE status = 'queued' OR (status = 'running' AND lease_until < ?)"
-        " ORDER BY created_at LIMIT 1",
-        now,
-    )  # fmt: skip
 
 
 def _add_event(transaction: Transaction, job: str, type: str, data: Mapping[str, Any]) -> None:
@@ -354,7 +342,9 @@ def _check_limits(transaction: Transaction, job: Job, limits: Limits) -> None:
     if limits.concurrent_jobs:
         mine = _count(transaction, f"tenant = ? AND status IN {_OPEN}", job.tenant)
         if mine > limits.concurrent_jobs:
-            raise Refused(f"{limits.concurrent_jobs} requests of this tenant are open already", hint="wait for one of them")
+            raise Refused(
+                f"{limits.concurrent_jobs} requests of this tenant are open already", hint="wait for one of them"
+            )
     day = datetime.fromtimestamp(job.created_at, UTC).date().isoformat()
     transaction.run(
         "INSERT INTO usage (tenant, day, images) VALUES (?, ?, ?)"

@@ -217,9 +217,9 @@ class Worker:
             row = (image["id"], "generation", "", told["action"], findings, told["policy"], image["sha256"], "")
             _add_decision(transaction, job, row, mac, milliseconds)
         for entry in result["blocked"]:
-            findings = [
-                {"category": category, "rule": ""} for category in entry["categories"]
-            ] + [{"category": "", "rule": rule} for rule in entry["rules"]]
+            findings = [{"category": category, "rule": ""} for category in entry["categories"]] + [
+                {"category": "", "rule": rule} for rule in entry["rules"]
+            ]
             row = (
                 entry["decision_id"], "refusal", entry["step"], entry["action"], findings, entry["policy"], "",
                 entry["fault"],

@@ -74,7 +74,8 @@ class PostgresDatabase:
             with contextlib.suppress(Exception):
                 raw.close()
             raise StorageError(
-                f"the service's database refused: {type(error).__name__}", hint="check that PostgreSQL runs and has room"
+                f"the service's database refused: {type(error).__name__}",
+                hint="check that PostgreSQL runs and has room",
             ) from error
         finally:
             self._idle.put(raw)

@@ -1,4 +1,4 @@
-"""A whole service on loopback: signer, worker and API as processes of their own, with a drawing double for the model."""
+"""A whole service on loopback: signer, worker and API as processes of their own, a drawing double for the model."""
 
 from __future__ import annotations
 
