@@ -104,6 +104,11 @@ def from_guardrails(error: GuardrailsError, param: str | None = None) -> ApiErro
     return ApiError(error.http_status, error.code, message, param=param, headers=headers)
 
 
+def from_bug() -> ApiError:
+    """What a client is told of an error that nobody foresaw."""
+    return ApiError(500, "error", "the service failed; ask its operator by the id of this request", headers=NO_RETRY)
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors of an operation, for the OpenAPI document; 400, 401, 403, 413, 429 and 5xx belong to all."""
     common = {400, 401, 403, 413, 429, 500, 503, 507}

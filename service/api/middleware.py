@@ -9,8 +9,10 @@ import uuid
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.errors import from_bug, respond
 from service.observation import HTTP_REQUESTS, HTTP_SECONDS
 
 _log = logging.getLogger("service.access")
@@ -24,7 +26,7 @@ _UPLOADS = (
 )
 _SECURITY = [
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    (b"referrer-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 
@@ -51,13 +53,13 @@ class Envelope:
             return
         request_id = f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
-        started, status = time.perf_counter(), 500
+        started, status, begun = time.perf_counter(), 500, False
         limit = self._upload_limit if scope["path"].startswith(_UPLOADS) else self._body_limit
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
                 names = {name for name, _ in message["headers"]}
                 extra = [(name, value) for name, value in self._headers if name not in names]
                 message["headers"] = [*message["headers"], *extra, (b"x-request-id", request_id.encode())]
@@ -65,6 +67,12 @@ class Envelope:
 
         try:
             await self._app(scope, _limited(scope, receive, limit), answer)
+        except Exception as error:
+            # A bug. The client learns that there is one and by which id to ask; the log says where.
+            _log.getChild("fault").error("%s in %s", type(error).__name__, request_id, exc_info=error)
+            if begun:
+                raise
+            await respond(Request(scope), from_bug())(scope, receive, answer)
         finally:
             _note(scope, status, time.perf_counter() - started, request_id)
 

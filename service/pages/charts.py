@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-_WIDTH, _HEIGHT = 640, 200
+_WIDTH, _HEIGHT = 640, 170
+# Charts of bars stand two in a row; their words would be too small on a wider sheet.
+_NARROW, _WORDS, _SPAN = 460, 165, 150
 _LEFT, _BOTTOM, _TOP = 44, 24, 8
 
 
@@ -46,34 +48,34 @@ def bars(title: str, rows: Sequence[tuple[str, float]], unit: str = "") -> Marku
     parts = []
     for number, (label, value) in enumerate(rows):
         y = number * tall + 4
-        long = value / top * (_WIDTH - 300)
+        long = value / top * _SPAN
         parts.append(_text(0, y + 13, label))
-        parts.append(f'<rect class="bar one" x="190" y="{y}" width="{max(1.0, long):.1f}" height="{tall - 6}"></rect>')
-        parts.append(_text(196 + long, y + 13, f"{value:g}{unit}"))
+        parts.append(f'<rect class="bar one" x="{_WORDS}" y="{y}" width="{max(1.0, long):.1f}" height="{tall - 6}"></rect>')
+        parts.append(_text(_WORDS + 6 + long, y + 13, f"{value:g}{unit}"))
     summary = f"{title}. " + ", ".join(f"{label}: {value:g}{unit}" for label, value in rows)
-    return _svg(title, summary, parts, height=max(1, len(rows)) * tall + 8)
+    return _svg(title, summary, parts, (_NARROW, max(1, len(rows)) * tall + 8))
 
 
 def intervals(title: str, rows: Sequence[tuple[str, float, float]]) -> Markup:
     """Shares with their upper bounds, each as a dot and a line; 0..1."""
-    tall, span = 22, _WIDTH - 300
+    tall, span = 22, _SPAN
     parts = []
     for number, (label, share, upper) in enumerate(rows):
         y = number * tall + 12
         parts.append(_text(0, y + 4, label))
         parts.append(
-            f'<line class="interval" x1="{190 + share * span:.1f}" x2="{190 + upper * span:.1f}" y1="{y}" y2="{y}"/>'
+            f'<line class="interval" x1="{_WORDS + share * span:.1f}" x2="{_WORDS + upper * span:.1f}" y1="{y}" y2="{y}"/>'
         )
-        parts.append(f'<circle class="dot" cx="{190 + share * span:.1f}" cy="{y}" r="4"/>')
-        parts.append(_text(200 + upper * span, y + 4, f"{share:.1%} (below {upper:.1%})"))
+        parts.append(f'<circle class="dot" cx="{_WORDS + share * span:.1f}" cy="{y}" r="4"/>')
+        parts.append(_text(_WORDS + 10 + upper * span, y + 4, f"{share:.1%} (below {upper:.1%})"))
     summary = f"{title}. " + ", ".join(f"{label}: {share:.1%}, below {upper:.1%}" for label, share, upper in rows)
-    return _svg(title, summary, parts, height=max(1, len(rows)) * tall + 8)
+    return _svg(title, summary, parts, (_NARROW, max(1, len(rows)) * tall + 8))
 
 
-def _svg(title: str, summary: str, parts: Sequence[str], height: int = _HEIGHT) -> Markup:
+def _svg(title: str, summary: str, parts: Sequence[str], size: tuple[int, int] = (_WIDTH, _HEIGHT)) -> Markup:
     inside = "".join(parts)
     return Markup(  # noqa: S704 - every text inside was escaped
-        f'<svg class="chart" role="img" viewBox="0 0 {_WIDTH} {height}" aria-label="{escape(summary)}">'
+        f'<svg class="chart" role="img" viewBox="0 0 {size[0]} {size[1]}" aria-label="{escape(summary)}">'
         f"<title>{escape(title)}</title>{inside}</svg>"
     )
 
