@@ -110,7 +110,11 @@ def main() -> int:
         rows = [
             ("healthz", asked.count, lambda: client.ask("GET", "/healthz")),
             ("text moderation, word rules", asked.count, lambda: client.ask("POST", "/v1/moderations", text)),
-            ("text moderation, words and meaning", asked.count // 4, lambda: client.ask("POST", "/v1/moderations", whole)),
+            (
+                "text moderation, words and meaning",
+                asked.count // 4,
+                lambda: client.ask("POST", "/v1/moderations", whole),
+            ),
             (
                 f"manifest of a {len(file) // 1024} kB JPEG",
                 asked.count // 4,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -42,6 +44,7 @@ def create_app(settings: Settings, context: Context | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.context = context
+    app.openapi = functools.partial(_document, app)  # type: ignore[method-assign]
     errors.install(app)
     for part in (generations, edits, moderations, provenance, models, jobs, appeals, log, assets, health):
         app.include_router(part.router)
@@ -53,6 +56,19 @@ def create_app(settings: Settings, context: Context | None = None) -> FastAPI:
         strict_transport=settings.behind_tls,
     )
     return app
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, without the 422 that FastAPI would answer to what cannot be read: here that is a 400."""
+    if not app.openapi_schema:
+        document = FastAPI.openapi(app)
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                if "HTTPValidationError" in str(operation["responses"].get("422", "")):
+                    del operation["responses"]["422"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+    return app.openapi_schema or {}
 
 
 @contextlib.asynccontextmanager

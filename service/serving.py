@@ -30,3 +30,5 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._context.draining = True
         super().handle_exit(sig, frame)
+        # Uvicorn would raise the signal once more at its end, before the other processes are told to stop.
+        self._captured_signals.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import Depends, Request, Response, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
@@ -23,7 +23,6 @@ def needs(scope: str) -> Any:
 
     async def caller(
         request: Request,
-        response: Response,
         context: Context = Depends(context_of),
         given: HTTPAuthorizationCredentials | None = Security(_bearer),
     ) -> Caller:
@@ -36,7 +35,7 @@ def needs(scope: str) -> Any:
         if found.tenant.requests_per_minute:
             standing = context.limiter.take(f"tenant:{found.tenant.id}", found.tenant.requests_per_minute)
             refuse_over(standing)
-            response.headers.update(standing.headers)
+            request.state.limits = standing.headers
         return found
 
     return Depends(caller)

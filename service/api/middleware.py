@@ -62,6 +62,10 @@ class Envelope:
                 status, begun = message["status"], True
                 names = {name for name, _ in message["headers"]}
                 extra = [(name, value) for name, value in self._headers if name not in names]
+                limits = scope["state"].get("limits", {})
+                extra += [
+                    (name.encode(), value.encode()) for name, value in limits.items() if name.encode() not in names
+                ]
                 message["headers"] = [*message["headers"], *extra, (b"x-request-id", request_id.encode())]
             await send(message)
 

@@ -39,7 +39,7 @@ def _claim(to_be_signed: bytes) -> Mapping[str, Any]:
     try:
         context, _, external, payload = cbor2.loads(to_be_signed)
         claim = cbor2.loads(payload)
-    except (ValueError, TypeError, EOFError) as error:
+    except (cbor2.CBORError, ValueError, TypeError, RecursionError) as error:
         raise SigningError("this is no claim", hint="the signer signs C2PA claims only") from error
     if context != "Signature1" or external != b"" or not isinstance(claim, Mapping):
         raise SigningError("this is no claim", hint="the signer signs C2PA claims only")

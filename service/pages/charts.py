@@ -50,7 +50,9 @@ def bars(title: str, rows: Sequence[tuple[str, float]], unit: str = "") -> Marku
         y = number * tall + 4
         long = value / top * _SPAN
         parts.append(_text(0, y + 13, label))
-        parts.append(f'<rect class="bar one" x="{_WORDS}" y="{y}" width="{max(1.0, long):.1f}" height="{tall - 6}"></rect>')
+        parts.append(
+            f'<rect class="bar one" x="{_WORDS}" y="{y}" width="{max(1.0, long):.1f}" height="{tall - 6}"></rect>'
+        )
         parts.append(_text(_WORDS + 6 + long, y + 13, f"{value:g}{unit}"))
     summary = f"{title}. " + ", ".join(f"{label}: {value:g}{unit}" for label, value in rows)
     return _svg(title, summary, parts, (_NARROW, max(1, len(rows)) * tall + 8))
@@ -61,13 +63,11 @@ def intervals(title: str, rows: Sequence[tuple[str, float, float]]) -> Markup:
     tall, span = 22, _SPAN
     parts = []
     for number, (label, share, upper) in enumerate(rows):
-        y = number * tall + 12
+        y, start, end = number * tall + 12, _WORDS + share * span, _WORDS + upper * span
         parts.append(_text(0, y + 4, label))
-        parts.append(
-            f'<line class="interval" x1="{_WORDS + share * span:.1f}" x2="{_WORDS + upper * span:.1f}" y1="{y}" y2="{y}"/>'
-        )
-        parts.append(f'<circle class="dot" cx="{_WORDS + share * span:.1f}" cy="{y}" r="4"/>')
-        parts.append(_text(_WORDS + 10 + upper * span, y + 4, f"{share:.1%} (below {upper:.1%})"))
+        parts.append(f'<line class="interval" x1="{start:.1f}" x2="{end:.1f}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<circle class="dot" cx="{start:.1f}" cy="{y}" r="4"/>')
+        parts.append(_text(end + 10, y + 4, f"{share:.1%} (below {upper:.1%})"))
     summary = f"{title}. " + ", ".join(f"{label}: {share:.1%}, below {upper:.1%}" for label, share, upper in rows)
     return _svg(title, summary, parts, (_NARROW, max(1, len(rows)) * tall + 8))
 

@@ -407,7 +407,7 @@ def _faint(page: Page) -> Any:
             if (!words || one.closest("svg, #marks, .hidden, option") || !one.offsetParent) continue;
             const [a, b] = [light(parse(getComputedStyle(one).color)), light(ground(one))];
             const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-            if (ratio < 4.5) found.push(`${one.tagName} ${one.className} ${one.textContent.slice(0, 30)} ${ratio.toFixed(2)}`);
+            if (ratio < 4.5) found.push(`${one.tagName} ${one.className} ${one.textContent.slice(0, 30)} ${ratio}`);
         }
         return found;
     }"""

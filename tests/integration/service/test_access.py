@@ -51,7 +51,9 @@ def test_a_key_is_shown_once_and_kept_as_a_digest(keys: ApiKeys) -> None:
     assert written.rpartition("-")[2] not in stored
 
 
-@pytest.mark.parametrize("change", [lambda k: k[:-1], lambda k: k + "x", lambda k: k.upper(), lambda k: "", lambda k: "é"])
+@pytest.mark.parametrize(
+    "change", [lambda k: k[:-1], lambda k: k + "x", lambda k: k.upper(), lambda k: "", lambda k: "é"]
+)
 def test_a_key_that_is_almost_right_is_wrong(keys: ApiKeys, change: Any) -> None:
     written, _ = keys.create("acme", ("generate",))
     assert keys.find(change(written)) is None
@@ -201,7 +203,9 @@ def call(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
     return status, json.loads(capsys.readouterr().out)
 
 
-def test_administrators_act_by_command_and_every_act_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_administrators_act_by_command_and_every_act_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     home = ["--home", tmp_path]
     (tmp_path / "password").write_text(PASSWORD + "\n")
     assert call(capsys, "tenant", "add", "demo", "--requests-per-minute", 60, *home)[1]["requests_per_minute"] == 60

@@ -87,9 +87,7 @@ def test_unsafe_defaults_do_not_leave_this_machine(settings: Any, allowed: Any, 
 
 def test_the_command_refuses_to_listen_unsafely(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "guardrails.cli", "serve", "--host", "0.0.0.0", "--port", "0"]
-    done = subprocess.run(
-        [*command, "--home", str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([*command, "--home", str(tmp_path)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert "dev-keys" in done.stderr
 
@@ -295,7 +293,9 @@ CRASHES = [sys.executable, str(CHECKOUT / "benchmarks" / "service_crashes.py"), 
 
 def crashes(*words: str) -> dict[str, Any]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
-    done = subprocess.run([*CRASHES, *words], env=environment, capture_output=True, text=True, timeout=3000, check=False)
+    done = subprocess.run(
+        [*CRASHES, *words], env=environment, capture_output=True, text=True, timeout=3000, check=False
+    )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -35,7 +35,7 @@ def test_every_secret_and_volume_is_declared(compose: Any) -> None:
 
 def test_the_signer_alone_is_given_the_key_and_has_no_network(compose: Any) -> None:
     services = compose["services"]
-    holders = [name for name, one in services.items() if "key" in str(one.get("secrets", ())) ]
+    holders = [name for name, one in services.items() if "key" in str(one.get("secrets", ()))]
     assert holders == ["signer"]
     assert services["signer"]["network_mode"] == "none"
     for name in ("signer", "worker", "api"):
