@@ -28,53 +28,79 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     home: Path = Field(default_factory=homes.home, description="Folder of keys, ledger and the embedded database.")
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
     public_url: str = Field(
-        "", description="Address by which clients reach the service; from host and port when empty."
+        default="", description="Address by which clients reach the service; from host and port when empty."
     )
-    database: str = Field("", description="postgresql://... for many machines; an SQLite file in `home` when empty.")
-    auth: Literal["keys", "none"] = Field("keys", description="`none` lets everyone in as the tenant `local`.")
+    database: str = Field(
+        default="", description="postgresql://... for many machines; an SQLite file in `home` when empty."
+    )
+    auth: Literal["keys", "none"] = Field(default="keys", description="`none` lets everyone in as the tenant `local`.")
     allow_insecure: tuple[Unsafe, ...] = Field(
-        (), description="What may be unsafe on an address that is not loopback: dev-keys, no-auth, no-tls."
+        default=(), description="What may be unsafe on an address that is not loopback: dev-keys, no-auth, no-tls."
     )
-    behind_tls: bool = Field(False, description="A proxy in front speaks HTTPS: cookies are then sent by HTTPS only.")
-    policy: str = Field("default", description="Pack (name or file) of tenants that pin none.")
-    policies: tuple[str, ...] = Field((), description="Further packs that a tenant may pin.")
+    behind_tls: bool = Field(
+        default=False, description="A proxy in front speaks HTTPS: cookies are then sent by HTTPS only."
+    )
+    policy: str = Field(default="default", description="Pack (name or file) of tenants that pin none.")
+    policies: tuple[str, ...] = Field(default=(), description="Further packs that a tenant may pin.")
     guard: str = Field(
-        "service.jobs.guards:installed", description="Factory `module:function` of the guarded pipeline, see the guide."
+        default="service.jobs.guards:installed",
+        description="Factory `module:function` of the guarded pipeline, see the guide.",
     )
-    signing_chain: str = Field("", description="PEM certificates, leaf first; development keys in `home` when empty.")
-    signing_key: str = Field("", description="PEM private key of `signing_chain`; only the signer process reads it.")
-    signing_anchors: str = Field("", description="PEM roots by which what is signed with it is verified.")
+    signing_chain: str = Field(
+        default="", description="PEM certificates, leaf first; development keys in `home` when empty."
+    )
+    signing_key: str = Field(
+        default="", description="PEM private key of `signing_chain`; only the signer process reads it."
+    )
+    signing_anchors: str = Field(default="", description="PEM roots by which what is signed with it is verified.")
     screens: str = Field(
-        "guardrails.screens:default_screens", description="Factory of the screens that moderate incoming pictures."
+        default="guardrails.screens:default_screens",
+        description="Factory of the screens that moderate incoming pictures.",
     )
-    model: str = Field("pocket", description="pocket, a diffusers folder, or a hub id.")
-    device: str = Field("", description="Torch device of the workers; chosen by itself when empty.")
-    workers: int = Field(1, ge=0, le=64, description="Worker processes on this machine; one for each accelerator.")
+    model: str = Field(default="pocket", description="pocket, a diffusers folder, or a hub id.")
+    device: str = Field(default="", description="Torch device of the workers; chosen by itself when empty.")
+    workers: int = Field(
+        default=1, ge=0, le=64, description="Worker processes on this machine; one for each accelerator."
+    )
     lease_seconds: float = Field(
-        30.0, gt=0, le=3600, description="A worker that is silent for so long has lost its job."
+        default=30.0, gt=0, le=3600, description="A worker that is silent for so long has lost its job."
     )
-    max_attempts: int = Field(2, ge=1, le=10, description="A job that took so many workers with it is quarantined.")
-    wait_seconds: float = Field(300.0, gt=0, le=3600, description="How long a request waits for its pictures.")
-    drain_seconds: float = Field(30.0, ge=0, le=3600, description="How long running work may take after a stop signal.")
-    queue_limit: int = Field(1000, ge=1, description="Jobs that may wait; further ones are answered with 503.")
-    max_body_bytes: int = Field(1 << 20, ge=1024, description="Of a JSON body without pictures.")
-    max_upload_bytes: int = Field(50 << 20, ge=1024, description="Of a body with pictures.")
-    asset_seconds: float = Field(86400.0, gt=0, description="How long finished pictures can be fetched again.")
-    url_seconds: float = Field(600.0, gt=0, le=86400, description="How long a signed address of a picture is good.")
-    idempotency_seconds: float = Field(86400.0, gt=0, description="How long an Idempotency-Key is remembered.")
-    replay_seconds: float = Field(600.0, ge=0, description="How long a client's retry joins the job it repeats.")
-    webhook_hosts: tuple[str, ...] = Field((), description="Hosts that webhooks may be sent to; none by default.")
-    webhook_private: bool = Field(False, description="Webhooks may also go to private addresses (of these hosts).")
-    session_minutes: float = Field(480.0, gt=0, description="How long a sign-in to the pages lasts.")
-    public_verify: bool = Field(True, description="Anyone may ask whether a file came from here, rate-limited.")
-    public_per_minute: int = Field(30, ge=1, description="Such questions for each address.")
+    max_attempts: int = Field(
+        default=2, ge=1, le=10, description="A job that took so many workers with it is quarantined."
+    )
+    wait_seconds: float = Field(default=300.0, gt=0, le=3600, description="How long a request waits for its pictures.")
+    drain_seconds: float = Field(
+        default=30.0, ge=0, le=3600, description="How long running work may take after a stop signal."
+    )
+    queue_limit: int = Field(default=1000, ge=1, description="Jobs that may wait; further ones are answered with 503.")
+    max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Of a JSON body without pictures.")
+    max_upload_bytes: int = Field(default=50 << 20, ge=1024, description="Of a body with pictures.")
+    asset_seconds: float = Field(default=86400.0, gt=0, description="How long finished pictures can be fetched again.")
+    url_seconds: float = Field(
+        default=600.0, gt=0, le=86400, description="How long a signed address of a picture is good."
+    )
+    idempotency_seconds: float = Field(default=86400.0, gt=0, description="How long an Idempotency-Key is remembered.")
+    replay_seconds: float = Field(
+        default=600.0, ge=0, description="How long a client's retry joins the job it repeats."
+    )
+    webhook_hosts: tuple[str, ...] = Field(
+        default=(), description="Hosts that webhooks may be sent to; none by default."
+    )
+    webhook_private: bool = Field(
+        default=False, description="Webhooks may also go to private addresses (of these hosts)."
+    )
+    session_minutes: float = Field(default=480.0, gt=0, description="How long a sign-in to the pages lasts.")
+    public_verify: bool = Field(default=True, description="Anyone may ask whether a file came from here, rate-limited.")
+    public_per_minute: int = Field(default=30, ge=1, description="Such questions for each address.")
     verify_depth: Literal["fast", "standard", "deep"] = Field(
-        "standard", description="How hard the watermark is looked for when a check does not say."
+        default="standard", description="How hard the watermark is looked for when a check does not say."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Of the log on standard error.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Of the log on standard error."
+    )
 
     @property
     def folder(self) -> Path:

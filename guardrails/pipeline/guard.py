@@ -280,7 +280,12 @@ class Guard:
         """The history of a picture that was given; raises ImageError when it does not hold."""
         manifest = self._verifier.verify(original.source.data)
         check_history(manifest)
-        return original.facts(manifest, self._mark.detect(original.pixels, "standard"))
+        try:
+            mark_id = self._mark.detect(original.pixels, "standard").mark_id
+        except WatermarkError:
+            # Too small to carry one.
+            mark_id = ""
+        return original.facts(manifest, mark_id)
 
     def _screen_original(self, cleared: Cleared, original: Original) -> Refusal | None:
         """What was given is looked at as what is made is."""

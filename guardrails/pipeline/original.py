@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrails.domain.canonical import Json
-from guardrails.domain.images import ManifestStatus, ManifestVerdict, MarkReading
+from guardrails.domain.images import ManifestStatus, ManifestVerdict
 from guardrails.errors import ImageError, OptionError
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
@@ -56,13 +56,13 @@ class Original:
         process = Process.IMAGE_TO_IMAGE if self.mask is None else Process.INPAINTING
         return Lineage(process=process, parent=self.source, strength=self.strength)
 
-    def facts(self, manifest: ManifestVerdict, mark: MarkReading) -> dict[str, Json]:
+    def facts(self, manifest: ManifestVerdict, mark_id: str) -> dict[str, Json]:
         """What a record says about it."""
         return {
             "sha256": hashlib.sha256(self.source.data).hexdigest(),
             "manifest_id": manifest.manifest_id,
             "manifest": manifest.status.value,
-            "mark_id": mark.mark_id,
+            "mark_id": mark_id,
             "strength": self.strength,
             "masked": self.mask is not None,
         }

@@ -68,7 +68,7 @@ class JobObject(BaseModel):
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": ImagesResponse, "content": {"application/json": {}, "text/event-stream": {}}},
     202: {"model": JobObject, "description": "Taken in as a job."},
-    **documented(404, 409, 410, 422, 501),
+    **documented(404, 409, 410, 415, 422, 501),
 }
 
 
