@@ -150,7 +150,7 @@ class Context:
             return self._ledger
 
 
-def context_of(request: Request) -> Context:
+async def context_of(request: Request) -> Context:
     """The parts, as a dependency."""
     context: Context = request.app.state.context
     return context
