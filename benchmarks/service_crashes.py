@@ -113,8 +113,6 @@ def work(point, number):
         os.replace = wrapped(os.replace, point, countdown)
     elif point.endswith("commit"):
         commits(type(database), point, countdown)
-    print("working", flush=True)
-    stopping = threading.Event()
     until = time.monotonic() + 20
     while time.monotonic() < until:
         worker.run_one() or time.sleep(0.01)
@@ -127,8 +125,11 @@ for line in sys.stdin:
     point, _, number = line.rstrip().rpartition(" ")
     child = os.fork()
     if child == 0:
-        work(point, int(number))
-        os._exit(0)
+        try:
+            work(point, int(number))
+        finally:
+            # Never back into the loop: two processes would read the same orders.
+            os._exit(0)
     print(child, flush=True)
     os.waitpid(child, 0)
     print("gone", flush=True)
@@ -222,10 +223,7 @@ def _nursery(settings: Settings) -> Iterator[Any]:
 def _fork(nursery: Any, point: str, number: int) -> int:
     nursery.stdin.write(f"{point} {number}\n")
     nursery.stdin.flush()
-    lines = {nursery.stdout.readline().strip()}
-    if not any(line.isdigit() for line in lines):
-        lines.add(nursery.stdout.readline().strip())
-    return next(int(line) for line in lines if line.isdigit())
+    return int(nursery.stdout.readline())
 
 
 def _kill(nursery: Any, point: str, rng: random.Random) -> int:
