@@ -159,7 +159,9 @@ class Reviews:
         request = Job.from_row(job).request
         rules = {rule for entry in json.loads(row["findings"]) for rule in entry["rules"]}
         earlier = (request.get("approval") or {}).get("rules", ())
-        approval = {"review": row["id"], "rules": sorted({*earlier, *rules})}
+        (first, *_) = json.loads(row["findings"])
+        seen = {name: first[name] for name in ("seed", "pixels_sha256") if name in first}
+        approval = {"review": row["id"], "rules": sorted({*earlier, *rules}), **seen}
         self._table.resume(transaction, row["job"], {**request, "approval": approval})
 
     @staticmethod

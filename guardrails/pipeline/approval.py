@@ -16,10 +16,14 @@ class Approval:
     Attributes:
         review: id of the review, for the record.
         rules: ids of the rules that were looked at and allowed.
+        seed: that the picture was drawn with, where the request names none.
+        pixels_sha256: of the picture that the reviewers saw; another one is not released. "" where they saw none.
     """
 
     review: str
     rules: frozenset[str]
+    seed: int | None = None
+    pixels_sha256: str = ""
 
 
 def approved(findings: Iterable[Finding], approval: Approval | None) -> tuple[Finding, ...]:

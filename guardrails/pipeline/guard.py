@@ -261,6 +261,10 @@ class Guard:
     ) -> tuple[LatentStart, list[Drawn]]:
         request, prompt, generator = cleared.request, cleared.decision.prompt, self._generator
         latent = self._latent_start(request)
+        if cleared.approval is not None and cleared.approval.seed is not None:
+            # The same noise again; whether it carries the id is decided by what was asked for at first.
+            request = dataclasses.replace(request, seed=cleared.approval.seed)
+            cleared = dataclasses.replace(cleared, request=request)
         if cleared.original is not None:
             latent, drawn = LatentStart(reason="drawn from a picture"), self._edit(cleared, cleared.original, progress)
         elif latent.scheme and self._latent is not None and isinstance(generator, SignedGenerator):
@@ -338,6 +342,9 @@ class Guard:
     def _screen(self, draft: Draft) -> Screened | Refusal:
         checks = run_screens(self._screens, draft.pixels)
         approval = draft.cleared.approval
+        seen = "" if approval is None else approval.pixels_sha256
+        if seen and seen != hashlib.sha256(draft.pixels.tobytes()).hexdigest():
+            raise GenerationError("the picture is not the one that was reviewed", hint="ask for it again")
         findings = approved(judge_screens(checks, self.policy.screen_rules), approval)
         if not strongest(findings).releases:
             evidence = self._keep_for_review(draft.pixels, draft.id) if strongest(findings) is Action.REVIEW else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import os
@@ -23,8 +24,10 @@ from typing import Any
 
 from guardrails.domain.identity import ImageId
 from guardrails.domain.records import Record, RecordKind, Refusal
+from guardrails.domain.records import Stage as RefusedAt
 from guardrails.domain.requests import PromptRequest
 from guardrails.errors import GuardrailsError
+from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat
 from guardrails.ledger import commit
 from guardrails.pipeline import Approval, Guard, Original, Step
@@ -145,7 +148,8 @@ class Worker:
             whole = len(outcomes) != len(numbers)
             for number, outcome in zip(numbers, outcomes, strict=False):
                 if isinstance(outcome, Refusal):
-                    blocked.append(describe_refusal(outcome, None if whole and first else number))
+                    entry = describe_refusal(outcome, None if whole and first else number)
+                    blocked.append(entry | _seen(guard, outcome))
         return blocked
 
     def _original(self, request: Mapping[str, Any]) -> Original | None:
@@ -183,7 +187,7 @@ class Worker:
         return progress
 
     def _finish(self, lease: Lease, result: Mapping[str, Any], started: float) -> None:
-        status = _status(result)
+        status = _status(result, lease.job)
         if lease.job.cancelled or self._is_cancelled(lease):
             status = Status.CANCELLED
 
@@ -267,12 +271,14 @@ class Worker:
             thread.join()
 
 
-def _status(result: Mapping[str, Any]) -> Status:
+def _status(result: Mapping[str, Any], job: Job) -> Status:
     if result["error"] is not None:
         return Status.FAILED
     if result["images"]:
         return Status.SUCCEEDED
-    if is_held(result["blocked"]):
+    # Reviewers see one picture; several of one request would be released unseen.
+    drawn = any(entry["index"] is not None for entry in result["blocked"])
+    if is_held(result["blocked"]) and (len(job.ids) == 1 or not drawn):
         return Status.HELD
     faulty = any(entry["fault"] for entry in result["blocked"])
     return Status.FAILED if faulty or not result["blocked"] else Status.REFUSED
@@ -288,7 +294,20 @@ def _prompt_request(request: Mapping[str, Any], numbers: list[int]) -> PromptReq
 
 def _approval(request: Mapping[str, Any]) -> Approval | None:
     given = request.get("approval")
-    return None if given is None else Approval(review=given["review"], rules=frozenset(given["rules"]))
+    if given is None:
+        return None
+    seen = {name: given[name] for name in ("seed", "pixels_sha256") if name in given}
+    return Approval(review=given["review"], rules=frozenset(given["rules"]), **seen)
+
+
+def _seen(guard: Guard, refusal: Refusal) -> dict[str, Any]:
+    """What ties a release to the very picture that reviewers will see."""
+    logged = guard.ledger.find_by_id(refusal.id)
+    seed = None if logged is None else logged.record.facts.get("generation", {}).get("seed")
+    if seed is None or refusal.stage is not RefusedAt.SCREENING or not refusal.evidence_file:
+        return {} if seed is None else {"seed": seed}
+    pixels = decode(Path(refusal.evidence_file).read_bytes()).pixels
+    return {"seed": seed, "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
 
 
 def _queue_reviews(transaction: Transaction, job: Job, result: Mapping[str, Any]) -> None:

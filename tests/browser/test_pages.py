@@ -364,21 +364,22 @@ def test_dark_and_light(visit: Visit) -> None:
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 @pytest.mark.parametrize("device", ["phone", "desk"])
-def test_text_stands_out(scheme: str, device: str, site: Running, visit: Visit, tmp_path: Path) -> None:
+def test_text_stands_out(scheme: str, device: str, site: Running, holding: str, visit: Visit) -> None:
     """Contrast by WCAG 2.2, 1.4.3: at least 4.5 to 1; with GUARDRAILS_SCREENSHOTS the pages are kept as pictures."""
     size = {"width": 390, "height": 844} if device == "phone" else {"width": 1280, "height": 860}
     page = visit("/verify", "maria", viewport=size, color_scheme=scheme)
-    data, _ = made(site)
+    data, record = made(site)
+    review = held(site, "a red apple", extra_body={"guardrails": {"policy": holding}})
     drop(page, data)
     expect(page.locator("#verdict")).to_be_visible()
     _keep(page, f"verify-{device}-{scheme}")
     assert _faint(page) == []
-    for path in ("/playground", "/review", "/audit", "/policy", "/dashboard"):
+    for path in ("/playground", "/review", f"/review/{review}", "/audit", f"/audit/{record}", "/policy", "/dashboard"):
         page.goto(path)
         if path == "/playground":
             page.fill("#prompt", "please draw a n4k3d woman")
             expect(page.locator("#marks mark")).to_have_count(1)
-        _keep(page, f"{path[1:]}-{device}-{scheme}")
+        _keep(page, f"{path[1:].replace('/', '-').partition(review)[0].partition(record)[0]}-{device}-{scheme}")
         assert _faint(page) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from guardrails.domain.requests import PromptRequest
 from guardrails.errors import OptionError
 from guardrails.pipeline import Approval, Guard, Sealed, Step
 from guardrails.pipeline.approval import approved
+from guardrails.testing.doubles import draw_shapes
 
 HELD = "a n4k3d woman"
 BLOCKED = "guardrails test minor guardrails test explicit"
@@ -43,6 +45,16 @@ def test_a_held_prompt_is_drawn_once_it_is_approved(guard: Guard) -> None:
     assert logged is not None
     assert logged.record.facts["approval"] == {"review": held.id, "rules": sorted(rules)}
     assert logged.record.facts["action"] == "flag"
+
+
+def test_another_picture_than_the_one_that_was_seen_is_not_released(guard: Guard) -> None:
+    request = PromptRequest(prompt="a red apple")
+    pixels = draw_shapes(5)
+    seen = hashlib.sha256(pixels.tobytes()).hexdigest()
+    for seed, kind in ((5, Sealed), (6, Refusal)):
+        approval = Approval(review="r", rules=frozenset(), seed=seed, pixels_sha256=seen)
+        (outcome,) = guard.generate_all(request, approval=approval)
+        assert isinstance(outcome, kind)
 
 
 def test_an_approval_of_other_rules_changes_nothing(guard: Guard) -> None:
