@@ -186,20 +186,16 @@ def load(
         UnavailableError: there is no such model.
         OptionError: an option makes no sense for this model or on this machine.
     """
-    from guardrails.generation.defaults import WithDefaults
     from guardrails.generation.loading import load_generator
     from guardrails.generation.samplers import use_sampler
-    from guardrails.pipeline.guard import POCKET_GUIDANCE, POCKET_STEPS, pocket_model
+    from guardrails.pipeline.guard import pocket_model, with_pocket_defaults
 
     quiet_libraries()
     source = str(pocket_model()) if model == POCKET else model
     generator = load_generator(source, device=device, dtype=dtype, batch_size=batch_size, compile=compiled)
     if sampler is not None:
         use_sampler(generator.pipeline, SAMPLERS[sampler])
-    if model != POCKET:
-        return generator
-    generator.name = POCKET
-    return WithDefaults(generator=generator, steps=POCKET_STEPS, guidance_scale=POCKET_GUIDANCE)
+    return with_pocket_defaults(generator) if model == POCKET else generator
 
 
 def quiet_libraries() -> None:

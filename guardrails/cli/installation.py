@@ -24,6 +24,10 @@ _EXTRAS = {
     "resvg_py": "pocket",
     "tokenizers": "semantics",
     "fastapi": "service",
+    "multipart": "service",
+    "prometheus_client": "service",
+    "psycopg": "postgresql",
+    "standardwebhooks": "service",
     "uvicorn": "service",
 }
 

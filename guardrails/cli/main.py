@@ -33,6 +33,10 @@ SECTIONS = {
         "tsa": "time-stamps, so that signed files outlive their certificate",
         "ledger": "read, check and prove the record of everything made and refused",
     },
+    "The service": {
+        "serve": "answer OpenAI clients and people over HTTP",
+        "admin": "tenants, API keys, accounts, and who changed what",
+    },
     "The embedded model": {
         "pocket": "rebuild, train, index and evaluate it",
     },

@@ -6,18 +6,27 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from guardrails.domain.requests import PromptRequest
+from guardrails.errors import OptionError
 from guardrails.generation.latents import Shape, Signs
-from guardrails.generation.protocol import Drawn, Progress, SignedGenerator
+from guardrails.generation.protocol import Drawn, EditingGenerator, Progress, SignedGenerator
+from guardrails.imaging import Pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WithDefaults:
-    """Fills in what a request leaves open, then draws with `generator`; implements `SignedGenerator`."""
+    """Fills in what a request leaves open, then draws with `generator`.
+
+    Implements `SignedGenerator`, and `EditingGenerator` where `editor` is given.
+    """
 
     generator: SignedGenerator
     steps: int
     guidance_scale: float
+    editor: EditingGenerator | None = None
 
     def refuses_signs(self, request: PromptRequest) -> str:
         """See `SignedGenerator`."""
@@ -37,6 +46,21 @@ class WithDefaults:
     ) -> list[Drawn]:
         """See `SignedGenerator`."""
         return self.generator.draw(self._filled(request), prompt, progress=progress, signs=signs)
+
+    def edit(
+        self,
+        request: PromptRequest,
+        prompt: str,
+        pixels: Pixels,
+        strength: float,
+        mask: NDArray[np.uint8] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> list[Drawn]:
+        """See `EditingGenerator`."""
+        if self.editor is None:
+            raise OptionError("this model cannot change pictures", hint="leave the picture out")
+        return self.editor.edit(self._filled(request), prompt, pixels, strength, mask, progress=progress)
 
     def _filled(self, request: PromptRequest) -> PromptRequest:
         return dataclasses.replace(

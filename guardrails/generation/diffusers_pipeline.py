@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from guardrails.domain.images import GenerationFacts
@@ -103,9 +104,15 @@ class DiffusersGenerator:
         *,
         progress: Progress | None = None,
         signs: Sequence[Signs] = (),
+        extra: Mapping[str, Any] | None = None,
     ) -> list[Drawn]:
-        """See `Generator.draw`, and `protocol.SignedGenerator` for `signs`."""
+        """See `Generator.draw`, and `protocol.SignedGenerator` for `signs`.
+
+        Args:
+            extra: further arguments of the pipeline's call, such as the picture that it starts from.
+        """
         plan = self._call.plan(request, prompt)
+        plan = dataclasses.replace(plan, arguments={**plan.arguments, **(extra or {})})
         first = secrets.randbelow(SEED_RANGE) if request.seed is None else request.seed
         seeds = range(first, first + request.count)
         starts = range(0, len(seeds), self._batch_size)

@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from guardrails.domain.images import GenerationFacts
 from guardrails.domain.requests import PromptRequest
 from guardrails.generation.latents import Shape, Signs
@@ -77,5 +80,33 @@ class SignedGenerator(Generator, Protocol):
 
         Args:
             signs: one array a picture, of the shape that `latent_shape` gives; empty for latents of the seeds alone.
+        """
+        ...
+
+
+@runtime_checkable
+class EditingGenerator(Protocol):
+    """A generator that can also start from a picture."""
+
+    def edit(
+        self,
+        request: PromptRequest,
+        prompt: str,
+        pixels: Pixels,
+        strength: float,
+        mask: NDArray[np.uint8] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> list[Drawn]:
+        """Change a picture, `request.count` times.
+
+        Args:
+            pixels: RGB uint8, height x width x 3; brought to the size of the request.
+            strength: 0..1, how far it is changed.
+            mask: uint8, height x width; changed where it is 255, kept where it is 0. None changes everything.
+
+        Raises:
+            OptionError: this model cannot do that; raised before anything is drawn.
+            GenerationError: the model ran and gave no usable picture.
         """
         ...

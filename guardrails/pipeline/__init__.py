@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from guardrails.pipeline.approval import Approval
 from guardrails.pipeline.guard import Guard, Outcome
-from guardrails.pipeline.stages import Sealed
+from guardrails.pipeline.original import Original
+from guardrails.pipeline.stages import Sealed, Step
 
-__all__ = ["Guard", "Outcome", "Sealed"]
+__all__ = ["Approval", "Guard", "Original", "Outcome", "Sealed", "Step"]

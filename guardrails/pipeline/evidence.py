@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from guardrails.domain.canonical import Json, to_plain
 from guardrails.domain.findings import Action, Check, Finding
 from guardrails.domain.images import GenerationFacts, LatentStart, MarkEmbedding
+from guardrails.pipeline.approval import Approval
 
 
 def public_facts(
@@ -20,6 +21,8 @@ def public_facts(
     embedding: MarkEmbedding | None = None,
     fingerprint: str = "",
     edges: str = "",
+    approval: Approval | None = None,
+    parent: Mapping[str, Json] | None = None,
 ) -> dict[str, Json]:
     """The `facts` of a record. Findings lose message, span and evidence, which quote the prompt; checks lose theirs,
     which may name persons."""
@@ -47,6 +50,10 @@ def public_facts(
         facts["watermark"] = to_plain(embedding)
     if fingerprint:
         facts["fingerprint"] = fingerprint
+    if approval is not None:
+        facts["approval"] = {"review": approval.review, "rules": sorted(approval.rules)}
+    if parent:
+        facts["parent"] = dict(parent)
     if edges:
         facts["edges"] = edges
     return facts

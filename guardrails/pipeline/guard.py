@@ -30,7 +30,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from guardrails import home as homes
-from guardrails.domain.canonical import canonical_json, to_plain
+from guardrails.domain.canonical import Json, canonical_json, to_plain
 from guardrails.domain.findings import Action, Check, Component, Finding, strongest
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import LatentStart, ManifestStatus, MarkVerdict, Match
@@ -49,16 +49,20 @@ from guardrails.errors import (
 from guardrails.files import check_writable, clear_abandoned, stage, write_atomically
 from guardrails.generation.defaults import WithDefaults
 from guardrails.generation.diffusers_pipeline import DiffusersGenerator
+from guardrails.generation.editing import DiffusersEditor
 from guardrails.generation.loading import load_generator
-from guardrails.generation.protocol import Drawn, Generator, Progress, SignedGenerator
+from guardrails.generation.protocol import Drawn, EditingGenerator, Generator, Progress, SignedGenerator
+from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
 from guardrails.imaging.metadata import ai_generated_xmp
 from guardrails.ledger import Ledger, commit
+from guardrails.pipeline.approval import Approval, approved
 from guardrails.pipeline.evidence import public_facts
+from guardrails.pipeline.original import Original, check_history
 from guardrails.pipeline.persons import join_persons
 from guardrails.pipeline.pictures import RebuiltPictures
-from guardrails.pipeline.stages import Asked, Cleared, Draft, Marked, Screened, Sealed, Signed
+from guardrails.pipeline.stages import Asked, Cleared, Draft, Marked, Screened, Sealed, Signed, Step, Watch
 from guardrails.policy import Policy, default_policy
 from guardrails.prompts import PromptGuard
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, image_code
@@ -183,6 +187,10 @@ class Guard:
         format: ImageFormat | str = ImageFormat.PNG,
         out: Path | None = None,
         progress: Progress | None = None,
+        ids: Sequence[ImageId] | None = None,
+        approval: Approval | None = None,
+        original: Original | None = None,
+        watch: Watch | None = None,
     ) -> list[Outcome]:
         """Make `request.count` pictures.
 
@@ -190,6 +198,12 @@ class Guard:
             format: one that `imaging.encoding` can write, for example "png" or "avif".
             out: folder that released files appear in, named by their id; without it the bytes are only returned.
             progress: told after every denoising step.
+            ids: of the pictures, one each; drawn at random when omitted. A caller that must never make one twice
+                chooses them first and looks for them in the ledger after a crash; nothing is then drawn again.
+            approval: of reviewers, for rules that held this very request back.
+            original: a picture to change instead of drawing from noise; it is screened first, and becomes the parent
+                in the manifest.
+            watch: told after every step; what it raises ends the run, and nothing further is released.
 
         Returns:
             One outcome a picture; a single Refusal when the prompt or the drawing was refused.
@@ -203,37 +217,65 @@ class Guard:
         if out is not None:
             check_writable(out)
             clear_abandoned(out, _ABANDONED_SECONDS, keep=self.ledger.staged_files())
-        cleared = self._clear(request)
+        watch = watch or _watch_nothing
+        parent = {} if original is None else self._examine(original)
+        cleared = self._clear(request, approval)
         if isinstance(cleared, Refusal):
             return [cleared]
-        ids = [ImageId.new() for _ in range(request.count)]
+        if original is not None:
+            cleared = dataclasses.replace(cleared, original=original, parent=parent)
+            refused = self._guarded(Stage.SCREENING, cleared, partial(self._screen_original, cleared, original))
+            if refused is not None:
+                return [refused]
+        watch(Step.CLEARED, "")
+        chosen = ids is not None
+        ids = ids or [ImageId.new() for _ in range(request.count)]
+        self._check_ids(ids, request.count)
         drawn = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, ids, progress))
         if isinstance(drawn, Refusal):
             return [drawn]
+        watch(Step.DRAWN, "")
         latent, pictures = drawn
         begin = [
             partial(_draft, cleared, image_id, picture, latent) for image_id, picture in zip(ids, pictures, strict=True)
         ]
-        outcomes = [self._finish(cleared, draft, file_format, out) for draft in begin]
+        outcomes = [self._finish(cleared, draft, file_format, out, watch) for draft in begin]
+        if chosen or approval is not None:
+            return outcomes
         return [
-            self._redrawn(cleared, outcome, file_format, out) if isinstance(outcome, Refusal) else outcome
+            self._redrawn(cleared, outcome, file_format, out, watch) if isinstance(outcome, Refusal) else outcome
             for outcome in outcomes
         ]
 
-    def _clear(self, request: PromptRequest) -> Cleared | Refusal:
+    def _check_ids(self, ids: Sequence[ImageId], count: int) -> None:
+        if len(ids) != count:
+            raise OptionError(f"{len(ids)} ids for {count} pictures", hint="give one id for each picture")
+        for image_id in ids:
+            if self.ledger.find_by_id(str(image_id)) is not None:
+                raise OptionError(f"the picture {image_id} is recorded already", hint="choose a fresh id")
+
+    def _clear(self, request: PromptRequest, approval: Approval | None) -> Cleared | Refusal:
         decision = self._guarded(Stage.PROMPT, Asked(request=request), lambda: self._prompts.decide(request))
         if isinstance(decision, Refusal):
             return decision
+        findings = approved(decision.findings, approval)
+        decision = dataclasses.replace(decision, findings=findings, action=strongest(findings))
         if not decision.action.releases:
             return self._refuse(Stage.PROMPT, Asked(request=request, decision=decision), decision.findings)
-        return Cleared(request=request, decision=decision)
+        return Cleared(request=request, decision=decision, approval=approval)
 
     def _draw(
         self, cleared: Cleared, ids: Sequence[ImageId], progress: Progress | None
     ) -> tuple[LatentStart, list[Drawn]]:
         request, prompt, generator = cleared.request, cleared.decision.prompt, self._generator
         latent = self._latent_start(request)
-        if latent.scheme and self._latent is not None and isinstance(generator, SignedGenerator):
+        if cleared.approval is not None and cleared.approval.seed is not None:
+            # The same noise again; whether it carries the id is decided by what was asked for at first.
+            request = dataclasses.replace(request, seed=cleared.approval.seed)
+            cleared = dataclasses.replace(cleared, request=request)
+        if cleared.original is not None:
+            latent, drawn = LatentStart(reason="drawn from a picture"), self._edit(cleared, cleared.original, progress)
+        elif latent.scheme and self._latent is not None and isinstance(generator, SignedGenerator):
             shape = generator.latent_shape(request)
             signs = [self._latent.signs(image_id.mark_id, shape) for image_id in ids]
             drawn = generator.draw(request, prompt, progress=progress, signs=signs)
@@ -245,6 +287,31 @@ class Guard:
                 hint="the generator must return one picture for each seed",
             )
         return latent, drawn
+
+    def _examine(self, original: Original) -> dict[str, Json]:
+        """The history of a picture that was given; raises ImageError when it does not hold."""
+        manifest = self._verifier.verify(original.source.data)
+        check_history(manifest)
+        try:
+            mark_id = self._mark.detect(original.pixels, "standard").mark_id
+        except WatermarkError:
+            # Too small to carry one.
+            mark_id = ""
+        return original.facts(manifest, mark_id)
+
+    def _screen_original(self, cleared: Cleared, original: Original) -> Refusal | None:
+        """What was given is looked at as what is made is."""
+        checks = run_screens(self._screens, original.pixels)
+        findings = approved(judge_screens(checks, self.policy.screen_rules), cleared.approval)
+        return None if strongest(findings).releases else self._refuse(Stage.SCREENING, cleared, findings, checks)
+
+    def _edit(self, cleared: Cleared, original: Original, progress: Progress | None) -> list[Drawn]:
+        if not isinstance(self._generator, EditingGenerator):
+            raise OptionError(
+                f"{type(self._generator).__name__} cannot change pictures", hint="ask for a picture without an original"
+            )
+        prompt, change = cleared.decision.prompt, (original.pixels, original.strength, original.mask)
+        return self._generator.edit(cleared.request, prompt, *change, progress=progress)
 
     def _latent_start(self, request: PromptRequest) -> LatentStart:
         """Whether the noise of a request's pictures carries their ids; when not, why."""
@@ -261,7 +328,7 @@ class Guard:
         return LatentStart(reason=reason) if reason else self._latent.start(self._generator.latent_shape(request))
 
     def _finish(
-        self, cleared: Cleared, begin: Callable[[], Draft], file_format: ImageFormat, out: Path | None
+        self, cleared: Cleared, begin: Callable[[], Draft], file_format: ImageFormat, out: Path | None, watch: Watch
     ) -> Outcome:
         draft = self._guarded(Stage.GENERATION, cleared, begin)
         if isinstance(draft, Refusal):
@@ -269,15 +336,20 @@ class Guard:
         screened = self._guarded(Stage.SCREENING, cleared, lambda: self._screen(draft))
         if isinstance(screened, Refusal):
             return screened
+        watch(Step.SCREENED, str(draft.id))
         marked = self._guarded(Stage.WATERMARK, cleared, lambda: self._embed(screened), screened.checks)
         if isinstance(marked, Refusal):
             return marked
+        watch(Step.MARKED, str(draft.id))
         signed = self._guarded(Stage.PROVENANCE, cleared, lambda: self._sign(marked, file_format), screened.checks)
         if isinstance(signed, Refusal):
             return signed
-        return self._release(signed, out)
+        watch(Step.SIGNED, str(draft.id))
+        return self._release(signed, out, watch)
 
-    def _redrawn(self, cleared: Cleared, refusal: Refusal, file_format: ImageFormat, out: Path | None) -> Outcome:
+    def _redrawn(
+        self, cleared: Cleared, refusal: Refusal, file_format: ImageFormat, out: Path | None, watch: Watch
+    ) -> Outcome:
         """Draw again where a rule about works wants that first; every refused picture keeps its own record."""
         outcome: Outcome = refusal
         again = dataclasses.replace(cleared, request=dataclasses.replace(cleared.request, count=1))
@@ -289,19 +361,24 @@ class Guard:
             if isinstance(drawn, Refusal):
                 return drawn
             latent, (picture,) = drawn
-            outcome = self._finish(again, partial(_draft, again, image_id, picture, latent), file_format, out)
+            outcome = self._finish(again, partial(_draft, again, image_id, picture, latent), file_format, out, watch)
         return outcome
 
     def _screen(self, draft: Draft) -> Screened | Refusal:
         checks = join_persons(run_screens(self._screens, draft.pixels), draft.cleared.decision.findings)
-        findings = judge_screens(checks, self.policy.screen_rules)
+        approval = draft.cleared.approval
+        seen = "" if approval is None else approval.pixels_sha256
+        if seen and seen != hashlib.sha256(draft.pixels.tobytes()).hexdigest():
+            raise GenerationError("the picture is not the one that was reviewed", hint="ask for it again")
+        findings = approved(judge_screens(checks, self.policy.screen_rules), approval)
         if not strongest(findings).releases:
-            return self._refuse(Stage.SCREENING, draft.cleared, findings, checks, draft)
+            evidence = self._keep_for_review(draft.pixels, draft.id) if strongest(findings) is Action.REVIEW else ""
+            return self._refuse(Stage.SCREENING, draft.cleared, findings, checks, draft, evidence_file=evidence)
         searched = self._guarded(Stage.SIMILARITY, draft.cleared, lambda: self._search(draft), checks)
         if isinstance(searched, Refusal):
             return searched
         similarity, matches = searched
-        similar = judge_similarity(similarity, matches, self.policy.similarity_rules)
+        similar = approved(judge_similarity(similarity, matches, self.policy.similarity_rules), approval)
         checks, findings = (*checks, similarity), (*findings, *similar)
         if not strongest(similar).releases:
             evidence = self._show_side_by_side(draft, matches) if matches else ""
@@ -317,7 +394,10 @@ class Guard:
         """Keep what a reviewer needs to see, inside the installation: the draft beside the work that it repeats."""
         match = next((match for match in matches if match.rights.reservation), matches[0])
         picture = side_by_side(draft.pixels, self._index.picture(match.entry), match)
-        path = self._evidence / f"{draft.id}.png"
+        return self._keep_for_review(picture, draft.id)
+
+    def _keep_for_review(self, picture: Pixels, image_id: ImageId) -> str:
+        path = self._evidence / f"{image_id}.png"
         try:
             write_atomically(path, encode(picture, ImageFormat.PNG), mode=0o600)
         except StorageError:
@@ -361,6 +441,7 @@ class Guard:
             prompt_digest=commitment[0],
             similar=attributed(marked.screened.matches, self.policy.similarity_rules),
             version=__version__,
+            lineage=None if draft.cleared.original is None else draft.cleared.original.lineage,
         )
         signed = self._signer.sign(encoded, file_format.mime, spec)
         data = signed.data
@@ -397,10 +478,12 @@ class Guard:
                 mark_id=marked.screened.draft.id.mark_id,
                 fingerprints=Fingerprints(iscc=code_bits(fingerprint), pdq=pdq),
                 store=signed.manifest,
-            )
+            ),
+            # Under this id there is no record yet: a manifest that is kept for it is of a run that died.
+            replace=True,
         )
 
-    def _release(self, signed: Signed, out: Path | None) -> Sealed:
+    def _release(self, signed: Signed, out: Path | None, watch: Watch) -> Sealed:
         marked = signed.marked
         draft = marked.screened.draft
         digest, salt = signed.prompt_commitment
@@ -422,11 +505,13 @@ class Guard:
                 embedding=marked.embedding,
                 fingerprint=signed.fingerprint,
                 edges=signed.edges,
+                approval=draft.cleared.approval,
+                parent=draft.cleared.parent,
             ),
         )
         payload = _private(draft.cleared, salt)
         path = None if out is None else out / f"{draft.id}{signed.format.suffix}"
-        receipt = self._record(record, payload, signed.data, path)
+        receipt = self._record(record, payload, signed.data, path, watch)
         return Sealed(
             id=draft.id,
             data=signed.data,
@@ -445,7 +530,7 @@ class Guard:
             receipt=receipt,
         )
 
-    def _record(self, record: Record, payload: dict[str, Any], data: bytes, path: Path | None) -> Receipt:
+    def _record(self, record: Record, payload: dict[str, Any], data: bytes, path: Path | None, watch: Watch) -> Receipt:
         """Make the record durable, then give the file its name; without a record no file stays behind."""
         if path is None:
             return self.ledger.append(record, payload)
@@ -455,6 +540,7 @@ class Guard:
         except BaseException:
             staged.unlink(missing_ok=True)
             raise
+        watch(Step.RECORDED, record.id)
         self.ledger.finish_release(record.id)
         return receipt
 
@@ -526,9 +612,14 @@ def pocket_model() -> Path:
 
 def default_generator() -> Generator:
     """The embedded pocket model with the settings it was evaluated at."""
-    generator = load_generator(str(pocket_model()))
+    return with_pocket_defaults(load_generator(str(pocket_model())))
+
+
+def with_pocket_defaults(generator: DiffusersGenerator) -> Generator:
+    """The pocket model as it was evaluated."""
     generator.name = POCKET
-    return WithDefaults(generator=generator, steps=POCKET_STEPS, guidance_scale=POCKET_GUIDANCE)
+    editor = DiffusersEditor(generator)
+    return WithDefaults(generator=generator, steps=POCKET_STEPS, guidance_scale=POCKET_GUIDANCE, editor=editor)
 
 
 def shipped_index(home: Path) -> SimilarityIndex:
@@ -570,6 +661,10 @@ def _draft(cleared: Cleared, image_id: ImageId, picture: Drawn, latent: LatentSt
 def _private(asked: Asked | Cleared, salt: str) -> dict[str, Any]:
     """What is private and erasable: the words, and the salt that ties them to the record."""
     return {"request": to_plain(asked.request), "decision": to_plain(asked.decision), "salts": {"prompt": salt}}
+
+
+def _watch_nothing(step: Step, image_id: str) -> None:
+    pass
 
 
 def _now() -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
+from guardrails.domain.canonical import Json
 from guardrails.domain.findings import Action, Check, Finding, strongest
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import GenerationFacts, LatentStart, ManifestVerdict, MarkEmbedding, Match
@@ -12,6 +16,23 @@ from guardrails.domain.records import Receipt
 from guardrails.domain.requests import PromptDecision, PromptRequest
 from guardrails.imaging import Pixels
 from guardrails.imaging.encoding import ImageFormat
+from guardrails.pipeline.approval import Approval
+from guardrails.pipeline.original import Original
+
+
+class Step(enum.Enum):
+    """What has just been done: the name of the stage that was reached."""
+
+    CLEARED = "cleared"
+    DRAWN = "drawn"
+    SCREENED = "screened"
+    MARKED = "marked"
+    SIGNED = "signed"
+    RECORDED = "recorded"
+
+
+Watch: TypeAlias = Callable[[Step, str], None]
+"""Called with the step and the id of the picture, "" for all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +43,19 @@ class Asked:
     decision: PromptDecision | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cleared:
-    """A request whose prompt the policy releases."""
+    """A request whose prompt the policy, or a review under it, releases.
+
+    Attributes:
+        original: the picture to change, and `parent` what is known of it.
+    """
 
     request: PromptRequest
     decision: PromptDecision
+    approval: Approval | None = None
+    original: Original | None = None
+    parent: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from guardrails.domain.findings import Component
@@ -50,6 +51,19 @@ class ShapeGenerator:
         if progress is not None:
             progress(1, 1)
         return drawn
+
+    def edit(
+        self,
+        request: PromptRequest,
+        prompt: str,
+        pixels: Pixels,
+        strength: float,
+        mask: NDArray[np.uint8] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> list[Drawn]:
+        """See `EditingGenerator.edit`: the picture shines through what is drawn over it."""
+        return [_blended(drawn, pixels, strength, mask) for drawn in self.draw(request, prompt, progress=progress)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,3 +125,13 @@ def _drawn(request: PromptRequest, seed: int) -> Drawn:
         dtype="uint8",
     )
     return Drawn(pixels=draw_shapes(seed, side), facts=facts)
+
+
+def _blended(drawn: Drawn, pixels: Pixels, strength: float, mask: NDArray[np.uint8] | None) -> Drawn:
+    height, width, _ = drawn.pixels.shape
+    below = np.array(Image.fromarray(pixels).resize((width, height)), float)
+    share = np.full((height, width, 1), strength)
+    if mask is not None:
+        share *= np.array(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))[..., None] / 255
+    blended = below * (1 - share) + drawn.pixels * share
+    return Drawn(pixels=blended.round().astype(np.uint8), facts=drawn.facts)

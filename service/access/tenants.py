@@ -1,0 +1,133 @@
+"""Tenants: who asks, under which policy, and how much."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+
+from guardrails.errors import OptionError
+from service.stores import Database, Row
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """One customer of the service.
+
+    Attributes:
+        policy: name of the pack that it is bound to; "" for the service's default.
+        policy_digest: SHA-256 that the pack must have; a pack of this name with another content is refused.
+        jurisdiction: ISO 3166 code of where its pictures are asked for; "" applies the rules of all.
+        requests_per_minute, images_per_day, concurrent_jobs: limits; 0 is none.
+        webhook_url: where events are sent; "" for nowhere.
+        webhook_secrets: sign them, the newest first; two while they are rotated.
+    """
+
+    id: str
+    name: str
+    created_at: float
+    suspended: bool = False
+    policy: str = ""
+    policy_digest: str = ""
+    jurisdiction: str = ""
+    requests_per_minute: int = 0
+    images_per_day: int = 0
+    concurrent_jobs: int = 0
+    webhook_url: str = ""
+    webhook_secrets: tuple[str, ...] = ()
+
+
+# The fields that an administrator may change.
+CHANGEABLE = (
+    "name",
+    "suspended",
+    "policy",
+    "policy_digest",
+    "jurisdiction",
+    "requests_per_minute",
+    "images_per_day",
+    "concurrent_jobs",
+    "webhook_url",
+    "webhook_secrets",
+)
+
+LOCAL = Tenant(id="local", name="everyone on this machine", created_at=0.0)
+
+
+class Tenants:
+    """The table of tenants and of what they used."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, id: str, name: str = "", **settings: object) -> Tenant:
+        """A new tenant.
+
+        Raises:
+            OptionError: the id is taken or no plain name.
+        """
+        if not _NAME.fullmatch(id):
+            raise OptionError(f"{id!r} is no id of a tenant", hint="small letters, digits and dashes")
+        with self._database.transaction() as transaction:
+            added = transaction.run(
+                "INSERT INTO tenants (id, name, created_at, suspended, policy, policy_digest, jurisdiction,"
+                " requests_per_minute, images_per_day, concurrent_jobs, webhook_url, webhook_secrets)"
+                " VALUES (?, ?, ?, 0, '', '', '', 0, 0, 0, '', '[]') ON CONFLICT DO NOTHING",
+                id,
+                name or id,
+                time.time(),
+            )
+        if not added:
+            raise OptionError(f"there is a tenant {id} already", hint="choose another id")
+        return self.change(id, **settings) if settings else self.get(id)
+
+    def change(self, id: str, **settings: object) -> Tenant:
+        """Set fields of a tenant.
+
+        Raises:
+            OptionError: no such tenant or field.
+        """
+        unknown = sorted(set(settings) - set(CHANGEABLE))
+        if unknown:
+            raise OptionError(f"a tenant has no field {unknown[0]}", hint=f"one of {', '.join(CHANGEABLE)}")
+        columns = ", ".join(f"{name} = ?" for name in settings)
+        with self._database.transaction() as transaction:
+            # The names were checked above.
+            transaction.run(f"UPDATE tenants SET {columns} WHERE id = ?", *map(_stored, settings.values()), id)  # noqa: S608
+        return self.get(id)
+
+    def get(self, id: str) -> Tenant:
+        """The tenant with this id.
+
+        Raises:
+            OptionError: there is none.
+        """
+        row = self._database.one("SELECT * FROM tenants WHERE id = ?", id)
+        if row is not None:
+            return _tenant(row)
+        if id == LOCAL.id:
+            return LOCAL
+        raise OptionError(f"there is no tenant {id}", hint="see `guardrails admin tenant list`")
+
+    def all(self) -> list[Tenant]:
+        return [_tenant(row) for row in self._database.all("SELECT * FROM tenants ORDER BY id")]
+
+    def images_on(self, id: str, day: str) -> int:
+        """How many pictures a tenant asked for on a day (ISO 8601, UTC)."""
+        row = self._database.one("SELECT images FROM usage WHERE tenant = ? AND day = ?", id, day)
+        return 0 if row is None else int(row["images"])
+
+
+def _stored(value: object) -> object:
+    if isinstance(value, bool):
+        return int(value)
+    return json.dumps(list(value)) if isinstance(value, tuple | list) else value
+
+
+def _tenant(row: Row) -> Tenant:
+    return Tenant(
+        **{**row, "suspended": bool(row["suspended"]), "webhook_secrets": tuple(json.loads(row["webhook_secrets"]))}
+    )

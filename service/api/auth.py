@@ -1,0 +1,82 @@
+"""Who calls: the API key, its scopes, the tenant's standing and its requests per minute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
+
+from service.access.keys import SCOPES
+from service.access.limits import Standing
+from service.access.tenants import LOCAL
+from service.api.context import Caller, Context, context_of
+from service.api.errors import NO_RETRY, ApiError
+
+_bearer = HTTPBearer(auto_error=False, description="An API key, `sk-...`.")
+
+
+def needs(scope: str) -> Any:
+    """A dependency that gives the `Caller`, when it may do what `scope` names."""
+    assert scope in SCOPES
+
+    async def caller(
+        request: Request,
+        context: Context = Depends(context_of),
+        given: HTTPAuthorizationCredentials | None = Security(_bearer),
+    ) -> Caller:
+        found = await _identify(context, None if given is None else given.credentials)
+        request.state.tenant, request.state.key = found.tenant.id, found.key
+        if scope not in found.scopes:
+            raise ApiError(403, "scope_missing", f"this key lacks the scope {scope}", headers=NO_RETRY)
+        if found.tenant.suspended:
+            raise ApiError(403, "tenant_suspended", "this tenant is suspended", headers=NO_RETRY)
+        if found.tenant.requests_per_minute:
+            standing = context.limiter.take(f"tenant:{found.tenant.id}", found.tenant.requests_per_minute)
+            refuse_over(standing)
+            request.state.limits = standing.headers
+        return found
+
+    return Depends(caller)
+
+
+def refuse_over(standing: Standing) -> None:
+    """Raises ApiError 429 when a limit is reached."""
+    if standing.retry > 0:
+        headers = {**standing.headers, "retry-after": str(int(standing.retry) + 1)}
+        headers["retry-after-ms"] = str(int(standing.retry * 1000) + 1)
+        raise ApiError(429, "rate_limit_exceeded", "too many requests in this minute", headers=headers)
+
+
+def public_limit(request: Request, context: Context) -> None:
+    """Hold an address that shows no key to the public limit."""
+    address = request.client.host if request.client is not None else ""
+    refuse_over(context.limiter.take(f"address:{address}", context.settings.public_per_minute))
+
+
+async def optional_caller(
+    request: Request,
+    context: Context = Depends(context_of),
+    given: HTTPAuthorizationCredentials | None = Security(_bearer),
+) -> Caller | None:
+    """The `Caller` where a key is shown; None where the surface is public and none is."""
+    if given is None and context.settings.auth == "keys":
+        return None
+    found = await _identify(context, None if given is None else given.credentials)
+    request.state.tenant, request.state.key = found.tenant.id, found.key
+    return found
+
+
+async def _identify(context: Context, written: str | None) -> Caller:
+    if context.settings.auth == "none":
+        return Caller(tenant=LOCAL, key="none", scopes=frozenset(SCOPES))
+    known = None if written is None else context.known(written)
+    if known is None and written is not None:
+        known = await run_in_threadpool(context.caller, written)
+    if known is None:
+        message = "no API key was given" if written is None else "this API key is unknown, expired or revoked"
+        headers = {**NO_RETRY, "www-authenticate": "Bearer"}
+        raise ApiError(401, "invalid_api_key", message, headers=headers)
+    key, tenant = known
+    return Caller(tenant=tenant, key=key.id, scopes=key.scopes)

@@ -1,0 +1,119 @@
+"""From a checked request to a job: policy, limits, and whether it is a repetition of one that is here."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Header, Request
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+
+from guardrails.domain.canonical import canonical_json
+from service.api.context import Caller, Context
+from service.api.errors import NO_RETRY, ApiError, from_guardrails
+from service.api.requests import PictureOptions
+from service.jobs.model import Job, Status
+from service.jobs.table import Limits, Refused
+from service.policies import written
+
+
+class JobHeaders(BaseModel):
+    """Headers that say how a job is to be handled."""
+
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    prefer: str | None = None
+    x_stainless_retry_count: str | None = None
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether the client's library repeats a request by itself; it sends no key of its own."""
+        count = self.x_stainless_retry_count or ""
+        return count.isdigit() and int(count) > 0
+
+    @property
+    def respond_async(self) -> bool:
+        """RFC 7240, section 4.1."""
+        return any(part.strip().lower() == "respond-async" for part in (self.prefer or "").split(","))
+
+
+JobHeadersGiven = Annotated[JobHeaders, Header()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """A job that was taken in, or found."""
+
+    job: Job
+    is_new: bool
+
+
+async def submit(
+    request: Request,
+    context: Context,
+    caller: Caller,
+    body: PictureOptions,
+    headers: JobHeaders,
+    *,
+    kind: str = "generation",
+    told: Mapping[str, Any] | None = None,
+    files: Mapping[str, Any] | None = None,
+) -> Submitted:
+    """Take in a job.
+
+    Args:
+        told: what an edit starts from; part of what makes two requests equal.
+        files: where it lies; no part of it.
+
+    Raises:
+        ApiError: the policy, a limit, or an Idempotency-Key stands against it.
+    """
+    name, policy = context.policy_of(caller.tenant, body.guardrails.policy)
+    told = body.to_job() | dict(told or {})
+    told["jurisdiction"] = body.guardrails.jurisdiction or caller.tenant.jurisdiction
+    told["answer"]["ignored"] = body.ignored(context.settings.model)
+    # `stream` and `respond_async` say how to answer, not what to make; a retry may differ in nothing else.
+    digest = hashlib.sha256(canonical_json({"kind": kind, **told, "n": body.n or 1})).hexdigest()
+    now = time.time()
+    job = Job(
+        id=f"job_{uuid.uuid4().hex}",
+        tenant=caller.tenant.id,
+        api_key=caller.key,
+        kind=kind,
+        request={**told, **(files or {}), "count": body.n or 1},
+        ids=tuple(str(uuid.uuid4()) for _ in range(body.n or 1)),
+        policy=written(name, policy),
+        created_at=now,
+        idempotency_key=headers.idempotency_key,
+        body_sha256=digest,
+        request_id=request.state.request_id,
+    )
+    limits = Limits(
+        queue=context.settings.queue_limit,
+        images_per_day=caller.tenant.images_per_day,
+        concurrent_jobs=caller.tenant.concurrent_jobs,
+    )
+    if context.draining:
+        raise ApiError(503, "draining", "this server is about to stop", headers={"retry-after": "5"})
+    joins = now - context.settings.replay_seconds if headers.is_retry else None
+    try:
+        found, is_new = await run_in_threadpool(context.table.submit, job, limits, joins_since=joins)
+    except Refused as error:
+        raise from_guardrails(error) from error
+    if not is_new:
+        _check_repetition(found, job, headers)
+    return Submitted(job=found, is_new=is_new)
+
+
+def _check_repetition(found: Job, asked: Job, headers: JobHeaders) -> None:
+    if found.body_sha256 != asked.body_sha256:
+        message = "this Idempotency-Key was used for another request"
+        raise ApiError(422, "idempotency_key_reused", message, headers=NO_RETRY)
+    running = found.status in (Status.QUEUED, Status.RUNNING)
+    if headers.idempotency_key is not None and running and not headers.is_retry:
+        message = "the first request with this Idempotency-Key is still at work"
+        raise ApiError(409, "idempotency_in_progress", message, headers={"retry-after": "1"})

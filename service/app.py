@@ -1,0 +1,104 @@
+"""The application: every surface behind one envelope."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from guardrails.errors import GuardrailsError
+from guardrails.version import __version__
+from service import pages
+from service.api import appeals, assets, edits, errors, generations, health, jobs, log, models, moderations, provenance
+from service.api.context import Context
+from service.api.middleware import Envelope
+from service.jobs.webhooks import Courier
+from service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_COURIER_SECONDS = 0.5
+_CLEANING_SECONDS = 60.0
+
+
+def create_app(settings: Settings, context: Context | None = None) -> FastAPI:
+    """The ASGI application of one API process.
+
+    Raises:
+        GuardrailsError: the database or a policy cannot be opened.
+    """
+    context = context or Context.open(settings)
+    app = FastAPI(
+        title="latent-guardrails",
+        version=__version__,
+        description="Pictures that were allowed, screened, marked, signed and recorded.",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.context = context
+    app.openapi = functools.partial(_document, app)  # type: ignore[method-assign]
+    errors.install(app)
+    for part in (generations, edits, moderations, provenance, models, jobs, appeals, log, assets, health):
+        app.include_router(part.router)
+    pages.install(app)
+    app.add_middleware(
+        Envelope,
+        body_limit=settings.max_body_bytes,
+        upload_limit=settings.max_upload_bytes,
+        strict_transport=settings.behind_tls,
+    )
+    return app
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, without the 422 that FastAPI would answer to what cannot be read: here that is a 400."""
+    if not app.openapi_schema:
+        document = FastAPI.openapi(app)
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                if "HTTPValidationError" in str(operation["responses"].get("422", "")):
+                    del operation["responses"]["422"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+    return app.openapi_schema or {}
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context: Context = app.state.context
+    tasks = [
+        asyncio.create_task(_repeat(Courier(context.database, context.settings).send_due, _COURIER_SECONDS)),
+        asyncio.create_task(_repeat(lambda: clean(context), _CLEANING_SECONDS)),
+    ]
+    yield
+    context.draining = True
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _repeat(work: Callable[[], object], seconds: float) -> None:
+    while True:
+        try:
+            await run_in_threadpool(work)
+        except GuardrailsError as error:
+            _log.warning("background work failed: %s", error.code)
+        await asyncio.sleep(seconds)
+
+
+def clean(context: Context) -> None:
+    """Forget jobs whose time is over, and pictures that no job answers for any more; their records stay."""
+    horizon = time.time() - max(context.settings.asset_seconds, context.settings.idempotency_seconds)
+    context.table.forget_before(horizon)
+    for path in context.settings.assets.glob("[0-9a-f]*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - context.settings.asset_seconds:
+                path.unlink()

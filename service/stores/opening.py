@@ -1,0 +1,30 @@
+"""Which database the settings ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from guardrails.errors import OptionError
+from service.stores.database import Database
+from service.stores.sqlite import SqliteDatabase
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+SQLITE_FILE = "service.db"
+
+
+def open_database(settings: Settings) -> Database:
+    """The database of this installation; its tables are made when they are not there.
+
+    Raises:
+        OptionError: an address of a kind that is not known.
+        StorageError, UnavailableError: it cannot be opened.
+    """
+    if not settings.database:
+        return SqliteDatabase(settings.folder / SQLITE_FILE)
+    if settings.database.startswith(("postgresql://", "postgres://")):
+        from service.stores.postgres import PostgresDatabase
+
+        return PostgresDatabase(settings.database)
+    raise OptionError("the setting `database` is no address of PostgreSQL", hint="write postgresql://user@host/name")

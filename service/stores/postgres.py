@@ -1,0 +1,98 @@
+"""PostgreSQL, for many workers on many machines."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections.abc import Iterator
+from typing import Any
+
+from guardrails.errors import StorageError, UnavailableError
+from service.stores.database import Row
+from service.stores.schema import POSTGRESQL, statements
+
+# Of this service's own; whoever makes the tables holds it, so that two starts do not collide.
+_SCHEMA_LOCK = 0x67756172
+_MOST_CONNECTIONS = 8
+
+
+class _Connection:
+    """Implements `Transaction`."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+
+    def run(self, query: str, *values: object) -> int:
+        return int(self.raw.execute(query.replace("?", "%s"), values).rowcount)
+
+    def all(self, query: str, *values: object) -> list[Row]:
+        return list(self.raw.execute(query.replace("?", "%s"), values).fetchall())
+
+    def one(self, query: str, *values: object) -> Row | None:
+        row: Row | None = self.raw.execute(query.replace("?", "%s"), values).fetchone()
+        return row
+
+
+class PostgresDatabase:
+    """Implements `Database` with a small pool of connections, opened when they are needed.
+
+    Args:
+        address: "postgresql://user:password@host:port/database".
+    """
+
+    claiming = " FOR UPDATE SKIP LOCKED"
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
+        for _ in range(_MOST_CONNECTIONS):
+            self._idle.put(None)
+        with self.transaction() as transaction:
+            transaction.all("SELECT pg_advisory_xact_lock(?)", _SCHEMA_LOCK)
+            for statement in statements(POSTGRESQL):
+                transaction.run(statement)
+
+    def all(self, query: str, *values: object) -> list[Row]:
+        with self.transaction() as transaction:
+            return transaction.all(query, *values)
+
+    def one(self, query: str, *values: object) -> Row | None:
+        with self.transaction() as transaction:
+            return transaction.one(query, *values)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[_Connection]:
+        import psycopg
+
+        raw = self._idle.get()
+        try:
+            raw = raw if raw is not None and not raw.closed else self._connect()
+            with raw.transaction():
+                yield _Connection(raw)
+        except (psycopg.OperationalError, psycopg.InternalError) as error:
+            # The connection may be broken; the next one is fresh.
+            with contextlib.suppress(Exception):
+                raw.close()
+            raise StorageError(
+                f"the service's database refused: {type(error).__name__}",
+                hint="check that PostgreSQL runs and has room",
+            ) from error
+        finally:
+            self._idle.put(raw)
+
+    def close(self) -> None:
+        for _ in range(_MOST_CONNECTIONS):
+            raw = self._idle.get()
+            if raw is not None:
+                raw.close()
+
+    def _connect(self) -> Any:
+        import psycopg
+        from psycopg.rows import dict_row
+
+        try:
+            connection: Any = psycopg.connect(self._address, autocommit=True, row_factory=dict_row, connect_timeout=10)
+        except psycopg.OperationalError as error:
+            # The message may quote the address, which may hold a password.
+            raise UnavailableError("PostgreSQL does not answer", hint="check the setting `database`") from error
+        return connection

@@ -1,0 +1,248 @@
+"""Tenants, keys, limits and accounts: who gets in, how far, and that it is written down."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from guardrails.cli import main
+from guardrails.errors import KeyMaterialError, OptionError
+from service.access.keys import ApiKeys
+from service.access.limits import RateLimiter
+from service.access.persons import Persons
+from service.access.secrets import Secrets
+from service.access.tenants import Tenants
+from service.settings import Settings
+from service.stores import open_database
+from service.testing import Running
+
+PROMPT = "a red apple"
+PASSWORD = "a long enough password"
+
+
+@pytest.fixture
+def keys(database_address: str, tmp_path: Path) -> ApiKeys:
+    database = open_database(Settings(home=tmp_path, database=database_address))
+    Tenants(database).add("acme")
+    return ApiKeys(database, Secrets(b"pepper" * 8))
+
+
+def moderate(client: Any) -> None:
+    client.moderations.create(input="a fox", extra_body={"guardrails": {"depth": "rules"}})
+
+
+# --- Keys --------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_shown_once_and_kept_as_a_digest(keys: ApiKeys) -> None:
+    written, made = keys.create("acme", ("generate",))
+    assert written.startswith(f"sk-{made.id}-")
+    assert len(written) > 50
+    found = keys.find(written)
+    assert found is not None
+    assert found.scopes == {"generate"}
+    stored = str(keys._database.all("SELECT * FROM api_keys"))
+    assert written not in stored
+    assert written.rpartition("-")[2] not in stored
+
+
+@pytest.mark.parametrize(
+    "change", [lambda k: k[:-1], lambda k: k + "x", lambda k: k.upper(), lambda k: "", lambda k: "é"]
+)
+def test_a_key_that_is_almost_right_is_wrong(keys: ApiKeys, change: Any) -> None:
+    written, _ = keys.create("acme", ("generate",))
+    assert keys.find(change(written)) is None
+
+
+def test_another_pepper_knows_no_key(keys: ApiKeys) -> None:
+    written, _ = keys.create("acme", ("generate",))
+    assert ApiKeys(keys._database, Secrets(b"other!" * 8)).find(written) is None
+
+
+def test_keys_expire(keys: ApiKeys) -> None:
+    written, made = keys.create("acme", ("generate",), days=1)
+    assert keys.find(written) is not None
+    keys.expire(made.id, time.time() - 1)
+    assert keys.find(written) is None
+    # A key that has ended cannot be given more time.
+    keys.expire(made.id, time.time() + 1000)
+    assert keys.find(written) is None
+
+
+def test_rotation_keeps_the_old_key_for_a_while(keys: ApiKeys) -> None:
+    old, made = keys.create("acme", ("generate", "verify"), name="ci")
+    new, other = keys.rotate(made.id, overlap=0.3)
+    assert (other.scopes, other.name) == (made.scopes, "ci")
+    assert keys.find(old) is not None
+    time.sleep(0.4)
+    assert keys.find(old) is None
+    assert keys.find(new) is not None
+
+
+def test_an_unknown_scope_is_no_scope(keys: ApiKeys) -> None:
+    with pytest.raises(OptionError):
+        keys.create("acme", ("everything",))
+
+
+def test_the_pepper_is_made_once_and_guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Secrets.load_or_create(tmp_path)
+    assert Secrets.load_or_create(tmp_path).mac("x", "y") == first.mac("x", "y")
+    assert first.mac("x", "y") != first.mac("z", "y")
+    assert first.mac("x", "ab", "c") != first.mac("x", "a", "bc")
+    (tmp_path / "pepper").chmod(0o644)
+    with pytest.raises(KeyMaterialError):
+        Secrets.load_or_create(tmp_path)
+    monkeypatch.setenv("GUARDRAILS_SERVICE_PEPPER", "00" * 16)
+    with pytest.raises(KeyMaterialError):
+        Secrets.load_or_create(tmp_path)
+
+
+# --- Limits ------------------------------------------------------------------------------------------------------
+
+
+def test_a_bucket_fills_again() -> None:
+    limiter = RateLimiter()
+    standings = [limiter.take("a", 600) for _ in range(601)]
+    assert [standing.remaining for standing in standings[:2]] == [599, 598]
+    time.sleep(0.25)
+    assert limiter.take("a", 600).retry == 0
+    assert limiter.take("b", 1).retry == 0
+    assert limiter.take("b", 1).retry > 50
+
+
+def test_requests_per_minute(service: Running) -> None:
+    client = service.client(service.add_key("slow", requests_per_minute=2), max_retries=0)
+    raw = client.moderations.with_raw_response.create(input="a fox")
+    assert raw.headers["x-ratelimit-limit-requests"] == "2"
+    assert raw.headers["x-ratelimit-remaining-requests"] == "1"
+    moderate(client)
+    with pytest.raises(openai.RateLimitError) as refused:
+        moderate(client)
+    assert refused.value.code == "rate_limit_exceeded"
+    assert 0 < int(refused.value.response.headers["retry-after"]) <= 31
+    assert refused.value.response.headers["x-ratelimit-remaining-requests"] == "0"
+
+
+def test_pictures_per_day(service: Running) -> None:
+    client = service.client(service.add_key("poor", images_per_day=2), max_retries=0)
+    client.images.generate(prompt=PROMPT, n=2)
+    with pytest.raises(openai.RateLimitError) as refused:
+        client.images.generate(prompt=PROMPT)
+    assert refused.value.code == "quota_exceeded"
+
+
+def test_a_suspended_tenant(service: Running) -> None:
+    key = service.add_key("gone")
+    service.admin.tenants.change("gone", suspended=True)
+    with pytest.raises(openai.PermissionDeniedError) as refused:
+        moderate(service.client(key, max_retries=0))
+    assert refused.value.code == "tenant_suspended"
+
+
+def test_a_pinned_policy_that_has_changed_decides_nothing(service: Running) -> None:
+    digest = service.admin.digest_of("")
+    key = service.add_key("pinned", policy="default", policy_digest=digest)
+    moderate(service.client(key, max_retries=0))
+    other = service.add_key("stale", policy="default", policy_digest="0" * 64)
+    with pytest.raises(openai.BadRequestError) as refused:
+        service.client(other, max_retries=0).images.generate(prompt=PROMPT)
+    assert refused.value.code == "invalid_option"
+
+
+def test_a_bound_tenant_cannot_choose_another_policy(service: Running) -> None:
+    client = service.client(service.add_key("bound", policy="default"), max_retries=0)
+    answer = client.images.generate(prompt=PROMPT, extra_body={"guardrails": {"policy": "no-such-pack"}})
+    assert answer.data[0].model_extra["guardrails"]["policy"].startswith("default@")
+    with pytest.raises(openai.BadRequestError):
+        service.client(max_retries=0).images.generate(
+            prompt=PROMPT, extra_body={"guardrails": {"policy": "no-such-pack"}}
+        )
+
+
+# --- Accounts ----------------------------------------------------------------------------------------------------
+
+
+def test_accounts(database_address: str, tmp_path: Path) -> None:
+    database = open_database(Settings(home=tmp_path, database=database_address))
+    persons = Persons(database, Secrets(b"pepper" * 8))
+    persons.add("maria", PASSWORD, ("reviewer",))
+    assert PASSWORD not in str(database.all("SELECT * FROM users"))
+    assert persons.sign_in("maria", "wrong", 60) is None
+    assert persons.sign_in("nobody", PASSWORD, 60) is None
+    token = persons.sign_in("maria", PASSWORD, 60)
+    assert token is not None
+    assert token not in str(database.all("SELECT * FROM sessions"))
+    session = persons.session(token)
+    assert session is not None
+    assert session.person.may("reviewer")
+    assert not session.person.may("admin")
+    persons.set_password("maria", "another long password")
+    assert persons.session(token) is None
+    expired = persons.sign_in("maria", "another long password", -1)
+    assert expired is not None
+    assert persons.session(expired) is None
+    persons.disable("maria")
+    assert persons.sign_in("maria", "another long password", 60) is None
+    for name, password, roles in (("maria", PASSWORD, ("reviewer",)), ("a b", PASSWORD, ("reviewer",)),
+                                  ("eve", "short", ("reviewer",)), ("eve", PASSWORD, ("king",))):  # fmt: skip
+        with pytest.raises(OptionError):
+            persons.add(name, password, roles)
+
+
+# --- The command line --------------------------------------------------------------------------------------------
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
+    capsys.readouterr()
+    status = main(["admin", *map(str, words), "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_administrators_act_by_command_and_every_act_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = ["--home", tmp_path]
+    (tmp_path / "password").write_text(PASSWORD + "\n")
+    assert call(capsys, "tenant", "add", "demo", "--requests-per-minute", 60, *home)[1]["requests_per_minute"] == 60
+    status, made = call(capsys, "key", "add", "demo", "--scope", "generate", *home)
+    assert status == 0
+    _, rotated = call(capsys, "key", "rotate", made["id"], *home)
+    assert rotated["key"] != made["key"]
+    assert call(capsys, "key", "revoke", rotated["id"], *home)[1]["expires_at"] <= time.time()
+    _, account = call(
+        capsys, "user", "add", "maria", "--role", "admin", "--password-file", tmp_path / "password", *home
+    )
+    assert account["roles"] == ["admin"]
+    pinned = call(capsys, "tenant", "set", "demo", "--policy", "default", "--pin", *home)[1]
+    assert len(pinned["policy_digest"]) == 64
+    call(capsys, "user", "disable", "maria", *home)
+    _, acts = call(capsys, "audit", *home)
+    assert [act["action"] for act in reversed(acts)] == [
+        "tenant.add", "key.add", "key.rotate", "key.revoke", "user.add", "tenant.set", "user.disable",
+    ]  # fmt: skip
+    assert all(act["actor"].startswith("cli:") for act in acts)
+    kept = json.dumps(acts)
+    assert PASSWORD not in kept
+    assert made["key"] not in kept
+    assert len(call(capsys, "key", "list", "demo", *home)[1]) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tenant", "add", "Not Plain"],
+        ["tenant", "set", "nobody", "--name", "x"],
+        ["key", "add", "nobody", "--scope", "generate"],
+        ["key", "revoke", "nothing"],
+        ["tenant", "webhook", "nobody", "https://example.com/"],
+    ],
+)
+def test_what_administrators_cannot_do(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, document = call(capsys, *words, "--home", tmp_path)
+    assert (status, document["error"]["code"]) == (2, "invalid_option")
+    assert document["error"]["hint"]
