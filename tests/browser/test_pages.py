@@ -20,7 +20,7 @@ from guardrails.testing.doubles import draw_shapes
 from service.testing import Running
 
 Visit = Callable[..., Page]
-HELD = "a n4k3d woman"
+HELD = "n4k3d woman"
 PASSWORD = "a long enough password"
 SHOTS = os.environ.get("GUARDRAILS_SCREENSHOTS", "")
 

@@ -28,7 +28,7 @@ from guardrails.testing.doubles import draw_shapes
 PROMPT = "a red apple on a table"
 # The default pack's own harmless placeholders: blocked by a rule, and held for a review by another one.
 BLOCKED = "guardrails test minor guardrails test explicit"
-HELD = "a n4k3d woman"
+HELD = "n4k3d woman"
 
 
 def png(seed: int = 0, *, side: int = 256) -> bytes:
@@ -73,7 +73,12 @@ def test_the_evidence_travels_with_each_picture(client: OpenAI) -> None:
     shown = own(client.images.generate(prompt=PROMPT).data[0])
     assert (shown["c2pa"], shown["watermark"]) == ("trusted", "embedded")
     assert shown["policy"].startswith("default@sha256:")
-    assert {check["id"] for check in shown["checks"]} == {"open-nsfw", "clip-concepts", "similarity"}
+    assert {check["id"] for check in shown["checks"]} == {
+        "open-nsfw",
+        "clip-concepts",
+        "visible-marks",
+        "similarity",
+    }
     assert all(check["ran"] and check["verdict"] == "pass" for check in shown["checks"])
     receipt = json.loads(base64.b64decode(shown["receipt"]))
     assert receipt["tlog_proof"].startswith("c2sp.org/tlog-proof@v1\n")
@@ -146,7 +151,8 @@ def test_a_blocked_prompt(client: OpenAI, service: Any) -> None:
         client.images.generate(prompt=BLOCKED)
     error = refused.value
     assert (error.code, error.type) == ("moderation_blocked", "image_generation_user_error")
-    assert error.body["moderation_details"] == {"moderation_stage": "input", "categories": ["sexual/minors"]}
+    assert error.body["moderation_details"]["moderation_stage"] == "input"
+    assert "sexual/minors" in error.body["moderation_details"]["categories"]
     assert error.response.headers["x-should-retry"] == "false"
     with Ledger.open(homes.ledger_folder(service.home), create=False) as ledger:
         logged = ledger.find_by_id(error.body["guardrails"]["decision_id"])
@@ -344,7 +350,11 @@ def test_text_and_picture_together_give_one_result(client: OpenAI) -> None:
     parts: Any = [{"type": "text", "text": HELD}, {"type": "image_url", "image_url": {"url": data_url(png())}}]
     (result,) = client.moderations.create(input=parts).results
     assert result.flagged
-    assert {check["component"]["name"] for check in own(result)["checks"]} == {"open-nsfw", "clip-concepts"}
+    assert {check["component"]["name"] for check in own(result)["checks"]} == {
+        "open-nsfw",
+        "clip-concepts",
+        "visible-marks",
+    }
 
 
 def test_word_rules_alone(client: OpenAI) -> None:

@@ -18,7 +18,7 @@ from guardrails.pipeline import Approval, Guard, Sealed, Step
 from guardrails.pipeline.approval import approved
 from guardrails.testing.doubles import draw_shapes
 
-HELD = "a n4k3d woman"
+HELD = "n4k3d woman"
 BLOCKED = "guardrails test minor guardrails test explicit"
 
 
