@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import bisect
 import enum
+import functools
 import html
 import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from guardrails.prompts.confusables import LATIN_VARIANTS, LOOK_ALIKES
@@ -107,6 +108,11 @@ class View:
     certain: bool = True
     changed: Sequence[tuple[int, int]] | None = None
     _places: tuple[list[int], list[int]] | None = field(default=None, init=False)
+    _moved: View | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        # The nearest view on the way back whose characters stand in another place than its parent's.
+        self._moved = self if self.spread is not None else self.parent and self.parent._moved
 
     def is_news(self, start: int, end: int) -> bool:
         """Whether characters [start, end) could not be seen in the parent."""
@@ -117,14 +123,15 @@ class View:
 
     def original_span(self, start: int, end: int) -> tuple[int, int]:
         """The original code points [start, end) behind characters [start, end) of this view; not for empty ranges."""
-        if self.spread is not None:
-            if self._places is None:
-                self._places = self.spread()
-            starts, ends = self._places
-            places = range(start, end)
+        view = self._moved
+        while view is not None and view.spread is not None:
+            if view._places is None:
+                view._places = view.spread()
+            starts, ends = view._places
             # A reversed view runs backwards, so both ends are looked at.
-            start, end = min(starts[places[0]], starts[places[-1]]), max(ends[places[0]], ends[places[-1]])
-        return (start, end) if self.parent is None else self.parent.original_span(start, end)
+            start, end = min(starts[start], starts[end - 1]), max(ends[start], ends[end - 1])
+            view = view.parent and view.parent._moved
+        return start, end
 
 
 def views_of(prompt: str) -> tuple[View, ...]:
@@ -236,6 +243,8 @@ def _folded_case(cased: View) -> View:
     text = cased.text
     if text.isascii():
         return View(name=cased.name, text=text.lower().replace("_", " "), parent=cased, changed=cased.changed)
+    if all(len(_FOLDING[ord(char)]) == 1 for char in set(text)):
+        return View(name=cased.name, text=text.translate(_FOLDING), parent=cased, changed=cased.changed)
 
     def spread() -> tuple[list[int], list[int]]:
         starts = [index for index, char in enumerate(text) for _ in _FOLDING[ord(char)]]
@@ -263,17 +272,26 @@ def _escape_read(escape: str) -> str:
 def _look_alikes_read(cased: View, table: dict[str, str]) -> View:
     """Look-alikes read as Latin letters, in pieces that mix scripts or hold look-alikes only; the length stays."""
     pieces: list[str] = []
+    changed: list[tuple[int, int]] = []
+    read = functools.cache(lambda piece: _piece_read(piece, table))
     done = 0
     for found in _PIECE.finditer(cased.text):
         piece = found[0]
-        if piece.isascii() or table.keys().isdisjoint(piece):
-            continue
-        letters = [char for char in piece if char.isalpha() and char not in LATIN_VARIANTS]
-        if any(char.isascii() for char in letters) or all(char in LOOK_ALIKES for char in letters):
-            pieces += (cased.text[done : found.start()], "".join(table.get(char, char) for char in piece))
-            done = found.end()
-    text = "".join((*pieces, cased.text[done:]))
-    return cased if text == cased.text else View(name="folded", text=text, parent=cased)
+        if not piece.isascii() and (latin := read(piece)) != piece:
+            start, end = found.span()
+            pieces += (cased.text[done:start], latin)
+            changed.append((start, end))
+            done = end
+    if not changed:
+        return cased
+    return View(name="folded", text="".join((*pieces, cased.text[done:])), parent=cased, changed=changed)
+
+
+def _piece_read(piece: str, table: Mapping[str, str]) -> str:
+    letters = [char for char in piece if char.isalpha() and char not in LATIN_VARIANTS]
+    if any(char.isascii() for char in letters) or all(char in LOOK_ALIKES for char in letters):
+        return "".join(table.get(char, char) for char in piece)
+    return piece
 
 
 def _leet(view: View, letters: dict[int, str]) -> View:
@@ -285,7 +303,8 @@ def _leet(view: View, letters: dict[int, str]) -> View:
         return view
     text = view.text
     pieces = [(found.start(), found.end()) for found in _PIECE.finditer(text)]
-    kinds = [_leet_kind(text[start:end]) for start, end in pieces]
+    kind_of = functools.cache(_leet_kind)
+    kinds = [kind_of(text[start:end]) for start, end in pieces]
     changed: list[tuple[int, int]] = []
     parts: list[str] = []
     done = 0
@@ -333,7 +352,8 @@ def _squeezed(view: View) -> Iterator[View]:
         return
     for keep in (1, 2):
         yield edited(view, "squeezed", ((*run.span(), run[1] * keep) for run in runs))
-    edits = [(*found.span(), word) for found in WORD.finditer(view.text) if (word := _english_squeezed(found[0]))]
+    squeezed = functools.cache(_english_squeezed)
+    edits = [(*found.span(), word) for found in WORD.finditer(view.text) if (word := squeezed(found[0]))]
     if edits:
         yield edited(view, "squeezed", edits)
 
