@@ -1,8 +1,8 @@
 """Prompts made for training from the terms of a policy: terms in short captions, and heaps of rare and broken words.
 
 Pairs are sentences. Real requests are also two words long, and searched-for strings that steer a text encoder
-(MMA-Diffusion, P4D, Ring-A-Bell) are no language at all: a few telling words among rare ones and pieces of words. A heap
-is unsafe by its telling words alone, so each has a twin that holds none.
+(MMA-Diffusion, P4D, Ring-A-Bell) are no language at all: a few telling words among rare ones and pieces of words. A
+heap is unsafe by its telling words alone, so as many are made that hold none.
 """
 
 from __future__ import annotations

@@ -118,6 +118,14 @@ class Scan:
         self.letters = "".join(self.pieces)
 
     @functools.cached_property
+    def prompt(self) -> str:
+        """The prompt itself."""
+        view = self.view
+        while view.parent is not None:
+            view = view.parent
+        return view.text
+
+    @functools.cached_property
     def offsets(self) -> list[int]:
         """Where each word begins in the letters, and at last where they end."""
         return list(itertools.accumulate(map(len, self.pieces), initial=0))
