@@ -207,7 +207,7 @@ def _chain(raw: View) -> Iterator[View]:
                 yield (best := _folded_case(look))
     if _NEEDS_SYNTAX.search(best.text):
         yield (best := edited(best, "syntax", ((*found.span(), "") for found in _SYNTAX.finditer(best.text))))
-    leet = [view for letters in (_LEET_ONE_IS_I, _LEET_ONE_IS_L) if (view := _leet(best, letters)) is not best]
+    leet = list(_leet(best))
     yield from leet
     yield from _squeezed(leet[0] if leet else best)
 
@@ -294,20 +294,27 @@ def _piece_read(piece: str, table: Mapping[str, str]) -> str:
     return piece
 
 
-def _leet(view: View, letters: dict[int, str]) -> View:
-    """Digits and signs read as letters, in pieces that hold a letter or stand in a row of single characters.
+def _leet(view: View) -> Iterator[View]:
+    """Digits and signs read as letters: once with 1 as i, once as l."""
+    changed = [] if _LEET_SIGNS.isdisjoint(view.text) else list(_leet_places(view.text))
+    for letters in (_LEET_ONE_IS_I, _LEET_ONE_IS_L) if changed else ():
+        parts: list[str] = []
+        done = 0
+        for start, end in changed:
+            parts += (view.text[done:start], view.text[start:end].translate(letters))
+            done = end
+        text = "".join((*parts, view.text[done:]))
+        yield View(name="leet", text=text, parent=view, certain=view.certain, changed=changed)
+
+
+def _leet_places(text: str) -> Iterator[tuple[int, int]]:
+    """Pieces that are written with signs for letters: they hold a letter or stand in a row of single characters.
 
     "8k" and "35mm" are what they are, and so are numbers, unless the piece beside them is written in this way.
     """
-    if _LEET_SIGNS.isdisjoint(view.text):
-        return view
-    text = view.text
-    pieces = [(found.start(), found.end()) for found in _PIECE.finditer(text)]
+    pieces = [found.span() for found in _PIECE.finditer(text)]
     kind_of = functools.cache(_leet_kind)
     kinds = [kind_of(text[start:end]) for start, end in pieces]
-    changed: list[tuple[int, int]] = []
-    parts: list[str] = []
-    done = 0
     for number, (start, end) in enumerate(pieces):
         if kinds[number] is _Leet.NO or not (
             kinds[number] is _Leet.YES or _Leet.YES in kinds[max(0, number - 1) : number + 2] or _in_row(pieces, number)
@@ -315,12 +322,7 @@ def _leet(view: View, letters: dict[int, str]) -> View:
             continue
         end = start + len(text[start:end].rstrip("!|.,;:?)+"))
         if end > start:
-            parts += (text[done:start], text[start:end].translate(letters))
-            changed.append((start, end))
-            done = end
-    if not changed:
-        return view
-    return View(name="leet", text="".join((*parts, text[done:])), parent=view, certain=view.certain, changed=changed)
+            yield start, end
 
 
 class _Leet(enum.Enum):
