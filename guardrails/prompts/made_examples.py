@@ -1,8 +1,9 @@
 """Prompts made for training from the terms of a policy: terms in short captions, and heaps of rare and broken words.
 
 Pairs are sentences. Real requests are also two words long, and searched-for strings that steer a text encoder
-(MMA-Diffusion, P4D, Ring-A-Bell) are no language at all: a few telling words among rare ones and pieces of words. A
-heap is unsafe by its telling words alone, so as many are made that hold none.
+(MMA-Diffusion, P4D, Ring-A-Bell) are no language at all: a few telling words among rare ones and pieces of words.
+Heaps without such words are not made: heads that learned them as harmless let searched-for strings pass, and lists of
+tags in real traffic are harmless heaps enough.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def telling_terms(policy: Policy, categories: Collection[str]) -> dict[str, list
 
 
 def made_examples(terms: Mapping[str, Sequence[str]], seed: int) -> list[Example]:
-    """Captions with the terms, and as many heaps with terms as without; the same for one seed.
+    """Captions with the terms, and heaps of broken words that hold some; the same for one seed.
 
     Args:
         terms: category -> its words; words that are unsafe in any sentence.
@@ -58,7 +59,7 @@ def made_examples(terms: Mapping[str, Sequence[str]], seed: int) -> list[Example
     """
     rng = np.random.default_rng(seed)
     examples = [
-        _example(_FRAMES[number].format(term), category, unsafe=True, source=CAPTIONS)
+        _example(_FRAMES[number].format(term), category, CAPTIONS)
         for category, words in sorted(terms.items())
         for term in words
         for number in rng.choice(len(_FRAMES), _FRAMES_A_TERM, replace=False)
@@ -67,10 +68,9 @@ def made_examples(terms: Mapping[str, Sequence[str]], seed: int) -> list[Example
     pool = [category for category, words in sorted(terms.items()) for _ in words]
     for _ in range(_HEAPS if pool else 0):
         category = pool[rng.integers(len(pool))]
-        examples.append(_example(" ".join(_broken_words(rng)), category, unsafe=False, source=HEAPS))
-        telling = rng.choice(terms[category], rng.integers(*_TERMS)).tolist()
+        telling = [_glued(str(term), rng) for term in rng.choice(terms[category], rng.integers(*_TERMS))]
         heap = rng.permutation([*_broken_words(rng), *telling]).tolist()
-        examples.append(_example(" ".join(heap), category, unsafe=True, source=HEAPS))
+        examples.append(_example(" ".join(heap), category, HEAPS))
     return examples
 
 
@@ -80,12 +80,11 @@ def _broken_words(rng: np.random.Generator) -> list[str]:
     return [word[: rng.integers(*_PIECE)] if rng.random() < _PIECES else word for word in words]
 
 
-def _example(text: str, category: str, *, unsafe: bool, source: str) -> Example:
-    return Example(
-        text=text,
-        categories=(category,) if unsafe else (),
-        topic=category,
-        source=source,
-        fold=0,
-        weight=_WEIGHT if unsafe else 1.0,
-    )
+def _glued(term: str, rng: np.random.Generator) -> str:
+    """A term as it is, or with a piece of a rare word at its end."""
+    piece = str(rng.choice(rare_words()))[: rng.integers(*_PIECE)]
+    return term + piece if rng.random() < _PIECES else term
+
+
+def _example(text: str, category: str, source: str) -> Example:
+    return Example(text=text, categories=(category,), topic=category, source=source, fold=0, weight=_WEIGHT)

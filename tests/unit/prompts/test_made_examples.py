@@ -22,15 +22,11 @@ def test_every_term_stands_in_a_caption_of_its_category() -> None:
             assert any(word in one.text and one.categories == (category,) for one in captions)
 
 
-def test_a_heap_is_unsafe_by_its_telling_words_alone() -> None:
+def test_a_heap_holds_a_telling_word_among_broken_ones() -> None:
     heaps = [one for one in made_examples(TERMS, 0) if one.source == HEAPS]
-    unsafe = [one for one in heaps if one.is_unsafe]
-    harmless = [one for one in heaps if not one.is_unsafe]
-    assert len(unsafe) == len(harmless) > 0
-    assert all(any(word in one.text for word in TERMS[one.topic]) for one in unsafe)
-    assert not any("topless dancer" in one.text for one in harmless)
+    assert all(one.is_unsafe and any(word in one.text for word in TERMS[one.topic]) for one in heaps)
     # That is what the rule for broken words looks at.
-    assert sum(is_garbled(one.text) for one in harmless) > 0.8 * len(harmless)
+    assert sum(is_garbled(one.text) for one in heaps) > 0.8 * len(heaps) > 0
 
 
 def test_telling_terms_need_no_context() -> None:
