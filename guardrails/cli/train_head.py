@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,12 @@ _HOLD_OUT = 4
     type=click.IntRange(0, 4),
     help="Fold that is neither trained on nor used for thresholds, to measure on; may be repeated.",
 )
+@click.option(
+    "--made-from",
+    default="",
+    metavar="POLICY",
+    help="Train also on short captions and heaps of broken words made from the terms of this policy.",
+)
 @click.option("--leave-out", multiple=True, help="Category to train without, to measure what happens then.")
 @click.option(
     "--pipeline",
@@ -78,6 +84,7 @@ def command(
     out: Path,
     hold_out: int,
     set_aside: Sequence[int],
+    made_from: str,
     leave_out: Sequence[str],
     pipeline: Path | None,
     frozen: bool,
@@ -105,6 +112,7 @@ def command(
         raise OptionError("an adapter belongs to MiniLM alone", hint="leave out --frozen and --pipeline")
     if not any(one.is_unsafe for one in kept) or all(one.is_unsafe for one in kept):
         raise OptionError("nothing is left to train on", hint="leave fewer categories out, or give more prompts")
+    kept += _made(made_from, {one.topic for one in kept}, seed)
     held_out = [one for one in examples if one.fold == hold_out and one.topic not in leave_out]
     encoder = _pipeline_encoder(pipeline) if pipeline else load_minilm() if frozen else None
     with Steps("training", quiet=as_json) as steps:
@@ -134,6 +142,7 @@ def command(
         "epochs": epochs,
         "set_aside": list(set_aside),
         "left_out": list(leave_out),
+        "made_from": made_from,
         "categories": _categories(kept, heads.categories),
         "levels": levels(held_out, assessments),
         "garbled": garbled_levels(held_out, assessments),
@@ -156,6 +165,13 @@ def _read(contrast: Path | None, prompts: Sequence[Path]) -> list[Example]:
     names = folder / "categories.csv"
     aliases = read_aliases(names if names.is_file() else datasets_path("contrast", "categories.csv"))
     return read_contrast(folder) + [example for file in prompts for example in read_jsonl(file, aliases)]
+
+
+def _made(policy: str, topics: Collection[str], seed: int) -> list[Example]:
+    from guardrails.policy import load_policy
+    from guardrails.prompts.made_examples import made_examples, telling_terms
+
+    return made_examples(telling_terms(load_policy(policy), topics), seed) if policy else []
 
 
 def _start(folder: Path | None) -> Start | None:

@@ -19,6 +19,7 @@ import datetime
 import enum
 import functools
 import itertools
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from guardrails.policy.registries import Registry, RegistryEntry, open_registry
 from guardrails.prompts.views import GAP, WORD, View, term_words
 from guardrails.prompts.vocabulary import is_word
 
+_WORDS_AND_GAPS = re.compile(f"({WORD.pattern})")
 _SHORTEST_JOINED = 6
 _SHORTEST_CUT = 3
 _SHORTEST_SPLIT = 5
@@ -110,8 +112,18 @@ class Scan:
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self.pieces: list[str] = WORD.findall(view.text)
+        # A gap, a word, a gap, ..., a gap.
+        self._parts: list[str] = _WORDS_AND_GAPS.split(view.text)
+        self.pieces = self._parts[1::2]
         self.letters = "".join(self.pieces)
+
+    @functools.cached_property
+    def prompt(self) -> str:
+        """The prompt itself."""
+        view = self.view
+        while view.parent is not None:
+            view = view.parent
+        return view.text
 
     @functools.cached_property
     def offsets(self) -> list[int]:
@@ -126,11 +138,12 @@ class Scan:
     @functools.cached_property
     def words(self) -> list[tuple[int, int]]:
         """Where each word begins and ends in the view."""
-        return [found.span() for found in WORD.finditer(self.view.text)]
+        ends = list(itertools.accumulate(map(len, self._parts)))
+        return list(zip(ends[::2], ends[1::2], strict=False))
 
     def gap(self, number: int) -> str:
         """What stands before a word."""
-        return self.view.text[self.words[number - 1][1] : self.words[number][0]] if number else " "
+        return self._parts[2 * number] if number else " "
 
     def original(self, first: int, last: int) -> tuple[int, int]:
         """The original code points of words [first, last]."""
@@ -205,12 +218,10 @@ class TermIndex:
         """Every use found in any view, once per original span; the first view that shows it is named."""
         hits: dict[tuple[int, int, int], list[Hit]] = {}
         for scan in scans:
-            number_at = scan.number_at
+            edges = set(itertools.accumulate(map(len, scan.pieces), initial=0))
             for last, value in self._automaton.iter(scan.letters) if not self.is_empty else ():
                 # Most finds lie inside of words; this is all that is done about them.
-                if not value & 1 and (
-                    last + 1 not in number_at or last + 1 - (value >> 1 & _LENGTH_MASK) not in number_at
-                ):
+                if not value & 1 and (last + 1 not in edges or last + 1 - (value >> 1 & _LENGTH_MASK) not in edges):
                     continue
                 value >>= _NUMBER_SHIFT
                 for number in self._same.get(value, (value,)):

@@ -93,8 +93,13 @@ def _beside_names(scan: Scan, unknown: Sequence[int]) -> list[int]:
     """Numbers of known words beside words that are no English ones or are written like names."""
     taken = set(unknown)
     found: list[int] = []
+    has_names = not scan.prompt[1:].islower()
     for number, word in enumerate(scan.pieces[:_MOST_READ]):
-        if len(word) < _SHORTEST_RARE or not word.isalpha() or (is_word(word) and not _is_name(scan, number)):
+        if (
+            len(word) < _SHORTEST_RARE
+            or not word.isalpha()
+            or (is_word(word) and not (has_names and _is_name(scan, number)))
+        ):
             continue
         for beside in (number - 1, number + 1):
             if 0 <= beside < len(scan.pieces) and beside not in taken and len(scan.pieces[beside]) >= _SHORTEST_WORD:
@@ -105,10 +110,7 @@ def _beside_names(scan: Scan, unknown: Sequence[int]) -> list[int]:
 
 def _is_name(scan: Scan, number: int) -> bool:
     """Whether a word is written with a capital although it does not begin the prompt."""
-    raw = scan.view
-    while raw.parent is not None:
-        raw = raw.parent
-    return number > 0 and raw.text[scan.original(number, number)[0]].isupper()
+    return number > 0 and scan.prompt[scan.original(number, number)[0]].isupper()
 
 
 def _collect(
@@ -139,6 +141,8 @@ def _collect(
 def masked(index: TermIndex, rules: Sequence[PromptRule], scan: Scan, day: datetime.date) -> list[Hit]:
     """The terms behind words with masked letters: ``w*rd``."""
     found: list[Hit] = []
+    if _MASKS.isdisjoint(scan.view.text):
+        return found
     for number in range(1, len(scan.pieces)):
         gap = scan.gap(number)
         if not 0 < len(gap) <= _LONGEST_MASK or not _MASKS.issuperset(gap):

@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import bisect
 import enum
+import functools
 import html
 import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from guardrails.prompts.confusables import LATIN_VARIANTS, LOOK_ALIKES
@@ -107,6 +108,11 @@ class View:
     certain: bool = True
     changed: Sequence[tuple[int, int]] | None = None
     _places: tuple[list[int], list[int]] | None = field(default=None, init=False)
+    _moved: View | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        # The nearest view on the way back whose characters stand in another place than its parent's.
+        self._moved = self if self.spread is not None else self.parent and self.parent._moved
 
     def is_news(self, start: int, end: int) -> bool:
         """Whether characters [start, end) could not be seen in the parent."""
@@ -117,14 +123,15 @@ class View:
 
     def original_span(self, start: int, end: int) -> tuple[int, int]:
         """The original code points [start, end) behind characters [start, end) of this view; not for empty ranges."""
-        if self.spread is not None:
-            if self._places is None:
-                self._places = self.spread()
-            starts, ends = self._places
-            places = range(start, end)
+        view = self._moved
+        while view is not None and view.spread is not None:
+            if view._places is None:
+                view._places = view.spread()
+            starts, ends = view._places
             # A reversed view runs backwards, so both ends are looked at.
-            start, end = min(starts[places[0]], starts[places[-1]]), max(ends[places[0]], ends[places[-1]])
-        return (start, end) if self.parent is None else self.parent.original_span(start, end)
+            start, end = min(starts[start], starts[end - 1]), max(ends[start], ends[end - 1])
+            view = view.parent and view.parent._moved
+        return start, end
 
 
 def views_of(prompt: str) -> tuple[View, ...]:
@@ -200,7 +207,7 @@ def _chain(raw: View) -> Iterator[View]:
                 yield (best := _folded_case(look))
     if _NEEDS_SYNTAX.search(best.text):
         yield (best := edited(best, "syntax", ((*found.span(), "") for found in _SYNTAX.finditer(best.text))))
-    leet = [view for letters in (_LEET_ONE_IS_I, _LEET_ONE_IS_L) if (view := _leet(best, letters)) is not best]
+    leet = list(_leet(best))
     yield from leet
     yield from _squeezed(leet[0] if leet else best)
 
@@ -236,6 +243,8 @@ def _folded_case(cased: View) -> View:
     text = cased.text
     if text.isascii():
         return View(name=cased.name, text=text.lower().replace("_", " "), parent=cased, changed=cased.changed)
+    if all(len(_FOLDING[ord(char)]) == 1 for char in set(text)):
+        return View(name=cased.name, text=text.translate(_FOLDING), parent=cased, changed=cased.changed)
 
     def spread() -> tuple[list[int], list[int]]:
         starts = [index for index, char in enumerate(text) for _ in _FOLDING[ord(char)]]
@@ -263,32 +272,49 @@ def _escape_read(escape: str) -> str:
 def _look_alikes_read(cased: View, table: dict[str, str]) -> View:
     """Look-alikes read as Latin letters, in pieces that mix scripts or hold look-alikes only; the length stays."""
     pieces: list[str] = []
+    changed: list[tuple[int, int]] = []
+    read = functools.cache(lambda piece: _piece_read(piece, table))
     done = 0
     for found in _PIECE.finditer(cased.text):
         piece = found[0]
-        if piece.isascii() or table.keys().isdisjoint(piece):
-            continue
-        letters = [char for char in piece if char.isalpha() and char not in LATIN_VARIANTS]
-        if any(char.isascii() for char in letters) or all(char in LOOK_ALIKES for char in letters):
-            pieces += (cased.text[done : found.start()], "".join(table.get(char, char) for char in piece))
-            done = found.end()
-    text = "".join((*pieces, cased.text[done:]))
-    return cased if text == cased.text else View(name="folded", text=text, parent=cased)
+        if not piece.isascii() and (latin := read(piece)) != piece:
+            start, end = found.span()
+            pieces += (cased.text[done:start], latin)
+            changed.append((start, end))
+            done = end
+    if not changed:
+        return cased
+    return View(name="folded", text="".join((*pieces, cased.text[done:])), parent=cased, changed=changed)
 
 
-def _leet(view: View, letters: dict[int, str]) -> View:
-    """Digits and signs read as letters, in pieces that hold a letter or stand in a row of single characters.
+def _piece_read(piece: str, table: Mapping[str, str]) -> str:
+    letters = [char for char in piece if char.isalpha() and char not in LATIN_VARIANTS]
+    if any(char.isascii() for char in letters) or all(char in LOOK_ALIKES for char in letters):
+        return "".join(table.get(char, char) for char in piece)
+    return piece
+
+
+def _leet(view: View) -> Iterator[View]:
+    """Digits and signs read as letters: once with 1 as i, once as l."""
+    changed = [] if _LEET_SIGNS.isdisjoint(view.text) else list(_leet_places(view.text))
+    for letters in (_LEET_ONE_IS_I, _LEET_ONE_IS_L) if changed else ():
+        parts: list[str] = []
+        done = 0
+        for start, end in changed:
+            parts += (view.text[done:start], view.text[start:end].translate(letters))
+            done = end
+        text = "".join((*parts, view.text[done:]))
+        yield View(name="leet", text=text, parent=view, certain=view.certain, changed=changed)
+
+
+def _leet_places(text: str) -> Iterator[tuple[int, int]]:
+    """Pieces that are written with signs for letters: they hold a letter or stand in a row of single characters.
 
     "8k" and "35mm" are what they are, and so are numbers, unless the piece beside them is written in this way.
     """
-    if _LEET_SIGNS.isdisjoint(view.text):
-        return view
-    text = view.text
-    pieces = [(found.start(), found.end()) for found in _PIECE.finditer(text)]
-    kinds = [_leet_kind(text[start:end]) for start, end in pieces]
-    changed: list[tuple[int, int]] = []
-    parts: list[str] = []
-    done = 0
+    pieces = [found.span() for found in _PIECE.finditer(text)]
+    kind_of = functools.cache(_leet_kind)
+    kinds = [kind_of(text[start:end]) for start, end in pieces]
     for number, (start, end) in enumerate(pieces):
         if kinds[number] is _Leet.NO or not (
             kinds[number] is _Leet.YES or _Leet.YES in kinds[max(0, number - 1) : number + 2] or _in_row(pieces, number)
@@ -296,12 +322,7 @@ def _leet(view: View, letters: dict[int, str]) -> View:
             continue
         end = start + len(text[start:end].rstrip("!|.,;:?)+"))
         if end > start:
-            parts += (text[done:start], text[start:end].translate(letters))
-            changed.append((start, end))
-            done = end
-    if not changed:
-        return view
-    return View(name="leet", text="".join((*parts, text[done:])), parent=view, certain=view.certain, changed=changed)
+            yield start, end
 
 
 class _Leet(enum.Enum):
@@ -333,7 +354,8 @@ def _squeezed(view: View) -> Iterator[View]:
         return
     for keep in (1, 2):
         yield edited(view, "squeezed", ((*run.span(), run[1] * keep) for run in runs))
-    edits = [(*found.span(), word) for found in WORD.finditer(view.text) if (word := _english_squeezed(found[0]))]
+    squeezed = functools.cache(_english_squeezed)
+    edits = [(*found.span(), word) for found in WORD.finditer(view.text) if (word := squeezed(found[0]))]
     if edits:
         yield edited(view, "squeezed", edits)
 

@@ -32,3 +32,10 @@ def is_word(word: str) -> bool:
 def is_common_word(word: str) -> bool:
     """Whether a lower-case word is among the 5,000 most frequent English ones."""
     return word in _words()[0]
+
+
+@functools.cache
+def rare_words() -> tuple[str, ...]:
+    """English words that are not among the 5,000 most frequent ones, sorted."""
+    common, every = _words()
+    return tuple(sorted(every - common))
