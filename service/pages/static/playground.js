@@ -30,6 +30,8 @@
     const of = new Array(letters.length).fill("");
     for (const finding of findings) {
       for (const span of finding.spans) {
+        // What speaks of the whole prompt would hide the words that others found.
+        if (span.start === 0 && span.end >= letters.length) continue;
         for (let at = span.start; at < Math.min(span.end, letters.length); at++) {
           if (strength.indexOf(finding.action) > strength.indexOf(of[at])) of[at] = finding.action;
         }
