@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from guardrails.cli.output import home_option, print_heading
+from guardrails.cli.output import home_option, json_option, print_heading, print_json
 
 EPILOG = """\b
 Examples
@@ -29,8 +29,15 @@ Examples
     help="What to run; on many machines, one each.",
 )
 @home_option
+@json_option
 def command(
-    config: Path | None, host: str | None, port: int | None, database: str | None, role: str, home: Path | None
+    config: Path | None,
+    host: str | None,
+    port: int | None,
+    database: str | None,
+    role: str,
+    home: Path | None,
+    as_json: bool,
 ) -> int:
     """Answer OpenAI clients and people over HTTP, with every picture guarded and recorded.
 
@@ -43,6 +50,9 @@ def command(
     settings = load(config, home=home, host=host, port=port, database=database)
 
     def started(address: str) -> None:
+        if as_json:
+            print_json({"address": address, "role": role})
+            return
         print_heading("SERVING", address, style="green", explanation="Stop with Ctrl-C; what runs is finished first.")
 
     if role == "all":
