@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrails.errors import GuardrailsError, IndexFormatError, OptionError
-from guardrails.similarity.answers import Answer, check_codes, union, unknown
+from guardrails.similarity.answers import Answer, RadiusIndex, check_codes, union, unknown
 from guardrails.similarity.fingerprints import Fingerprinter, Region
 from guardrails.similarity.ingest import BuildReport, Unreadable, hash_item, write_unreadable
 from guardrails.similarity.parts import NewEntry, State
@@ -57,8 +57,8 @@ class Shard:
         self._store.set_state(entry_id, state, reason)
 
 
-class ShardedIndex:
-    """Implements `answers.RadiusIndex` over several folders.
+class ShardedIndex(RadiusIndex):
+    """Several folders as one index.
 
     New entries go to the shard that their id's checksum names, so that every process agrees where an entry is.
 
@@ -88,15 +88,7 @@ class ShardedIndex:
         """The hash of all shards."""
         return self._algorithm
 
-    def search(
-        self,
-        codes: NDArray[np.uint8],
-        radius: int,
-        *,
-        region_radii: Mapping[Region, int] | None = None,
-        limit: int = 100,
-    ) -> Answer:
-        """See `answers.RadiusIndex.search`."""
+    def _search(self, codes: NDArray[np.uint8], radius: int, region_radii: Mapping[Region, int], limit: int) -> Answer:
         return self.search_many([codes], radius, region_radii=region_radii, limit=limit)[0]
 
     def search_many(

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from guardrails.errors import IndexFormatError, OptionError
 from guardrails.files import check_writable, locked, write_atomically
-from guardrails.similarity.answers import Answer, Found, check_codes, check_entry, duplicate, unknown
+from guardrails.similarity.answers import Answer, Found, RadiusIndex, check_entry, duplicate, unknown
 from guardrails.similarity.fingerprints import Region
 from guardrails.similarity.hashes import HASH_BYTES
 from guardrails.similarity.journal import Change, append_changes, format_changes, read_changes
@@ -94,7 +94,7 @@ class _View:
                 part.states[number] = state
 
 
-class Store:
+class Store(RadiusIndex):
     """An opened index; safe to share between threads.
 
     Use `create` or `open`.
@@ -170,18 +170,9 @@ class Store:
             self._refresh()
             return self._view.find(entry_id) is not None
 
-    def search(
-        self,
-        codes: NDArray[np.uint8],
-        radius: int,
-        *,
-        region_radii: Mapping[Region, int] | None = None,
-        limit: int = 100,
-    ) -> Answer:
-        """See `answers.RadiusIndex.search`."""
-        codes = check_codes(codes, self.algorithm)
+    def _search(self, codes: NDArray[np.uint8], radius: int, region_radii: Mapping[Region, int], limit: int) -> Answer:
         parts = self.parts
-        hits = [hit for part in parts for hit in _nearest(part, codes, radius, region_radii or {})]
+        hits = [hit for part in parts for hit in _nearest(part, codes, radius, region_radii)]
         hits.sort(key=lambda hit: hit.distance)
         # Names decide among equals, and are read for no more entries than can be among the first.
         last = hits[min(limit, len(hits)) - 1].distance if hits else 0
