@@ -20,10 +20,16 @@ Examples
   guardrails similarity build works photos/             hash a folder into the index `works`
   guardrails similarity import list hashes.csv --role sensitive
   guardrails similarity search picture.png works list
+  guardrails similarity lookup ISCC:EEA4GQZQTY6J5DTH iscc-index
   guardrails similarity disable works photos/7.jpg --reason "claim 12"
 """
 
 _SHOWN = 20
+HASHES = ("pdq256", "sym256", "phash64", "dhash64", "iscc-image64")
+banks_argument = click.argument("indexes", nargs=-1, required=True, type=click.Path(file_okay=False, path_type=Path))
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), default=_SHOWN, show_default=True, help="Matches of each index."
+)
 index_argument = click.argument("index", type=click.Path(file_okay=False, path_type=Path))
 role_option = click.option(
     "--role",
@@ -45,7 +51,7 @@ def command() -> None:
 @click.option(
     "--hash",
     "algorithm",
-    type=click.Choice(["pdq256", "sym256", "phash64", "dhash64"]),
+    type=click.Choice(HASHES),
     default="pdq256",
     show_default=True,
     help="Of a new index; pdq256 is the one that others exchange.",
@@ -154,8 +160,8 @@ _state_command("deconfirm", "deconfirmed", "Matches with ENTRY of INDEX were loo
 
 @command.command()
 @click.argument("picture", type=click.Path(path_type=Path))
-@click.argument("indexes", nargs=-1, required=True, type=click.Path(file_okay=False, path_type=Path))
-@click.option("--limit", type=click.IntRange(min=1), default=_SHOWN, show_default=True, help="Matches of each index.")
+@banks_argument
+@limit_option
 @json_option
 def search(picture: Path, indexes: tuple[Path, ...], limit: int, as_json: bool) -> int:
     """What PICTURE resembles in INDEXES of one hash: candidates for a look, not findings."""
@@ -169,7 +175,30 @@ def search(picture: Path, indexes: tuple[Path, ...], limit: int, as_json: bool) 
     if as_json:
         print_json({"picture": str(picture), "hash": banks.algorithm, "answer": answer})
         return 0
-    _print_answer(picture, answer)
+    _print_answer(str(picture), answer)
+    return 0
+
+
+@command.command()
+@click.argument("code")
+@banks_argument
+@limit_option
+@json_option
+def lookup(code: str, indexes: tuple[Path, ...], limit: int, as_json: bool) -> int:
+    """What is near CODE, a hash that somebody else computed, in INDEXES: hexadecimal digits, or an ISCC."""
+    from guardrails.similarity.banks import Banks
+    from guardrails.similarity.interchange import read_hash
+
+    banks = Banks.open(indexes)
+    try:
+        parsed = read_hash(code, banks.algorithm)
+    except ValueError as error:
+        raise OptionError(f"{code!r} cannot be looked up: {error}", hint=f"give a {banks.algorithm}") from error
+    answer = banks.look_up(parsed, limit=limit)
+    if as_json:
+        print_json({"code": code, "hash": banks.algorithm, "answer": answer})
+        return 0
+    _print_answer(code, answer)
     return 0
 
 
@@ -242,7 +271,7 @@ def configure(index: Path, as_json: bool, **changes: Any) -> int:
 @click.option(
     "--hash",
     "algorithm",
-    type=click.Choice(["pdq256", "sym256", "phash64", "dhash64", "iscc-image64"]),
+    type=click.Choice(HASHES),
     default="pdq256",
     show_default=True,
     help="Of a new index.",
@@ -342,16 +371,16 @@ def _fact(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _print_answer(picture: Path, answer: BankAnswer) -> None:
+def _print_answer(asked: str, answer: BankAnswer) -> None:
     searched = ", ".join(
         f"{count:,} in {bank} (false candidates to be expected: {_expected(answer.expected_false[bank])})"
         for bank, count in answer.searched.items()
     )
     if answer.unhashable:
-        print_heading("UNHASHABLE", str(picture), style="yellow", explanation="too little detail: nothing was searched")
+        print_heading("UNHASHABLE", asked, style="yellow", explanation="too little detail: nothing was searched")
         return
     word, style = ("CANDIDATES", "yellow") if answer.matches else ("NONE FOUND", "green")
-    print_heading(word, str(picture), style=style, explanation=f"searched {searched}")
+    print_heading(word, asked, style=style, explanation=f"searched {searched}")
     columns = ("bank", "role", "entry", "distance", "region", "state", "rights")
     if answer.matches:
         print_table(columns, [_row(match) for match in answer.matches])

@@ -55,6 +55,7 @@ from guardrails.generation.protocol import Drawn, EditingGenerator, Generator, P
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
+from guardrails.imaging.iscc import code_bits
 from guardrails.imaging.metadata import ai_generated_xmp
 from guardrails.ledger import Ledger, commit
 from guardrails.pipeline.approval import Approval, approved
@@ -67,7 +68,6 @@ from guardrails.policy import Policy, default_policy
 from guardrails.prompts import PromptGuard
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, image_code
 from guardrails.provenance import Signed as SignedFile
-from guardrails.provenance.iscc import code_bits
 from guardrails.provenance.repository import Fingerprints, Repository, to_entry
 from guardrails.resources import datasets_path
 from guardrails.screens import Screen, default_screens, run_screens

@@ -14,10 +14,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from guardrails.errors import IndexFormatError, OptionError
 from guardrails.similarity.answers import Found
 from guardrails.similarity.fingerprints import Fingerprint, Region
-from guardrails.similarity.hashes import DHASH64, ISCC_IMAGE64, PDQ256, PHASH64, SYM256
+from guardrails.similarity.hashes import DHASH64, ISCC_IMAGE64, PDQ256, PHASH64, SYM256, ImageHash
 from guardrails.similarity.parts import State
 from guardrails.similarity.store import Store
 
@@ -166,7 +169,19 @@ class Banks:
             fingerprint: under `algorithm`.
             limit: matches of each bank at most.
         """
-        codes = fingerprint.queries()
+        return self._ask(fingerprint.queries(), limit, unhashable=not fingerprint.hashable)
+
+    def look_up(self, code: ImageHash, *, limit: int = 100) -> BankAnswer:
+        """Ask all banks about one hash as somebody else computed it, in this very orientation.
+
+        Raises:
+            OptionError: a hash of another kind.
+        """
+        if code.algorithm != self.algorithm:
+            raise OptionError(f"the banks hold {self.algorithm}, not {code.algorithm}", hint="ask others")
+        return self._ask(np.frombuffer(code.bits, np.uint8)[None], limit, unhashable=False)
+
+    def _ask(self, codes: NDArray[np.uint8], limit: int, *, unhashable: bool) -> BankAnswer:
         everything: list[BankMatch] = []
         searched = {}
         for settings, store in self._banks.values():
@@ -197,7 +212,7 @@ class Banks:
             quarantined=tuple(self._note(match) for match in matches if self._floods(match)),
             searched=searched,
             expected_false={name: self._expected_false(name, entries) for name, entries in searched.items()},
-            unhashable=not fingerprint.hashable,
+            unhashable=unhashable,
         )
 
     def _expected_false(self, bank: str, entries: int) -> float | None:

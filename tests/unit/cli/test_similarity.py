@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from guardrails.cli.main import main
+from guardrails.imaging.iscc import image_code
 
 
 def draw(seed: int) -> Image.Image:
@@ -63,6 +64,22 @@ def test_a_collection_from_pictures_to_answers(photos, tmp_path, run):
     assert match["found"]["facts"] == {"licence": "CC0-1.0"}
     _, info = run("info", index, "--verify")
     assert (info["entries"], info["hash"], info["states"]["confirmed"]) == (5, "pdq256", 1)
+
+
+def test_image_codes_are_built_found_looked_up_and_passed_on(photos, tmp_path, run):
+    index, other, listed = tmp_path / "iscc", tmp_path / "theirs", tmp_path / "list.txt"
+    run("build", index, photos, "--hash", "iscc-image64")
+    (match,) = run("search", photos / "3.png", index)[1]["answer"]["matches"]
+    assert (match["found"]["id"], match["found"]["distance"]) == ("3.png", 0)
+    run("export", index, "--format", "lines", "--out", listed)
+    code = image_code(np.asarray(draw(3)))
+    assert f"iscc-image64 {code}" in listed.read_text(encoding="utf-8")
+    assert run("import", other, listed, "--hash", "iscc-image64")[1]["added"] == 4
+    (match,) = run("lookup", code, other)[1]["answer"]["matches"]
+    assert (match["bank"], match["found"]["distance"]) == ("theirs", 0)
+    status, refused = run("lookup", "ISCC:EAA4GQZQTY6J5DTH", other)
+    assert status != 0
+    assert "Image-Code" in refused["error"]["message"]
 
 
 def test_a_hash_list_from_export_to_a_negative_bank(photos, tmp_path, run):
