@@ -59,6 +59,9 @@ def command() -> None:
 @role_option
 @name_option
 @radius_option
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; more than one runs on Ray."
+)
 @json_option
 def build(
     index: Path,
@@ -67,6 +70,7 @@ def build(
     role: str | None,
     name: str | None,
     radius: int | None,
+    workers: int,
     as_json: bool,
 ) -> int:
     """Hash collections into INDEX; goes on where it was stopped. SOURCES are folders of pictures or of WebDataset
@@ -78,9 +82,15 @@ def build(
     collections = [(source.name, read_source(source)) for source in sources]
     store = _open_or_create(index, algorithm, role, name, radius)
     reports = []
-    for title, items in collections:
-        with Steps(f"hashing {title}", quiet=as_json) as progress:
-            reports.append(ingest(store, items, progress.count))
+    if workers > 1:
+        from guardrails.similarity.parallel import build_parallel
+
+        with Steps("hashing", quiet=as_json) as progress:
+            reports.append(build_parallel(store, sources, workers, progress.count)[0])
+    else:
+        for title, items in collections:
+            with Steps(f"hashing {title}", quiet=as_json) as progress:
+                reports.append(ingest(store, items, progress.count))
     unreadable = [one for report in reports for one in report.unreadable]
     counts = {
         "added": sum(report.added for report in reports),
@@ -110,19 +120,16 @@ def build(
 @json_option
 def add(index: Path, pictures: tuple[Path, ...], facts: tuple[str, ...], as_json: bool) -> int:
     """Add PICTURES to INDEX under their file names; the next search of every process finds them."""
-    from guardrails.imaging.decoding import decode, read_image_bytes
-    from guardrails.similarity.fingerprints import Fingerprinter
-    from guardrails.similarity.parts import NewEntry
+    from guardrails.imaging.decoding import read_image_bytes
+    from guardrails.similarity.ingest import Intake
+    from guardrails.similarity.sources import Item
     from guardrails.similarity.store import Store
 
     stated = dict(_fact(fact) for fact in facts)
-    store = Store.open(index)
-    fingerprinter = Fingerprinter(store.algorithm)
-    entries = []
-    for path in pictures:
-        decoded = decode(read_image_bytes(path))
-        entries.append(NewEntry(path.name, fingerprinter.fingerprint(decoded.pixels, decoded.alpha).rows, stated))
-    store.add(entries)
+    intake = Intake(Store.open(index))
+    hashed = [intake.hash(Item(path.name, read_image_bytes(path), stated), measured=False) for path in pictures]
+    intake.add(hashed)
+    entries = [one.entry for one in hashed]
     plain = [entry.id for entry in entries if not entry.rows]
     if as_json:
         print_json({"index": str(index), "added": [entry.id for entry in entries], "unhashable": plain})
@@ -243,6 +250,8 @@ def info(index: Path, verify: bool, as_json: bool) -> int:
 @click.option("--box-radius", type=click.IntRange(0, 128), help="Hamming radius of the peeled box.")
 @click.option("--flood-limit", type=click.IntRange(0), help="Matches of one entry before it is set aside; 0 never.")
 @click.option("--flood-seconds", type=click.IntRange(1), help="Within this time.")
+@click.option("--thumbnail-bytes", type=click.IntRange(0), help="Largest thumbnail that is kept; 0 drops all.")
+@click.option("--pictures", help="Folder with the works under their ids, for comparing pixels.")
 @json_option
 def configure(index: Path, as_json: bool, **changes: Any) -> int:
     """Change what a match with INDEX means."""
@@ -250,13 +259,22 @@ def configure(index: Path, as_json: bool, **changes: Any) -> int:
 
     from guardrails.similarity.banks import BankSettings, Role
     from guardrails.similarity.store import Store
+    from guardrails.similarity.thumbnails import Thumbnails
 
     store = Store.open(index)
     given = {name: value for name, value in changes.items() if value is not None}
     if "role" in given:
         given["role"] = Role(given["role"])
-    settings = replace(BankSettings.from_json(store.settings), **given)
+    before = BankSettings.from_json(store.settings)
+    settings = replace(before, **given)
+    if settings.hashes_only and not before.hashes_only and len(store):
+        raise OptionError(
+            f"{index} was filled before it became sensitive, and may hold more than hashes",
+            hint="export its hashes, and import them into a new index with --role sensitive",
+        )
     store.configure(settings.to_json())
+    if not settings.thumbnail_limit:
+        Thumbnails(index).drop()
     if as_json:
         print_json({"index": str(index), "settings": settings})
     else:
@@ -394,8 +412,11 @@ def _expected(count: float | None) -> str:
 
 
 def _row(match: BankMatch) -> tuple[str, ...]:
+    from guardrails.similarity.stated_rights import stated_rights
+
     found = match.found
-    rights = ", ".join(found.facts[name] for name in ("licence", "creator") if name in found.facts)
+    stated = stated_rights(found.facts)
+    rights = ", ".join(filter(None, (stated.licence, stated.creator, stated.reservation)))
     return (
         match.bank,
         match.role.value,

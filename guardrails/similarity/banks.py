@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrails.errors import IndexFormatError, OptionError
+from guardrails.imaging.thumbnails import MAX_BYTES
 from guardrails.similarity.answers import Found
 from guardrails.similarity.fingerprints import Fingerprint, Region
 from guardrails.similarity.hashes import DHASH64, ISCC_IMAGE64, PDQ256, PHASH64, SYM256, ImageHash
@@ -40,6 +41,8 @@ class Role(StrEnum):
 DEFAULT_RADII = {SYM256: (50, 47), PDQ256: (50, 31), PHASH64: (4, 4), DHASH64: (1, 1), ISCC_IMAGE64: (4, 4)}
 # The radius that those who share such lists agreed on.
 _SHARED_LIST_RADII = {PDQ256: (31, 31)}
+
+_LEAST_THUMBNAIL = 512
 
 # Radius, box radius, and how often two drawings of different creators and concepts are within them: of 4.47 million
 # ordered pairs, all regions, orientations and complements together; 3 / n where none was.
@@ -64,6 +67,9 @@ class BankSettings:
         radius, box_radius: inclusive, for rows of the full frame (and on black), and of the box.
         flood_limit: an entry that matches more often than this within `flood_seconds` is set aside and reported: a
             hash that suddenly matches everything is a bad hash. 0 never does.
+        thumbnail_bytes: how large a picture of a work may be that is kept to show it; 0 keeps none. See
+            `thumbnail_limit`.
+        pictures: folder in which the works lie under their ids, for comparing pixels; "" where they are not at hand.
     """
 
     name: str
@@ -72,6 +78,24 @@ class BankSettings:
     box_radius: int
     flood_limit: int = 1000
     flood_seconds: int = 3600
+    thumbnail_bytes: int = MAX_BYTES
+    pictures: str = ""
+
+    def __post_init__(self) -> None:
+        if 0 < self.thumbnail_bytes < _LEAST_THUMBNAIL:
+            raise OptionError(
+                f"no picture fits into {self.thumbnail_bytes} bytes", hint=f"allow {_LEAST_THUMBNAIL}, or 0 for none"
+            )
+
+    @property
+    def hashes_only(self) -> bool:
+        """True for lists whose pictures nobody may hold: of what is hashed nothing but the hash and its id is kept."""
+        return self.role is Role.SENSITIVE
+
+    @property
+    def thumbnail_limit(self) -> int:
+        """Bytes; 0 where no thumbnail is kept, whatever the settings say."""
+        return 0 if self.hashes_only else self.thumbnail_bytes
 
     @classmethod
     def default(cls, name: str, role: Role, algorithm: str) -> BankSettings:
@@ -93,7 +117,10 @@ class BankSettings:
         """
         try:
             numbers = {name: int(settings[name]) for name in ("radius", "box_radius", "flood_limit", "flood_seconds")}
-            return cls(name=str(settings["name"]), role=Role(settings["role"]), **numbers)
+            # Younger than some indexes.
+            numbers["thumbnail_bytes"] = int(settings.get("thumbnail_bytes", MAX_BYTES))
+            pictures = str(settings.get("pictures", ""))
+            return cls(name=str(settings["name"]), role=Role(settings["role"]), pictures=pictures, **numbers)
         except (KeyError, TypeError, ValueError) as error:
             raise IndexFormatError(
                 f"the index is no bank: {error}", hint="set its role with `guardrails similarity configure`"

@@ -127,3 +127,14 @@ def test_people_read_tables(photos, tmp_path, capsys):
     out = capsys.readouterr().out
     for words in ("unreadable", "unreadable.csv", "CANDIDATES", "searched 4 in works", "UNHASHABLE", "pdq256"):
         assert words in out
+
+
+def test_an_index_that_was_filled_does_not_become_a_list_of_hashes(photos, tmp_path, run):
+    index = tmp_path / "works"
+    run("build", index, photos)
+    status, refused = run("configure", index, "--role", "sensitive")
+    assert (status != 0, "before it became sensitive" in refused["error"]["message"]) == (True, True)
+    assert (index / "thumbnails.sqlite").exists()
+    _, configured = run("configure", index, "--thumbnail-bytes", "0")
+    assert configured["settings"]["thumbnail_bytes"] == 0
+    assert not (index / "thumbnails.sqlite").exists()
