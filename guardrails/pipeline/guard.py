@@ -2,7 +2,7 @@
 
 1. The prompt is decided by the policy.
 2. The model draws.
-3. Screens and the similarity search look at the pixels.
+3. Hash lists, screens and the similarity search look at the pixels.
 4. The watermark goes in and is read back.
 5. The file is encoded, declared in XMP, signed last; the final bytes are read back; its manifest is kept, so that a
    copy that loses it can be given it back.
@@ -21,7 +21,7 @@ import hashlib
 import io
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -73,6 +73,7 @@ from guardrails.resources import datasets_path
 from guardrails.screens import Screen, default_screens, run_screens
 from guardrails.screens import judge as judge_screens
 from guardrails.similarity.evidence import side_by_side
+from guardrails.similarity.hash_lists import HashLists
 from guardrails.similarity.hashes import pdq256
 from guardrails.similarity.judge import attributed, redraws
 from guardrails.similarity.judge import judge as judge_similarity
@@ -108,6 +109,7 @@ class Guard:
         screens: the default screens when omitted. An empty sequence is legal; the policy's rules about screens that
             did not run then decide.
         index: the rights-bearing similarity index; the shipped one when omitted.
+        hash_lists: pictures that nobody may hold; those in `home` when omitted. No policy can allow a hit.
         home: folder of keys and ledger; `guardrails.home.home()` when omitted.
         signer, mark, ledger, manifests: taken from `home` when omitted.
         latent: signs the noise that pictures are drawn from; taken from `home` when mark is.
@@ -120,6 +122,7 @@ class Guard:
         policy: Policy | None = None,
         screens: Sequence[Screen] | None = None,
         index: WorksIndex | None = None,
+        hash_lists: HashLists | None = None,
         home: Path | None = None,
         signer: Signer | None = None,
         verifier: Verifier | None = None,
@@ -140,6 +143,7 @@ class Guard:
         )
         self._screens = default_screens(gallery=homes.faces_folder(home)) if screens is None else tuple(screens)
         self._index = shipped_index(home) if index is None else index
+        self._hash_lists = HashLists(homes.hash_lists_folder(home)) if hash_lists is None else hash_lists
         self._signer = signer or Signer.dev(keys)
         self._verifier = verifier or Verifier(TrustStore.dev(keys))
         self._latent = latent
@@ -218,6 +222,14 @@ class Guard:
             check_writable(out)
             clear_abandoned(out, _ABANDONED_SECONDS, keep=self.ledger.staged_files())
         watch = watch or _watch_nothing
+        if original is not None:
+            listed = self._guarded(
+                Stage.SIMILARITY,
+                Asked(request=request),
+                partial(self._look_up, Asked(request=request), original.pixels),
+            )
+            if isinstance(listed, Refusal):
+                return [listed]
         parent = {} if original is None else self._examine(original)
         cleared = self._clear(request, approval)
         if isinstance(cleared, Refusal):
@@ -364,8 +376,23 @@ class Guard:
             outcome = self._finish(again, partial(_draft, again, image_id, picture, latent), file_format, out, watch)
         return outcome
 
+    def _look_up(self, asked: Asked | Cleared, pixels: Pixels) -> tuple[Check, ...] | Refusal:
+        """Before anything else sees a picture, and before anything of it could be kept for a review."""
+        answer = self._hash_lists.look(pixels)
+        if answer is None:
+            return ()
+        if answer.finding is None:
+            return (answer.check,)
+        return self._refuse(
+            Stage.SIMILARITY, asked, (answer.finding,), (answer.check,), private={"hash_list": answer.finding.evidence}
+        )
+
     def _screen(self, draft: Draft) -> Screened | Refusal:
-        checks = join_persons(run_screens(self._screens, draft.pixels), draft.cleared.decision.findings)
+        listed = self._look_up(draft.cleared, draft.pixels)
+        if isinstance(listed, Refusal):
+            return listed
+        screened = join_persons(run_screens(self._screens, draft.pixels), draft.cleared.decision.findings)
+        checks = (*listed, *screened)
         approval = draft.cleared.approval
         seen = "" if approval is None else approval.pixels_sha256
         if seen and seen != hashlib.sha256(draft.pixels.tobytes()).hexdigest():
@@ -570,7 +597,9 @@ class Guard:
         *,
         fault: tuple[str, str] = ("", ""),
         evidence_file: str = "",
+        private: Mapping[str, Any] | None = None,
     ) -> Refusal:
+        """Record a refusal; `private` is kept in place of what was asked."""
         code, message = fault
         digest, salt = commit("prompt", asked.request.prompt)
         record = Record(
@@ -591,7 +620,8 @@ class Guard:
             },
         )
         # The message of a fault may quote the prompt.
-        payload = {**_private(asked, salt), "fault": message, "evidence_file": evidence_file}
+        kept = _private(asked, salt) if private is None else private
+        payload = {**kept, "fault": message, "evidence_file": evidence_file}
         receipt = self.ledger.append(record, payload)
         return Refusal(
             id=record.id,
