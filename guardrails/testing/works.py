@@ -26,7 +26,8 @@ class DrawnPictures:
 
     def picture(self, entry_id: str) -> Pixels | None:
         """See `PictureSource.picture`."""
-        return draw_shapes(int(entry_id.rpartition(":")[2]))
+        number = entry_id.removeprefix("shapes:")
+        return draw_shapes(int(number)) if number.isdigit() else None
 
 
 def drawn(home: Path) -> SimilarityIndex:

@@ -17,6 +17,7 @@
       image.src = shown[shown.length - 1];
       image.removeAttribute("data-webp");
     }
+    for (const excuse of report.querySelectorAll(".without-script")) excuse.hidden = true;
   }
 
   async function check(file) {
