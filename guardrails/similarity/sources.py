@@ -36,6 +36,12 @@ class Item:
     data: bytes | GuardrailsError
     facts: Mapping[str, str] = field(default_factory=dict)
 
+    def read(self) -> bytes:
+        """The file's bytes; raises why they cannot be had."""
+        if isinstance(self.data, bytes):
+            return self.data
+        raise self.data
+
 
 Wanted: TypeAlias = Callable[[str], bool]
 

@@ -23,6 +23,7 @@ _UPLOADS = (
     "/v1/content_provenance_checks",
     "/v1/matches/byContent",
     "/verify",
+    "/audit",
     "/explore",
 )
 _SECURITY = [
