@@ -27,6 +27,7 @@ from service.jobs.signer import SignerClient
 from service.naming import named
 from service.processes import run_worker
 from service.settings import Settings
+from service.stores import open_database
 
 # prctl(2): the kernel sends this process a signal when its parent ends.
 _PR_SET_PDEATHSIG = 1
@@ -74,6 +75,7 @@ def _warm_up(settings: Settings) -> None:
 
     Nothing of it stays open: an SQLite connection must not be taken through a fork.
     """
+    open_database(settings).close()
     signer, trust = SignerClient(settings.signer_socket).signer()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
