@@ -85,11 +85,12 @@ class _Progress:
 
 
 def _table(report: CrashReport, name: str) -> str:
+    p50, slowest = statistics.median(report.restarts), max(report.restarts)
     lines = [
         "| database | kills | jobs | pictures | records | broken promises | restart p50 | restart max |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
         f"| {name} | {report.kills.total()} | {report.jobs} | {report.pictures} | {report.records}"
-        f" | {len(report.broken_promises)} | {statistics.median(report.restarts):.2f} s | {max(report.restarts):.2f} s |",
+        f" | {len(report.broken_promises)} | {p50:.2f} s | {slowest:.2f} s |",
         "",
         f"{report.seconds:.0f} s, {report.staged} staged files of dead workers",
         "kills by point: " + ", ".join(f"{point} {count}" for point, count in report.kills.items()),

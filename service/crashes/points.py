@@ -37,7 +37,7 @@ def arm(settings: Settings, point: str, use: int) -> Callable[[str], None]:
         setattr(os, name, _around(getattr(os, name), when, death))
     elif call in _CALLS:
         for kind in _kinds(settings, call):
-            setattr(kind, "transaction", _around_commit(kind.transaction, when, death))
+            kind.transaction = _around_commit(kind.transaction, when, death)
 
     def reached(stage: str) -> None:
         if stage == point:
@@ -81,7 +81,7 @@ def _around_commit(transaction: Callable[[Any], Any], when: str, death: _Death) 
     return dying
 
 
-def _kinds(settings: Settings, call: str) -> list[type]:
+def _kinds(settings: Settings, call: str) -> list[Any]:
     """The classes whose transactions are meant: of the service's own rows, or of the ledger."""
     from guardrails.ledger.sqlite import SqliteStore
     from service.stores.sqlite import SqliteDatabase
