@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -193,7 +193,8 @@ class Appeals:
         known = self._database.one("SELECT id FROM decisions WHERE id = ? AND tenant = ?", decision, tenant)
         if known is None:
             raise OptionError("there is no such decision", hint="use the decision_id of the refusal")
-        now, id = time.time(), f"apl_{secrets.token_hex(12)}"
+        # There is one appeal for each decision; after a crash the second try is to make the very same one.
+        now, id = time.time(), f"apl_{hashlib.sha256(decision.encode()).hexdigest()[:24]}"
         with self._database.transaction() as transaction:
             is_new = transaction.run(
                 "INSERT INTO appeals (id, decision, tenant, created_at, deadline, status, answered_at, answered_by)"
