@@ -95,9 +95,10 @@ async def _repeat(work: Callable[[], object], seconds: float) -> None:
 
 
 def clean(context: Context) -> None:
-    """Forget jobs whose time is over, and pictures that no job answers for any more; their records stay."""
+    """Forget jobs whose time is over, and pictures that were taken down or that no job answers for; records stay."""
     horizon = time.time() - max(context.settings.asset_seconds, context.settings.idempotency_seconds)
     context.table.forget_before(horizon)
+    context.takedowns.remove_files()
     for path in context.settings.assets.glob("[0-9a-f]*"):
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - context.settings.asset_seconds:

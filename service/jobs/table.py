@@ -16,9 +16,8 @@ from typing import Any
 
 from guardrails.errors import GuardrailsError
 from service.jobs.model import Job, JobEvent, Stage, Status
-from service.stores import Database, Transaction
+from service.stores import Also, Database, Transaction
 
-Also = Callable[[Transaction], None]
 _OPEN = "('queued', 'running')"
 _WAITING = (
     "SELECT * FROM jobs WHERE status = 'queued' OR (status = 'running' AND lease_until < ?) ORDER BY created_at LIMIT 1"

@@ -41,6 +41,7 @@ class PostgresDatabase:
     """
 
     claiming = " FOR UPDATE SKIP LOCKED"
+    locking = " FOR UPDATE"
 
     def __init__(self, address: str) -> None:
         self._address = address

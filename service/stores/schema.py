@@ -69,6 +69,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS appeals_by_decision ON appeals (decision);
 CREATE TABLE IF NOT EXISTS appeal_messages (
     appeal TEXT NOT NULL, seq @int NOT NULL, at @real NOT NULL, author TEXT NOT NULL, text TEXT NOT NULL,
     PRIMARY KEY (appeal, seq));
+CREATE TABLE IF NOT EXISTS takedowns (image TEXT PRIMARY KEY, at @real NOT NULL);
 CREATE TABLE IF NOT EXISTS deliveries (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, url TEXT NOT NULL, type TEXT NOT NULL, body TEXT NOT NULL,
     created_at @real NOT NULL, attempts @int NOT NULL, next_at @real NOT NULL, status TEXT NOT NULL,
