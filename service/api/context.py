@@ -21,6 +21,8 @@ from service.access.persons import Persons
 from service.access.secrets import Secrets
 from service.access.tenants import Tenant, Tenants
 from service.api.waiting import Waiter
+from service.batches.files import Files
+from service.batches.table import BatchTable
 from service.jobs.signer import SignerClient
 from service.jobs.table import JobTable
 from service.naming import named
@@ -59,6 +61,8 @@ class Context:
     waiter: Waiter
     reviews: Reviews
     appeals: Appeals
+    files: Files
+    batches: BatchTable
     signer: SignerClient
     draining: bool = False
     _callers: dict[str, tuple[float, ApiKey, Tenant]] = field(default_factory=dict)
@@ -90,6 +94,8 @@ class Context:
             waiter=Waiter(table),
             reviews=Reviews(database, table),
             appeals=Appeals(database),
+            files=Files(database, settings.files),
+            batches=BatchTable(database),
             signer=SignerClient(settings.signer_socket),
         )
 
