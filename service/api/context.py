@@ -22,6 +22,8 @@ from service.access.secrets import Secrets
 from service.access.tenants import Tenant, Tenants
 from service.acts import Acts
 from service.api.waiting import Waiter
+from service.batches.files import Files
+from service.batches.table import BatchTable
 from service.jobs.signer import SignerClient
 from service.jobs.table import JobTable
 from service.naming import named
@@ -62,6 +64,8 @@ class Context:
     reviews: Reviews
     appeals: Appeals
     takedowns: Takedowns
+    files: Files
+    batches: BatchTable
     signer: SignerClient
     draining: bool = False
     _callers: dict[str, tuple[float, ApiKey, Tenant]] = field(default_factory=dict)
@@ -96,6 +100,8 @@ class Context:
             reviews=Reviews(database, table, acts),
             appeals=Appeals(database, acts),
             takedowns=Takedowns(database, acts, settings.assets),
+            files=Files(database, settings.files),
+            batches=BatchTable(database),
             signer=SignerClient(settings.signer_socket),
         )
 

@@ -111,7 +111,13 @@ class Worker:
             name, digest = split(lease.job.policy)
             guard = self._guards(self._policies.get(name, digest))
             guard.ledger.recover()
-            blocked = self._generate(lease, guard)
+            try:
+                blocked = self._generate(lease, guard)
+            except LeaseLost:
+                if not self._is_cancelled(lease):
+                    raise
+                # Still this worker's, and to be ended now; nobody should wait until the lease runs out.
+                blocked = []
             return self._released(lease.job, guard), blocked, None
         except LeaseLost:
             raise
