@@ -17,7 +17,7 @@ from guardrails.domain.canonical import canonical_json
 from service.api.context import Caller, Context
 from service.api.errors import NO_RETRY, ApiError, from_guardrails
 from service.api.requests import PictureOptions
-from service.jobs.model import Job, Status
+from service.jobs.model import Job, Status, form_of
 from service.jobs.table import Limits, Refused
 from service.policies import written
 
@@ -91,6 +91,7 @@ async def submit(
         idempotency_key=headers.idempotency_key,
         body_sha256=digest,
         request_id=request.state.request_id,
+        form=form_of(kind, told),
     )
     limits = Limits(
         queue=context.settings.queue_limit,
