@@ -19,7 +19,7 @@ from service.access.tenants import Tenant
 from service.api.context import Caller, Context
 from service.api.errors import NO_RETRY, ApiError, from_guardrails
 from service.api.requests import PictureOptions
-from service.jobs.model import Job, Status
+from service.jobs.model import Job, Status, form_of
 from service.jobs.table import Limits, Refused
 from service.policies import written
 
@@ -123,6 +123,7 @@ def new_job(
         created_at=time.time(),
         body_sha256=digest,
         request_id=request_id,
+        form=form_of(kind, told),
     )
 
 
