@@ -2,7 +2,7 @@
 
 1. The prompt is decided by the policy.
 2. The model draws.
-3. Screens and the similarity search look at the pixels.
+3. Hash lists, screens and the similarity search look at the pixels.
 4. The watermark goes in and is read back.
 5. The file is encoded, declared in XMP, signed last; the final bytes are read back; its manifest is kept, so that a
    copy that loses it can be given it back.
@@ -21,7 +21,7 @@ import hashlib
 import io
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -55,6 +55,7 @@ from guardrails.generation.protocol import Drawn, EditingGenerator, Generator, P
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
+from guardrails.imaging.iscc import code_bits
 from guardrails.imaging.metadata import ai_generated_xmp
 from guardrails.ledger import Ledger, commit
 from guardrails.pipeline.approval import Approval, approved
@@ -81,12 +82,12 @@ from guardrails.policy import Policy, default_policy
 from guardrails.prompts import PromptGuard
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, image_code
 from guardrails.provenance import Signed as SignedFile
-from guardrails.provenance.iscc import code_bits
 from guardrails.provenance.repository import Fingerprints, Repository, to_entry
 from guardrails.resources import datasets_path
 from guardrails.screens import Screen, default_screens, run_screens
 from guardrails.screens import judge as judge_screens
 from guardrails.similarity.evidence import side_by_side
+from guardrails.similarity.hash_lists import HashLists
 from guardrails.similarity.hashes import pdq256
 from guardrails.similarity.judge import attributed, redraws
 from guardrails.similarity.judge import judge as judge_similarity
@@ -122,6 +123,7 @@ class Guard:
         screens: the default screens when omitted. An empty sequence is legal; the policy's rules about screens that
             did not run then decide.
         index: the rights-bearing similarity index; the shipped one when omitted.
+        hash_lists: pictures that nobody may hold; those in `home` when omitted. No policy can allow a hit.
         home: folder of keys and ledger; `guardrails.home.home()` when omitted.
         signer, mark, ledger, manifests: taken from `home` when omitted.
         latent: signs the noise that pictures are drawn from; taken from `home` when mark is.
@@ -134,6 +136,7 @@ class Guard:
         policy: Policy | None = None,
         screens: Sequence[Screen] | None = None,
         index: WorksIndex | None = None,
+        hash_lists: HashLists | None = None,
         home: Path | None = None,
         signer: Signer | None = None,
         verifier: Verifier | None = None,
@@ -154,6 +157,7 @@ class Guard:
         )
         self._screens = default_screens(gallery=homes.faces_folder(home)) if screens is None else tuple(screens)
         self._index = shipped_index(home) if index is None else index
+        self._hash_lists = HashLists(homes.hash_lists_folder(home)) if hash_lists is None else hash_lists
         self._signer = signer or Signer.dev(keys)
         self._verifier = verifier or Verifier(TrustStore.dev(keys))
         self._latent = latent
@@ -246,7 +250,13 @@ class Guard:
         if out is not None:
             check_writable(out)
             clear_abandoned(out, _ABANDONED_SECONDS, keep=self.ledger.staged_files())
-        parent = {} if original is None else self._examine(original)
+        parent: dict[str, Json] = {}
+        if original is not None:
+            asked = Asked(request=request)
+            listed = self._guarded(Stage.SIMILARITY, asked, partial(self._look_up, asked, original.pixels))
+            if isinstance(listed, Refusal):
+                return listed
+            parent = self._examine(original)
         cleared = self._clear(request, order.approval)
         if isinstance(cleared, Refusal):
             return cleared
@@ -420,8 +430,23 @@ class Guard:
             return pictures
         return self._finish(cleared, partial(_draft, cleared, image_id, pictures.drawn[0], pictures.latent), order)
 
+    def _look_up(self, asked: Asked | Cleared, pixels: Pixels) -> tuple[Check, ...] | Refusal:
+        """Before anything else sees a picture, and before anything of it could be kept for a review."""
+        answer = self._hash_lists.look(pixels)
+        if answer is None:
+            return ()
+        if answer.finding is None:
+            return (answer.check,)
+        return self._refuse(
+            Stage.SIMILARITY, asked, (answer.finding,), (answer.check,), private={"hash_list": answer.finding.evidence}
+        )
+
     def _screen(self, draft: Draft) -> Screened | Refusal:
-        checks = join_persons(run_screens(self._screens, draft.pixels), draft.cleared.decision.findings)
+        listed = self._look_up(draft.cleared, draft.pixels)
+        if isinstance(listed, Refusal):
+            return listed
+        screened = join_persons(run_screens(self._screens, draft.pixels), draft.cleared.decision.findings)
+        checks = (*listed, *screened)
         approval = draft.cleared.approval
         seen = "" if approval is None else approval.pixels_sha256
         if seen and seen != hashlib.sha256(draft.pixels.tobytes()).hexdigest():
@@ -626,7 +651,9 @@ class Guard:
         *,
         fault: tuple[str, str] = ("", ""),
         evidence_file: str = "",
+        private: Mapping[str, Any] | None = None,
     ) -> Refusal:
+        """Record a refusal; `private` is kept in place of what was asked."""
         code, message = fault
         digest, salt = commit("prompt", asked.request.prompt)
         record = Record(
@@ -647,7 +674,8 @@ class Guard:
             },
         )
         # The message of a fault may quote the prompt.
-        payload = {**_private(asked, salt), "fault": message, "evidence_file": evidence_file}
+        kept = _private(asked, salt) if private is None else private
+        payload = {**kept, "fault": message, "evidence_file": evidence_file}
         receipt = self.ledger.append(record, payload)
         return Refusal(
             id=record.id,

@@ -14,6 +14,7 @@ from guardrails.ledger import Ledger
 from guardrails.policy import Policy
 from guardrails.prompts import PromptGuard
 from guardrails.screens import Screen
+from guardrails.similarity.hash_lists import HashLists
 from service.access.audit import Audit
 from service.access.keys import ApiKey, ApiKeys
 from service.access.limits import RateLimiter
@@ -67,6 +68,7 @@ class Context:
     files: Files
     batches: BatchTable
     signer: SignerClient
+    hash_lists: HashLists
     draining: bool = False
     _callers: dict[str, tuple[float, ApiKey, Tenant]] = field(default_factory=dict)
     _guards: dict[str, PromptGuard] = field(default_factory=dict)
@@ -103,6 +105,7 @@ class Context:
             files=Files(database, settings.files),
             batches=BatchTable(database),
             signer=SignerClient(settings.signer_socket),
+            hash_lists=HashLists(homes.hash_lists_folder(settings.home)),
         )
 
     def caller(self, written: str) -> tuple[ApiKey, Tenant] | None:

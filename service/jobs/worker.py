@@ -36,7 +36,7 @@ from guardrails.pipeline.stages import Begun, Pictures
 from service.access.secrets import Secrets
 from service.jobs.guards import Guards
 from service.jobs.model import Job, Stage, Status, prompt_request
-from service.jobs.outcomes import describe_refusal, describe_release, is_held
+from service.jobs.outcomes import LISTED, describe_refusal, describe_release, is_held, is_listed
 from service.jobs.table import JobTable, Lease, LeaseLost
 from service.jobs.webhooks import enqueue
 from service.policies import Policies, split
@@ -288,8 +288,14 @@ class Worker:
 
         def also(transaction: Transaction) -> None:
             self._note_decisions(transaction, lease.job, result, (time.time() - started) * 1000)
+            for entry in filter(is_listed, result["blocked"]):
+                _queue_review(transaction, lease.job, [entry], stage=LISTED, prompt="")
             if status is Status.HELD:
-                _queue_reviews(transaction, lease.job, result)
+                # One review for the whole job: its refusals fall or stand together.
+                first = result["blocked"][0]
+                _queue_review(
+                    transaction, lease.job, result["blocked"], stage=first["step"], prompt=lease.job.request["prompt"]
+                )
             else:
                 # The ledger keeps the prompt, erasable; this table has no further use for it.
                 _forget_prompt(transaction, lease.job)
@@ -402,9 +408,10 @@ def _seen(guard: Guard, refusal: Refusal) -> dict[str, Any]:
     return {"seed": seed, "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
 
 
-def _queue_reviews(transaction: Transaction, job: Job, result: Mapping[str, Any]) -> None:
-    """One review for the whole job: its refusals fall or stand together."""
-    first = result["blocked"][0]
+def _queue_review(
+    transaction: Transaction, job: Job, blocked: list[dict[str, Any]], *, stage: str, prompt: str
+) -> None:
+    first = blocked[0]
     transaction.run(
         "INSERT INTO reviews (id, tenant, job, image, created_at, status, stage, findings, evidence, prompt,"
         " claimed_by, claimed_until, decided_at) VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, '', 0, NULL)",
@@ -413,10 +420,10 @@ def _queue_reviews(transaction: Transaction, job: Job, result: Mapping[str, Any]
         job.id,
         job.ids[first["index"] or 0],
         time.time(),
-        first["step"],
-        json.dumps(result["blocked"]),
+        stage,
+        json.dumps(blocked),
         first["evidence"],
-        job.request["prompt"],
+        prompt,
     )
 
 
