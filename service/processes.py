@@ -109,6 +109,8 @@ def run_worker(settings: Settings, reached: Callable[[str], None] | None = None)
         assets=settings.assets,
         uploads=settings.uploads,
         lease_seconds=settings.lease_seconds,
+        batch_pictures=settings.batch_pictures,
+        batch_seconds=settings.batch_wait_ms / 1000,
         reached=reached,
     )
     worker.run(stopping)

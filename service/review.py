@@ -13,6 +13,7 @@ from guardrails.domain.records import RecordKind
 from guardrails.errors import OptionError
 from service.acts import Act, Acts
 from service.jobs.model import Job
+from service.jobs.outcomes import LISTED
 from service.jobs.table import JobTable
 from service.jobs.webhooks import enqueue_event
 from service.stores import Database, Row, Transaction
@@ -115,6 +116,8 @@ class Reviews:
             asked = transaction.one("SELECT api_key FROM jobs WHERE id = ?", row["job"])
             if asked is not None and asked["api_key"] == f"person:{person}":
                 raise OptionError("nobody decides on their own request", hint="leave it to somebody else")
+            if decision.release and row["stage"] == LISTED:
+                raise OptionError("a picture on a hash list is never released", hint="write down what was done")
             if decision.release and person in self._approvers(transaction, id):
                 raise OptionError("one person counts once", hint="a second person must look at it")
             _add_event(transaction, id, person, "release" if decision.release else "refuse", decision)

@@ -497,12 +497,14 @@ class Ledger:
         """Make records durable, with what else belongs to their transaction; one receipt for each."""
         if self._merges:
             places, checkpoint = self._commit(records, None, then)
+        elif then is None:
+            places, checkpoint = {}, ""
+            self._store.submit(records)
         else:
             places, checkpoint = {}, ""
             with self._store.transaction():
                 self._store.stage(records)
-                if then is not None:
-                    then()
+                then()
         return [self._receipt(record, places.get(record.names.record_id), checkpoint) for record in records]
 
     def _receipt(self, record: NewRecord, index: int | None, checkpoint: str) -> Receipt:

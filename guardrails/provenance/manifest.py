@@ -17,8 +17,8 @@ from guardrails.domain.findings import Action, Finding
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import GenerationFacts, MarkEmbedding, Match
 from guardrails.domain.requests import PolicyRef
+from guardrails.imaging.iscc import ALGORITHM as ISCC
 from guardrails.imaging.metadata import TRAINED_ALGORITHMIC_MEDIA
-from guardrails.provenance.iscc import ALGORITHM as ISCC
 from guardrails.provenance.lineage import PARENT_ID, Ingredient, Lineage, Process, Source
 
 GENERATOR = "guardrails"

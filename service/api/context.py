@@ -14,6 +14,7 @@ from guardrails.ledger import Ledger
 from guardrails.policy import Policy
 from guardrails.prompts import PromptGuard
 from guardrails.screens import Screen
+from guardrails.similarity.hash_lists import HashLists
 from service.access.audit import Audit
 from service.access.keys import ApiKey, ApiKeys
 from service.access.limits import RateLimiter
@@ -22,6 +23,8 @@ from service.access.secrets import Secrets
 from service.access.tenants import Tenant, Tenants
 from service.acts import Acts
 from service.api.waiting import Waiter
+from service.batches.files import Files
+from service.batches.table import BatchTable
 from service.jobs.signer import SignerClient
 from service.jobs.table import JobTable
 from service.naming import named
@@ -62,7 +65,10 @@ class Context:
     reviews: Reviews
     appeals: Appeals
     takedowns: Takedowns
+    files: Files
+    batches: BatchTable
     signer: SignerClient
+    hash_lists: HashLists
     draining: bool = False
     _callers: dict[str, tuple[float, ApiKey, Tenant]] = field(default_factory=dict)
     _guards: dict[str, PromptGuard] = field(default_factory=dict)
@@ -96,7 +102,10 @@ class Context:
             reviews=Reviews(database, table, acts),
             appeals=Appeals(database, acts),
             takedowns=Takedowns(database, acts, settings.assets),
+            files=Files(database, settings.files),
+            batches=BatchTable(database),
             signer=SignerClient(settings.signer_socket),
+            hash_lists=HashLists(homes.hash_lists_folder(settings.home)),
         )
 
     def caller(self, written: str) -> tuple[ApiKey, Tenant] | None:

@@ -13,6 +13,7 @@ from guardrails import home as homes
 from guardrails.errors import OptionError
 from service.access.persons import Session
 from service.api.context import Context, context_of
+from service.jobs.outcomes import LISTED
 from service.pages.recorded import kept
 from service.pages.site import PageError, form_of, page, said, signed_in
 from service.review import APPROVALS, Decision
@@ -47,6 +48,7 @@ def item(request: Request, id: str, session: Session = _Session, context: Contex
         title="Review",
         review=review,
         approvals=APPROVALS,
+        listed=review["stage"] == LISTED,
         next=waiting[place + 1] if 0 <= place < len(waiting) - 1 else "",
         previous=waiting[place - 1] if place > 0 else "",
         categories=sorted({name for entry in review["findings"] for name in entry["categories"]}),
