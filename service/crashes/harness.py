@@ -42,7 +42,7 @@ from guardrails.ledger import Ledger
 from service.access.secrets import Secrets
 from service.crashes.points import POINTS, STARTING, WORKING, latest_use
 from service.crashes.stalls import describe
-from service.jobs.model import Job, Status
+from service.jobs.model import Job, Status, form_of
 from service.jobs.signer import SignerServer, load_key
 from service.jobs.table import JobTable
 from service.policies import Policies, written
@@ -249,16 +249,25 @@ def _submitter(settings: Settings, table: JobTable) -> Callable[[random.Random],
 
     def submit(chance: random.Random) -> object:
         count = chance.choice((1, 1, 2))
-        request = {"prompt": "a red apple", "format": chance.choice(("png", "jpeg")), "seed": chance.randrange(10_000)}
+        wanted = {
+            "prompt": "a red apple",
+            "format": chance.choice(("png", "jpeg")),
+            "seed": chance.randrange(10_000),
+            "count": count,
+            "width": 256,
+            "height": 256,
+        }
         job = Job(
             id=f"job_{uuid.uuid4().hex}",
             tenant=_TENANT,
             api_key="none",
             kind="generation",
-            request={**request, "count": count, "width": 256, "height": 256},
+            request=wanted,
             ids=tuple(str(uuid.uuid4()) for _ in range(count)),
             policy=policy,
             created_at=time.time(),
+            # Every other job is drawn together with others of its form.
+            form=form_of("generation", wanted) if chance.random() < 0.5 else "",
         )
         return table.submit(job)
 

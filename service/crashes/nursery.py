@@ -84,6 +84,7 @@ def _warm_up(settings: Settings) -> None:
                 home=home,
                 model=settings.model,
                 device=settings.device,
+                batch_size=settings.batch_pictures,
                 signer=signer,
                 verifier=Verifier(trust),
                 ledger=ledger,
