@@ -46,13 +46,14 @@ SELECT release_id, staged_path, final_path FROM given WHERE release_id IS NOT NU
 _TYPES = ("text",) * 6 + ("bytea",) * 3 + ("text",) * 3
 _STAGE_ONE = _STAGE.format(rows=f"VALUES (1, {', '.join(f'%b::{kind}' for kind in _TYPES)})")
 _STAGE_MANY = _STAGE.format(
-    rows="SELECT number, a, b, c, d, e, f, g, h, i, j, k, l"
+    rows="SELECT number, a, b, c, d, e, f, g, h, i, j, k, l"  # noqa: S608
     f" FROM unnest({', '.join(f'%b::{kind}[]' for kind in _TYPES)})"
     " WITH ORDINALITY AS row (a, b, c, d, e, f, g, h, i, j, k, l, number)"
 )
 _PLACE = """
 WITH placed AS (
-    INSERT INTO leaves (idx, seq) SELECT %b + number - 1, seq FROM unnest(%b::bigint[]) WITH ORDINALITY AS row (seq, number)
+    INSERT INTO leaves (idx, seq)
+    SELECT %b + number - 1, seq FROM unnest(%b::bigint[]) WITH ORDINALITY AS row (seq, number)
 )
 DELETE FROM staging WHERE seq = ANY (%b::bigint[])
 """
