@@ -92,7 +92,7 @@ def _table(report: CrashReport, name: str) -> str:
         f"| {name} | {report.kills.total()} | {report.jobs} | {report.pictures} | {report.records}"
         f" | {len(report.broken_promises)} | {p50:.2f} s | {slowest:.2f} s |",
         "",
-        f"{report.seconds:.0f} s, {report.staged} staged files of dead workers",
+        f"{report.seconds:.0f} s, {report.staged} staged files of dead workers, {report.quarantined} jobs quarantined",
         "kills by point: " + ", ".join(f"{point} {count}" for point, count in report.kills.items()),
         *report.broken_promises,
     ]

@@ -60,6 +60,7 @@ _STARTING_SECONDS, _WORKING_SECONDS = 0.05, 0.3
 _TENANT = "local"
 # The second and the third tell of the pack and of the key that workers start with.
 _EXPECTED = (RecordKind.GENERATION, RecordKind.POLICY_CHANGE, RecordKind.KEY_CHANGE)
+_ENDS = (Status.SUCCEEDED, Status.QUARANTINED)
 _OPEN = (Status.QUEUED.value, Status.RUNNING.value)
 
 
@@ -77,6 +78,7 @@ class CrashReport:
         kills: point -> workers that died there.
         restarts: seconds from the start of a worker to its first claim, one for each that came so far.
         jobs, pictures, records: at the end.
+        quarantined: jobs that were at hand when too many workers died; each has a record that says so.
         staged: hidden files beside the pictures at the end, of workers that died before they recorded them.
         broken_promises: one sentence for each thing that must never happen.
         seconds: of all runs together.
@@ -87,6 +89,7 @@ class CrashReport:
     jobs: int = 0
     pictures: int = 0
     records: int = 0
+    quarantined: int = 0
     staged: int = 0
     broken_promises: list[str] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
@@ -301,23 +304,31 @@ def _examine(settings: Settings, table: JobTable, report: CrashReport) -> None:
     broken = report.broken_promises
     jobs = table.of_tenant(_TENANT, sys.maxsize)
     files = {path.stem: path for path in _pictures(settings)}
-    expected = {id for job in jobs for id in job.ids}
-    broken += [f"job {job.id} ended as {job.status.value}" for job in jobs if job.status is not Status.SUCCEEDED]
-    broken += [f"picture {id} was never released" for id in expected - set(files)]
-    broken += [f"picture {id} was released and nobody asked for it" for id in set(files) - expected]
+    ends = {status: [job for job in jobs if job.status is status] for status in Status}
+    broken += [f"{len(ends[end])} jobs ended as {end.value}" for end in ends if ends[end] and end not in _ENDS]
+    broken += [f"picture {id} was never released" for id in _ids(ends[Status.SUCCEEDED]) - set(files)]
+    broken += [f"picture {id} was released and nobody asked for it" for id in set(files) - _ids(jobs)]
     with _ledger(settings) as ledger:
         report.records = ledger.fsck()  # raises where an index is missing
         if ledger.staged_files():
             broken.append("a release still waits after the last restart")
         logged = [ledger.find_by_index(index) for index in range(report.records)]
     records = [each.record for each in logged if each is not None]
-    made = Counter(record.id for record in records if record.kind is RecordKind.GENERATION)
-    broken += [f"picture {id} is recorded and not released" for id in set(made) - set(files)]
-    kinds = Counter(record.kind for record in records)
-    broken += [f"{kinds[kind]} records of kind {kind.value}" for kind in kinds if kind not in _EXPECTED]
+    made = {record.id for record in records if record.kind is RecordKind.GENERATION}
+    broken += [f"picture {id} is recorded and not released" for id in made - set(files)]
+    report.quarantined = sum(record.facts.get("fault") == "quarantined" for record in records)
+    if report.quarantined != len(ends[Status.QUARANTINED]):
+        broken.append(f"{len(ends[Status.QUARANTINED])} jobs are quarantined, {report.quarantined} recorded as such")
+    known = sum(record.kind in _EXPECTED for record in records) + report.quarantined
+    if known != len(records):
+        broken.append(f"{len(records) - known} records of refusals, losses or the like")
     broken += itertools.chain.from_iterable(_flaws(settings, list(files.values())))
     report.jobs, report.pictures = len(jobs), len(files)
     report.staged = sum(path.name.startswith(".") for path in settings.assets.iterdir())
+
+
+def _ids(jobs: Sequence[Job]) -> set[str]:
+    return {id for job in jobs for id in job.ids}
 
 
 def _flaws(settings: Settings, pictures: Sequence[Path]) -> Iterator[list[str]]:
