@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import statistics
 import sys
 import tempfile
@@ -21,6 +22,8 @@ from service.crashes.harness import CrashReport, StalledError, kill_workers
 from service.settings import Settings
 
 _PROGRESS_SECONDS = 10.0
+# The harness limits its waits for workers; should it stand still itself, its stacks are shown and it ends.
+_STANDSTILL_SECONDS = 1800.0
 
 
 def main() -> int:
@@ -76,8 +79,10 @@ def _database(asked: str, home: Path) -> Iterator[str]:
 class _Progress:
     def __init__(self, kills: int) -> None:
         self._kills, self._told = kills, time.monotonic()
+        faulthandler.dump_traceback_later(_STANDSTILL_SECONDS, exit=True)
 
     def __call__(self, report: CrashReport) -> None:
+        faulthandler.dump_traceback_later(_STANDSTILL_SECONDS, exit=True)
         if time.monotonic() - self._told > _PROGRESS_SECONDS:
             self._told = time.monotonic()
             done = report.kills.total()
