@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from guardrails import home as homes
 from guardrails.domain.canonical import Json, canonical_json
 from guardrails.domain.records import Record, RecordKind
 from guardrails.domain.requests import PolicyRef
@@ -28,6 +27,7 @@ from guardrails.errors import LedgerError
 from guardrails.ledger import Ledger, commit
 from service.access.audit import add_row
 from service.access.secrets import Secrets
+from service.ledgers import open_ledger
 from service.settings import Settings
 from service.stores import Transaction
 
@@ -112,7 +112,7 @@ class Acts:
     def _opened(self) -> Ledger:
         with self._opening:
             if self._ledger is None:
-                self._ledger = Ledger.open(homes.ledger_folder(self._settings.home))
+                self._ledger = open_ledger(self._settings)
             return self._ledger
 
 

@@ -31,7 +31,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from guardrails import home as homes
 from guardrails.audit import Auditor
 from guardrails.audit.report import FileVerdict
 from guardrails.domain.images import ManifestStatus, MarkVerdict
@@ -45,6 +44,7 @@ from service.crashes.stalls import describe
 from service.jobs.model import Job, Status, form_of
 from service.jobs.signer import SignerServer, load_key
 from service.jobs.table import JobTable
+from service.ledgers import open_ledger
 from service.policies import Policies, written
 from service.settings import Settings
 from service.stores import Database, open_database
@@ -280,7 +280,7 @@ def _submitter(settings: Settings, table: JobTable) -> Callable[[random.Random],
 @contextlib.contextmanager
 def _ledger(settings: Settings) -> Iterator[Ledger]:
     """The ledger with a place for everything that is durable in it."""
-    with Ledger.open(homes.ledger_folder(settings.home)) as ledger:
+    with open_ledger(settings) as ledger:
         while ledger.merge():
             pass
         yield ledger

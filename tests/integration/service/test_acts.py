@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from guardrails import home as homes
 from guardrails.cli.main import main
 from guardrails.domain.records import Record, RecordKind
 from guardrails.errors import OptionError, StorageError
@@ -27,6 +26,7 @@ from service.administration import Administration
 from service.api.context import Context
 from service.app import clean, create_app
 from service.jobs.model import Job, Status
+from service.ledgers import open_ledger
 from service.pages.site import cookie_name
 from service.review import Decision
 from service.settings import Settings
@@ -47,7 +47,7 @@ def context(settings: Settings) -> Context:
 
 
 def records(settings: Settings, *kinds: RecordKind) -> list[Record]:
-    with Ledger.open(homes.ledger_folder(settings.home)) as ledger:
+    with open_ledger(settings) as ledger:
         while ledger.merge():
             pass
         ledger.fsck()
@@ -113,7 +113,7 @@ def test_both_reviewers_decisions_are_records_that_name_nobody(context: Context,
         "category": CATEGORY,
     }  # fmt: skip
     assert second.facts["outcome"] == "released"
-    with Ledger.open(homes.ledger_folder(settings.home), create=False) as ledger:
+    with open_ledger(settings) as ledger:
         private: Any = ledger.payload(second.id)
     assert (private["act"]["actor"], private["act"]["words"]) == ("person:otto", "I agree with her.")
     for name in ("actor", "subject", "words"):
