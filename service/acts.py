@@ -27,9 +27,8 @@ from guardrails.errors import LedgerError
 from guardrails.ledger import Ledger, commit
 from service.access.audit import add_row
 from service.access.secrets import Secrets
-from service.ledgers import open_ledger
 from service.settings import Settings
-from service.stores import Transaction
+from service.stores import Transaction, open_ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,10 +44,9 @@ from service.crashes.stalls import describe
 from service.jobs.model import Job, Status, form_of
 from service.jobs.signer import SignerServer, load_key
 from service.jobs.table import JobTable
-from service.ledgers import open_ledger
 from service.policies import Policies, written
 from service.settings import Settings
-from service.stores import Database, open_database
+from service.stores import Database, open_database, open_ledger
 
 COUNTS_FILE = "crashes.json"
 

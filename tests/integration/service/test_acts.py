@@ -26,11 +26,11 @@ from service.administration import Administration
 from service.api.context import Context
 from service.app import clean, create_app
 from service.jobs.model import Job, Status
-from service.ledgers import open_ledger
 from service.pages.site import cookie_name
 from service.review import Decision
 from service.settings import Settings
 from service.standing import note_standing
+from service.stores import open_ledger
 
 RULE, CATEGORY = "prompt.swimwear", "suggestive"
 WORDS = "The swimsuit is worn by a statue in Torquay."
