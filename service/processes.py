@@ -86,22 +86,31 @@ def run_signer(settings: Settings) -> None:
 def run_worker(settings: Settings, reached: Callable[[str], None] | None = None) -> None:
     """One worker, until it is stopped; the job at hand is finished first."""
     from service.access.secrets import Secrets
+    from service.acts import Acts
     from service.jobs.guards import open_guards
+    from service.jobs.signer import SignerClient
     from service.jobs.table import JobTable
     from service.jobs.worker import Worker
     from service.policies import Policies
+    from service.standing import note_standing
     from service.stores import open_database
 
     stopping = _stop_by_signal()
     wait_for_signer(settings)
+    database, policies = open_database(settings), Policies(settings.policy_names)
+    secrets = Secrets.load_or_create(settings.folder)
+    acts = Acts(settings, secrets, lambda: policies.get().ref)
+    note_standing(database, acts, policies, SignerClient(settings.signer_socket).chain())
     worker = Worker(
-        JobTable(open_database(settings), lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts),
+        JobTable(database, lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts),
         open_guards(settings),
-        Policies(settings.policy_names),
-        Secrets.load_or_create(settings.folder),
+        policies,
+        secrets,
         assets=settings.assets,
         uploads=settings.uploads,
         lease_seconds=settings.lease_seconds,
+        batch_pictures=settings.batch_pictures,
+        batch_seconds=settings.batch_wait_ms / 1000,
         reached=reached,
     )
     worker.run(stopping)

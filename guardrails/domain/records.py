@@ -23,6 +23,7 @@ class RecordKind(enum.Enum):
     ERASURE = "erasure"
     POLICY_CHANGE = "policy_change"
     KEY_CHANGE = "key_change"
+    ADMINISTRATION = "administration"
 
 
 class Stage(enum.Enum):

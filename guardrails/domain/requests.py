@@ -32,6 +32,12 @@ class PromptRequest:
     jurisdiction: str = ""
     language: str = "en"
 
+    @property
+    def form(self) -> str:
+        """Requests of equal form can be drawn in one call of a model: size, steps, guidance and kinds of condition."""
+        conditions = "with negative prompt" if self.negative_prompt else "prompt alone"
+        return f"{self.width}x{self.height}, {self.steps} steps, guidance {self.guidance_scale}, {conditions}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyRef:

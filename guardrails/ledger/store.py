@@ -83,6 +83,9 @@ class Store(Protocol):
             LedgerError: one of the ids is taken, in the staging area or in the log.
         """
 
+    def submit(self, records: Sequence[NewRecord]) -> None:
+        """Stage records in a transaction of their own; durable when this returns. Raises as `stage` does."""
+
     def waiting(self, limit: int) -> list[Waiting]:
         """The staged records that everyone can see, the oldest first."""
 

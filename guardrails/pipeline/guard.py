@@ -51,7 +51,7 @@ from guardrails.generation.defaults import WithDefaults
 from guardrails.generation.diffusers_pipeline import DiffusersGenerator
 from guardrails.generation.editing import DiffusersEditor
 from guardrails.generation.loading import load_generator
-from guardrails.generation.protocol import Drawn, EditingGenerator, Generator, Progress, SignedGenerator
+from guardrails.generation.protocol import Drawn, EditingGenerator, Generator, Part, Progress, SignedGenerator
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
@@ -63,7 +63,21 @@ from guardrails.pipeline.evidence import public_facts
 from guardrails.pipeline.original import Original, check_history
 from guardrails.pipeline.persons import join_persons
 from guardrails.pipeline.pictures import RebuiltPictures
-from guardrails.pipeline.stages import Asked, Cleared, Draft, Marked, Screened, Sealed, Signed, Step, Watch
+from guardrails.pipeline.stages import (
+    Asked,
+    Begun,
+    Cleared,
+    Draft,
+    Marked,
+    Order,
+    Pictures,
+    Screened,
+    Sealed,
+    Signed,
+    Step,
+    Watch,
+    watch_nothing,
+)
 from guardrails.policy import Policy, default_policy
 from guardrails.prompts import PromptGuard
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, image_code
@@ -216,48 +230,83 @@ class Guard:
             InputError: the request cannot be used; nothing was drawn.
             LedgerError, StorageError: no record could be written; nothing was released.
         """
-        file_format = ImageFormat.parse(format) if isinstance(format, str) else format
-        _check_recordable(request, file_format)
+        order = Order(
+            request=request,
+            format=ImageFormat.parse(format) if isinstance(format, str) else format,
+            out=out,
+            progress=progress,
+            ids=ids,
+            approval=approval,
+            original=original,
+            watch=watch or watch_nothing,
+        )
+        begun = self.begin(order)
+        return [begun] if isinstance(begun, Refusal) else self.complete(begun)
+
+    def begin(self, order: Order) -> Begun | Refusal:
+        """The steps before anything is drawn; `complete` does the others. Errors as `generate_all`."""
+        request, original, out = order.request, order.original, order.out
+        _check_recordable(request, order.format)
         if out is not None:
             check_writable(out)
             clear_abandoned(out, _ABANDONED_SECONDS, keep=self.ledger.staged_files())
-        watch = watch or _watch_nothing
+        parent: dict[str, Json] = {}
         if original is not None:
-            listed = self._guarded(
-                Stage.SIMILARITY,
-                Asked(request=request),
-                partial(self._look_up, Asked(request=request), original.pixels),
-            )
+            asked = Asked(request=request)
+            listed = self._guarded(Stage.SIMILARITY, asked, partial(self._look_up, asked, original.pixels))
             if isinstance(listed, Refusal):
-                return [listed]
-        parent = {} if original is None else self._examine(original)
-        cleared = self._clear(request, approval)
+                return listed
+            parent = self._examine(original)
+        cleared = self._clear(request, order.approval)
         if isinstance(cleared, Refusal):
-            return [cleared]
+            return cleared
         if original is not None:
             cleared = dataclasses.replace(cleared, original=original, parent=parent)
             refused = self._guarded(Stage.SCREENING, cleared, partial(self._screen_original, cleared, original))
             if refused is not None:
-                return [refused]
-        watch(Step.CLEARED, "")
-        chosen = ids is not None
-        ids = ids or [ImageId.new() for _ in range(request.count)]
+                return refused
+        order.watch(Step.CLEARED, "")
+        ids = order.ids or [ImageId.new() for _ in range(request.count)]
         self._check_ids(ids, request.count)
-        drawn = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, ids, progress))
-        if isinstance(drawn, Refusal):
-            return [drawn]
-        watch(Step.DRAWN, "")
-        latent, pictures = drawn
-        begin = [
-            partial(_draft, cleared, image_id, picture, latent) for image_id, picture in zip(ids, pictures, strict=True)
+        return Begun(order=order, cleared=cleared, ids=ids)
+
+    def complete(self, begun: Begun, shared: Pictures | None = None) -> list[Outcome]:
+        """Draw, and all steps after that. Errors as `generate_all`.
+
+        Args:
+            shared: the pictures, when `together.draw_together` has drawn them.
+        """
+        order, cleared, ids = begun.order, begun.cleared, begun.ids
+        pictures: Pictures | Refusal
+        if shared is not None:
+            pictures = shared
+        else:
+            seed = cleared.reviewed_seed
+            pictures = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, ids, order.progress, seed))
+        if isinstance(pictures, Refusal):
+            return [pictures]
+        order.watch(Step.DRAWN, "")
+        outcomes = [
+            self._finish(cleared, partial(_draft, cleared, image_id, picture, pictures.latent), order)
+            for image_id, picture in zip(ids, pictures.drawn, strict=True)
         ]
-        outcomes = [self._finish(cleared, draft, file_format, out, watch) for draft in begin]
-        if chosen or approval is not None:
+        if shared is not None and len(ids) == 1 and _waits_for_review(outcomes[0]):
+            # A release draws the picture by itself and has to come to exactly what reviewers saw.
+            outcomes = [self._again(cleared, ids[0], order, shared.drawn[0].facts.seed)]
+        if order.ids is not None or order.approval is not None:
             return outcomes
         return [
-            self._redrawn(cleared, outcome, file_format, out, watch) if isinstance(outcome, Refusal) else outcome
-            for outcome in outcomes
+            self._redrawn(cleared, outcome, order) if isinstance(outcome, Refusal) else outcome for outcome in outcomes
         ]
+
+    def part(self, begun: Begun) -> tuple[LatentStart, Part]:
+        """What `together.draw_together` asks the model for."""
+        return self._part(begun.cleared, begun.ids)
+
+    @property
+    def generator(self) -> Generator:
+        """What draws."""
+        return self._generator
 
     def _check_ids(self, ids: Sequence[ImageId], count: int) -> None:
         if len(ids) != count:
@@ -276,29 +325,35 @@ class Guard:
             return self._refuse(Stage.PROMPT, Asked(request=request, decision=decision), decision.findings)
         return Cleared(request=request, decision=decision, approval=approval)
 
-    def _draw(
-        self, cleared: Cleared, ids: Sequence[ImageId], progress: Progress | None
-    ) -> tuple[LatentStart, list[Drawn]]:
+    def _part(self, cleared: Cleared, ids: Sequence[ImageId]) -> tuple[LatentStart, Part]:
         request, prompt, generator = cleared.request, cleared.decision.prompt, self._generator
         latent = self._latent_start(request)
-        if cleared.approval is not None and cleared.approval.seed is not None:
-            # The same noise again; whether it carries the id is decided by what was asked for at first.
-            request = dataclasses.replace(request, seed=cleared.approval.seed)
-            cleared = dataclasses.replace(cleared, request=request)
+        if not (latent.scheme and self._latent is not None and isinstance(generator, SignedGenerator)):
+            return latent, Part(request=request, prompt=prompt)
+        shape = generator.latent_shape(request)
+        signs = [self._latent.signs(image_id.mark_id, shape) for image_id in ids]
+        return latent, Part(request=request, prompt=prompt, signs=signs)
+
+    def _draw(
+        self, cleared: Cleared, ids: Sequence[ImageId], progress: Progress | None, seed: int | None = None
+    ) -> Pictures:
+        """The pictures of one request; from `seed` when it was drawn before."""
+        latent, part = self._part(cleared, ids)
+        # Whether the noise carries the id is decided by what was asked for at first.
+        request = part.request if seed is None else dataclasses.replace(part.request, seed=seed)
         if cleared.original is not None:
-            latent, drawn = LatentStart(reason="drawn from a picture"), self._edit(cleared, cleared.original, progress)
-        elif latent.scheme and self._latent is not None and isinstance(generator, SignedGenerator):
-            shape = generator.latent_shape(request)
-            signs = [self._latent.signs(image_id.mark_id, shape) for image_id in ids]
-            drawn = generator.draw(request, prompt, progress=progress, signs=signs)
+            latent = LatentStart(reason="drawn from a picture")
+            drawn = self._edit(dataclasses.replace(cleared, request=request), cleared.original, progress)
+        elif isinstance(self._generator, SignedGenerator) and len(part.signs):
+            drawn = self._generator.draw(request, part.prompt, progress=progress, signs=part.signs)
         else:
-            drawn = generator.draw(request, prompt, progress=progress)
-        if len(drawn) != cleared.request.count:
+            drawn = self._generator.draw(request, part.prompt, progress=progress)
+        if len(drawn) != request.count:
             raise GenerationError(
-                f"the model gave {len(drawn)} pictures where {cleared.request.count} were asked for",
+                f"the model gave {len(drawn)} pictures where {request.count} were asked for",
                 hint="the generator must return one picture for each seed",
             )
-        return latent, drawn
+        return Pictures(latent=latent, drawn=drawn)
 
     def _examine(self, original: Original) -> dict[str, Json]:
         """The history of a picture that was given; raises ImageError when it does not hold."""
@@ -339,9 +394,8 @@ class Guard:
         reason = self._generator.refuses_signs(request)
         return LatentStart(reason=reason) if reason else self._latent.start(self._generator.latent_shape(request))
 
-    def _finish(
-        self, cleared: Cleared, begin: Callable[[], Draft], file_format: ImageFormat, out: Path | None, watch: Watch
-    ) -> Outcome:
+    def _finish(self, cleared: Cleared, begin: Callable[[], Draft], order: Order) -> Outcome:
+        watch = order.watch
         draft = self._guarded(Stage.GENERATION, cleared, begin)
         if isinstance(draft, Refusal):
             return draft
@@ -353,28 +407,28 @@ class Guard:
         if isinstance(marked, Refusal):
             return marked
         watch(Step.MARKED, str(draft.id))
-        signed = self._guarded(Stage.PROVENANCE, cleared, lambda: self._sign(marked, file_format), screened.checks)
+        signed = self._guarded(Stage.PROVENANCE, cleared, lambda: self._sign(marked, order.format), screened.checks)
         if isinstance(signed, Refusal):
             return signed
         watch(Step.SIGNED, str(draft.id))
-        return self._release(signed, out, watch)
+        return self._release(signed, order.out, watch)
 
-    def _redrawn(
-        self, cleared: Cleared, refusal: Refusal, file_format: ImageFormat, out: Path | None, watch: Watch
-    ) -> Outcome:
+    def _redrawn(self, cleared: Cleared, refusal: Refusal, order: Order) -> Outcome:
         """Draw again where a rule about works wants that first; every refused picture keeps its own record."""
         outcome: Outcome = refusal
         again = dataclasses.replace(cleared, request=dataclasses.replace(cleared.request, count=1))
         tries = redraws(refusal.findings, self.policy.similarity_rules) if cleared.request.seed is None else 0
         while tries and isinstance(outcome, Refusal) and outcome.stage is Stage.SIMILARITY:
             tries -= 1
-            image_id = ImageId.new()
-            drawn = self._guarded(Stage.GENERATION, again, lambda: self._draw(again, [image_id], None))  # noqa: B023
-            if isinstance(drawn, Refusal):
-                return drawn
-            latent, (picture,) = drawn
-            outcome = self._finish(again, partial(_draft, again, image_id, picture, latent), file_format, out, watch)
+            outcome = self._again(again, ImageId.new(), order)
         return outcome
+
+    def _again(self, cleared: Cleared, image_id: ImageId, order: Order, seed: int | None = None) -> Outcome:
+        """One picture more, drawn by itself: of `seed`, or of a fresh one."""
+        pictures = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, [image_id], None, seed))
+        if isinstance(pictures, Refusal):
+            return pictures
+        return self._finish(cleared, partial(_draft, cleared, image_id, pictures.drawn[0], pictures.latent), order)
 
     def _look_up(self, asked: Asked | Cleared, pixels: Pixels) -> tuple[Check, ...] | Refusal:
         """Before anything else sees a picture, and before anything of it could be kept for a review."""
@@ -689,13 +743,13 @@ def _draft(cleared: Cleared, image_id: ImageId, picture: Drawn, latent: LatentSt
     return Draft(cleared=cleared, id=image_id, pixels=pixels, facts=picture.facts, latent=latent)
 
 
+def _waits_for_review(outcome: Outcome) -> bool:
+    return isinstance(outcome, Refusal) and bool(outcome.evidence_file) and not outcome.fault
+
+
 def _private(asked: Asked | Cleared, salt: str) -> dict[str, Any]:
     """What is private and erasable: the words, and the salt that ties them to the record."""
     return {"request": to_plain(asked.request), "decision": to_plain(asked.decision), "salts": {"prompt": salt}}
-
-
-def _watch_nothing(step: Step, image_id: str) -> None:
-    pass
 
 
 def _now() -> str:

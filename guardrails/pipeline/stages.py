@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -14,6 +14,7 @@ from guardrails.domain.identity import ImageId
 from guardrails.domain.images import GenerationFacts, LatentStart, ManifestVerdict, MarkEmbedding, Match
 from guardrails.domain.records import Receipt
 from guardrails.domain.requests import PromptDecision, PromptRequest
+from guardrails.generation.protocol import Drawn, Progress
 from guardrails.imaging import Pixels
 from guardrails.imaging.encoding import ImageFormat
 from guardrails.pipeline.approval import Approval
@@ -33,6 +34,24 @@ class Step(enum.Enum):
 
 Watch: TypeAlias = Callable[[Step, str], None]
 """Called with the step and the id of the picture, "" for all of them."""
+
+
+def watch_nothing(step: Step, image_id: str) -> None:
+    """A `Watch` for whoever does not want to know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Order:
+    """A request, and what is to become of its pictures; each attribute is explained at `Guard.generate_all`."""
+
+    request: PromptRequest
+    format: ImageFormat = ImageFormat.PNG
+    out: Path | None = None
+    progress: Progress | None = None
+    ids: Sequence[ImageId] | None = None
+    approval: Approval | None = None
+    original: Original | None = None
+    watch: Watch = watch_nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +75,28 @@ class Cleared:
     approval: Approval | None = None
     original: Original | None = None
     parent: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def reviewed_seed(self) -> int | None:
+        """Of the picture that reviewers saw."""
+        return None if self.approval is None else self.approval.seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Begun:
+    """An order whose prompt is cleared, before anything is drawn; `ids` name the pictures to come."""
+
+    order: Order
+    cleared: Cleared
+    ids: Sequence[ImageId]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pictures:
+    """The pictures of one order as they left a call of the model that other orders shared."""
+
+    latent: LatentStart
+    drawn: Sequence[Drawn]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

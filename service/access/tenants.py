@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from guardrails.errors import OptionError
-from service.stores import Database, Row
+from service.stores import Also, Database, Row, Transaction
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -63,14 +64,15 @@ class Tenants:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, id: str, name: str = "", **settings: object) -> Tenant:
-        """A new tenant.
+    def add(self, id: str, name: str = "", *, also: Also | None = None, **settings: object) -> Tenant:
+        """A new tenant; what `also` writes is part of the same transaction.
 
         Raises:
             OptionError: the id is taken or no plain name.
         """
         if not _NAME.fullmatch(id):
             raise OptionError(f"{id!r} is no id of a tenant", hint="small letters, digits and dashes")
+        _check_fields(settings)
         with self._database.transaction() as transaction:
             added = transaction.run(
                 "INSERT INTO tenants (id, name, created_at, suspended, policy, policy_digest, jurisdiction,"
@@ -80,23 +82,25 @@ class Tenants:
                 name or id,
                 time.time(),
             )
-        if not added:
-            raise OptionError(f"there is a tenant {id} already", hint="choose another id")
-        return self.change(id, **settings) if settings else self.get(id)
+            if not added:
+                raise OptionError(f"there is a tenant {id} already", hint="choose another id")
+            _set(transaction, id, settings)
+            if also is not None:
+                also(transaction)
+        return self.get(id)
 
-    def change(self, id: str, **settings: object) -> Tenant:
-        """Set fields of a tenant.
+    def change(self, id: str, *, also: Also | None = None, **settings: object) -> Tenant:
+        """Set fields of a tenant; what `also` writes is part of the same transaction.
 
         Raises:
             OptionError: no such tenant or field.
         """
-        unknown = sorted(set(settings) - set(CHANGEABLE))
-        if unknown:
-            raise OptionError(f"a tenant has no field {unknown[0]}", hint=f"one of {', '.join(CHANGEABLE)}")
-        columns = ", ".join(f"{name} = ?" for name in settings)
+        _check_fields(settings)
+        self.get(id)
         with self._database.transaction() as transaction:
-            # The names were checked above.
-            transaction.run(f"UPDATE tenants SET {columns} WHERE id = ?", *map(_stored, settings.values()), id)  # noqa: S608
+            _set(transaction, id, settings)
+            if also is not None:
+                also(transaction)
         return self.get(id)
 
     def get(self, id: str) -> Tenant:
@@ -119,6 +123,19 @@ class Tenants:
         """How many pictures a tenant asked for on a day (ISO 8601, UTC)."""
         row = self._database.one("SELECT images FROM usage WHERE tenant = ? AND day = ?", id, day)
         return 0 if row is None else int(row["images"])
+
+
+def _check_fields(settings: Mapping[str, object]) -> None:
+    unknown = sorted(set(settings) - set(CHANGEABLE))
+    if unknown:
+        raise OptionError(f"a tenant has no field {unknown[0]}", hint=f"one of {', '.join(CHANGEABLE)}")
+
+
+def _set(transaction: Transaction, id: str, settings: Mapping[str, object]) -> None:
+    columns = ", ".join(f"{name} = ?" for name in settings)
+    if settings:
+        # The names are checked ones.
+        transaction.run(f"UPDATE tenants SET {columns} WHERE id = ?", *map(_stored, settings.values()), id)  # noqa: S608
 
 
 def _stored(value: object) -> object:

@@ -17,9 +17,9 @@ from service.api.errors import NO_RETRY, ApiError
 _bearer = HTTPBearer(auto_error=False, description="An API key, `sk-...`.")
 
 
-def needs(scope: str) -> Any:
-    """A dependency that gives the `Caller`, when it may do what `scope` names."""
-    assert scope in SCOPES
+def needs(*scopes: str) -> Any:
+    """A dependency that gives the `Caller`, when it may do what one of `scopes` names."""
+    assert set(scopes) <= set(SCOPES)
 
     async def caller(
         request: Request,
@@ -28,8 +28,8 @@ def needs(scope: str) -> Any:
     ) -> Caller:
         found = await _identify(context, None if given is None else given.credentials)
         request.state.tenant, request.state.key = found.tenant.id, found.key
-        if scope not in found.scopes:
-            raise ApiError(403, "scope_missing", f"this key lacks the scope {scope}", headers=NO_RETRY)
+        if not found.scopes.intersection(scopes):
+            raise lacks(*scopes)
         if found.tenant.suspended:
             raise ApiError(403, "tenant_suspended", "this tenant is suspended", headers=NO_RETRY)
         if found.tenant.requests_per_minute:
@@ -39,6 +39,11 @@ def needs(scope: str) -> Any:
         return found
 
     return Depends(caller)
+
+
+def lacks(*scopes: str) -> ApiError:
+    """The error of a key that may not do this."""
+    return ApiError(403, "scope_missing", f"this key lacks the scope {' or '.join(scopes)}", headers=NO_RETRY)
 
 
 def refuse_over(standing: Standing) -> None:

@@ -1,4 +1,4 @@
-"""What all handlers share, made once for each API process. It holds no signing key and writes no ledger."""
+"""What all handlers share, made once for each API process. It holds no key that signs pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from service.access.limits import RateLimiter
 from service.access.persons import Persons
 from service.access.secrets import Secrets
 from service.access.tenants import Tenant, Tenants
+from service.acts import Acts
 from service.api.waiting import Waiter
+from service.batches.files import Files
+from service.batches.table import BatchTable
 from service.jobs.signer import SignerClient
 from service.jobs.table import JobTable
 from service.naming import named
@@ -32,6 +35,7 @@ from service.policies import Policies
 from service.review import Appeals, Reviews
 from service.settings import Settings
 from service.stores import Database, open_database
+from service.takedowns import Takedowns
 
 # How long a key or tenant that was changed may still be seen as it was.
 _CACHE_SECONDS = 5.0
@@ -63,6 +67,9 @@ class Context:
     waiter: Waiter
     reviews: Reviews
     appeals: Appeals
+    takedowns: Takedowns
+    files: Files
+    batches: BatchTable
     signer: SignerClient
     hash_lists: HashLists
     draining: bool = False
@@ -80,6 +87,8 @@ class Context:
         database = open_database(settings)
         secrets = Secrets.load_or_create(settings.folder)
         table = JobTable(database, lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts)
+        policies = Policies(settings.policy_names)
+        acts = Acts(settings, secrets, lambda: policies.get().ref)
         settings.assets.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings.uploads.mkdir(parents=True, exist_ok=True, mode=0o700)
         return cls(
@@ -91,11 +100,14 @@ class Context:
             keys=ApiKeys(database, secrets),
             persons=Persons(database, secrets),
             audit=Audit(database),
-            policies=Policies(settings.policy_names),
+            policies=policies,
             limiter=RateLimiter(),
             waiter=Waiter(table),
-            reviews=Reviews(database, table),
-            appeals=Appeals(database),
+            reviews=Reviews(database, table, acts),
+            appeals=Appeals(database, acts),
+            takedowns=Takedowns(database, acts, settings.assets),
+            files=Files(database, settings.files),
+            batches=BatchTable(database),
             signer=SignerClient(settings.signer_socket),
             hash_lists=HashLists(homes.hash_lists_folder(settings.home)),
         )

@@ -88,9 +88,7 @@ async def act(
                     rule=form.get("rule", "")[:100],
                     reason=form.get("reason", ""),
                 )
-                outcome = await run_in_threadpool(context.reviews.decide, id, person, decision)
-                note = {"outcome": outcome, "rule": decision.rule}
-                await run_in_threadpool(context.audit.note, f"person:{person}", f"review.{act}", id, note)
+                await run_in_threadpool(context.reviews.decide, id, person, decision)
                 return RedirectResponse("/review", 303)
             case _:
                 raise PageError(404, "There is no such act.")
@@ -141,7 +139,6 @@ async def answer(
             await run_in_threadpool(context.appeals.reply, id, f"person:{person}", text)
         else:
             await run_in_threadpool(context.appeals.answer, id, person, act, text)
-            await run_in_threadpool(context.audit.note, f"person:{person}", f"appeal.{act}", id)
     except OptionError as error:
         raise said(error) from error
     return RedirectResponse(f"/appeals/{id}", 303)

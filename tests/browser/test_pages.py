@@ -332,6 +332,21 @@ def test_the_search_finds_by_id_rule_day_picture_and_prompt(site: Running, visit
     expect(page.locator("main")).to_contain_text("open-nsfw")
 
 
+def test_the_search_shows_what_people_did(site: Running, visit: Visit) -> None:
+    review, reason = held(site), f"Refused as {a_new_word()}."
+    _decide(visit(f"/review/{review}", "noor"), "x", reason)
+    page = visit("/audit", "maria")
+    page.select_option("#kind", "act")
+    page.fill("#id", review)
+    page.click("#search")
+    expect(page.locator("#acts tbody tr")).to_have_count(1)
+    expect(page.locator("#acts")).to_contain_text("person:noor")
+    page.locator("#acts a").click()
+    expect(page.locator("main")).to_contain_text("Proven in the log")
+    expect(page.locator("main")).to_contain_text("review.refuse")
+    expect(page.locator("main")).to_contain_text(reason)
+
+
 def test_the_policy_page_compares_packs_on_recent_requests(site: Running, holding: str, visit: Visit) -> None:
     held(site)
     page = visit("/policy", "maria")

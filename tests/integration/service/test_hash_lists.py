@@ -19,7 +19,7 @@ from guardrails.ledger import Ledger
 from guardrails.similarity.banks import Role
 from guardrails.testing.banks import bank_of
 from guardrails.testing.doubles import draw_shapes
-from service.jobs.table import JobTable
+from service.api.context import Context
 from service.review import Decision, Reviews
 from service.settings import Settings
 from service.stores import open_database
@@ -40,8 +40,7 @@ def listed(service: Running) -> str:
 
 @pytest.fixture
 def reviews(service: Running) -> Reviews:
-    database = open_database(Settings(home=service.home))
-    return Reviews(database, JobTable(database, lease_seconds=30.0, max_attempts=2))
+    return Context.open(Settings(home=service.home)).reviews
 
 
 def png() -> bytes:
