@@ -127,7 +127,9 @@ async def _repeat(work: Callable[[], object], seconds: float) -> None:
 def clean(context: Context) -> None:
     """Forget jobs, batches and files whose time is over, and pictures of no job that is kept; their records stay."""
     horizon = time.time() - max(context.settings.asset_seconds, context.settings.idempotency_seconds)
-    context.table.forget_before(horizon)
+    for job in context.table.forget_before(horizon):
+        for name in job.request.get("inputs", ()):
+            (context.settings.uploads / name).unlink(missing_ok=True)
     context.batches.forget_before(time.time() - context.settings.file_seconds)
     context.files.forget_expired()
     for path in context.settings.assets.glob("[0-9a-f]*"):

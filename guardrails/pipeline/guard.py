@@ -42,6 +42,7 @@ from guardrails.errors import (
     InputError,
     LedgerError,
     OptionError,
+    QualityError,
     SigningError,
     StorageError,
     WatermarkError,
@@ -54,7 +55,7 @@ from guardrails.generation.loading import load_generator
 from guardrails.generation.protocol import Drawn, EditingGenerator, Generator, Progress, SignedGenerator
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
-from guardrails.imaging.encoding import ImageFormat, encode
+from guardrails.imaging.encoding import DEFAULT_QUALITY, ImageFormat, encode
 from guardrails.imaging.metadata import ai_generated_xmp
 from guardrails.ledger import Ledger, commit
 from guardrails.pipeline.approval import Approval, approved
@@ -185,6 +186,7 @@ class Guard:
         request: PromptRequest,
         *,
         format: ImageFormat | str = ImageFormat.PNG,
+        quality: int | None = None,
         out: Path | None = None,
         progress: Progress | None = None,
         ids: Sequence[ImageId] | None = None,
@@ -196,6 +198,8 @@ class Guard:
 
         Args:
             format: one that `imaging.encoding` can write, for example "png" or "avif".
+            quality: 1..100, of lossy formats. The mark is read in the final file: a picture that loses it at this
+                quality is refused with the fault `quality_too_low`.
             out: folder that released files appear in, named by their id; without it the bytes are only returned.
             progress: told after every denoising step.
             ids: of the pictures, one each; drawn at random when omitted. A caller that must never make one twice
@@ -213,7 +217,7 @@ class Guard:
             LedgerError, StorageError: no record could be written; nothing was released.
         """
         file_format = ImageFormat.parse(format) if isinstance(format, str) else format
-        _check_recordable(request, file_format)
+        _check_recordable(request, file_format, quality)
         if out is not None:
             check_writable(out)
             clear_abandoned(out, _ABANDONED_SECONDS, keep=self.ledger.staged_files())
@@ -222,6 +226,7 @@ class Guard:
         cleared = self._clear(request, approval)
         if isinstance(cleared, Refusal):
             return [cleared]
+        cleared = dataclasses.replace(cleared, quality=quality)
         if original is not None:
             cleared = dataclasses.replace(cleared, original=original, parent=parent)
             refused = self._guarded(Stage.SCREENING, cleared, partial(self._screen_original, cleared, original))
@@ -429,7 +434,8 @@ class Guard:
         commitment = commit("prompt", draft.cleared.request.prompt)
         fingerprint = image_code(marked.pixels)
         xmp = ai_generated_xmp(draft.id.urn, GENERATOR, draft.facts.model)
-        encoded = encode(marked.pixels, file_format, xmp=xmp)
+        quality = draft.cleared.quality
+        encoded = encode(marked.pixels, file_format, quality=DEFAULT_QUALITY if quality is None else quality, xmp=xmp)
         spec = ManifestSpec.generated(
             image_id=draft.id,
             facts=draft.facts,
@@ -452,9 +458,10 @@ class Guard:
             )
         reading = self._mark.detect(decode(data).pixels, "fast")
         if reading.verdict is not MarkVerdict.PRESENT or reading.mark_id != draft.id.mark_id:
-            raise WatermarkError(
-                f"the mark was not found in the final {file_format.name} file", hint="choose png, or a larger picture"
-            )
+            message = f"the mark was not found in the final {file_format.name} file"
+            if quality is not None:
+                raise QualityError(f"{message} of quality {quality}", hint="ask for a higher quality, or for png")
+            raise WatermarkError(message, hint="choose png, or a larger picture")
         self._keep(signed, marked, fingerprint)
         return Signed(
             marked=marked,
@@ -628,7 +635,9 @@ def shipped_index(home: Path) -> SimilarityIndex:
     return SimilarityIndex.open(datasets_path("pocket", "index"), pictures)
 
 
-def _check_recordable(request: PromptRequest, file_format: ImageFormat) -> None:
+def _check_recordable(request: PromptRequest, file_format: ImageFormat, quality: int | None) -> None:
+    if quality is not None and not 1 <= quality <= 100:
+        raise OptionError(f"quality {quality} is outside 1..100", hint="leave it out for the default")
     if not file_format.writable:
         raise OptionError(
             f"{file_format.name} can be read but not written", hint="choose png, jpeg, webp, avif or tiff"

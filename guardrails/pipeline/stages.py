@@ -49,6 +49,7 @@ class Cleared:
 
     Attributes:
         original: the picture to change, and `parent` what is known of it.
+        quality: of a lossy file, 1..100; None for the default of `imaging.encoding`.
     """
 
     request: PromptRequest
@@ -56,6 +57,7 @@ class Cleared:
     approval: Approval | None = None
     original: Original | None = None
     parent: Mapping[str, Json] = field(default_factory=dict)
+    quality: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

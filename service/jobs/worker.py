@@ -144,6 +144,7 @@ class Worker:
             outcomes = guard.generate_all(
                 _prompt_request(request, numbers),
                 format=ImageFormat.parse(request["format"]),
+                quality=request.get("file_quality"),
                 out=self._assets,
                 progress=self._progress(lease),
                 ids=[ImageId.parse(job.ids[number]) for number in numbers],
@@ -196,14 +197,19 @@ class Worker:
         status = _status(result, lease.job)
         if lease.job.cancelled or self._is_cancelled(lease):
             status = Status.CANCELLED
+        aside = [] if status in (Status.HELD, Status.CANCELLED) else self._set_aside(lease.job, result)
 
         def also(transaction: Transaction) -> None:
             self._note_decisions(transaction, lease.job, result, (time.time() - started) * 1000)
             if status is Status.HELD:
-                _queue_reviews(transaction, lease.job, result)
+                _queue_review(transaction, dataclasses.replace(lease.job, result=result))
             else:
                 # The ledger keeps the prompt, erasable; this table has no further use for it.
                 _forget_prompt(transaction, lease.job)
+            for job in aside:
+                self._table.set_aside(transaction, job)
+                _queue_review(transaction, job)
+                enqueue(transaction, job, job.status, job.result or {})
             enqueue(transaction, lease.job, status, result)
 
         self._reached("finishing")
@@ -212,6 +218,53 @@ class Worker:
         if status is not Status.HELD:
             for name in lease.job.request.get("inputs", ()):
                 (self._uploads / name).unlink(missing_ok=True)
+
+    def _set_aside(self, job: Job, result: Mapping[str, Any]) -> list[Job]:
+        """A job of its own for each picture that is held, so that people decide on each by itself."""
+        aside = []
+        for entry in result["blocked"]:
+            if entry["index"] is None or not is_held([entry]):
+                continue
+            number = entry["index"]
+            id = f"job_{uuid.uuid5(uuid.UUID(job.ids[number]), 'review').hex}"
+            # Known to whoever asked for all of them.
+            entry["job_id"] = id
+            seed = job.request.get("seed")
+            request = {
+                **job.request,
+                "seed": None if seed is None else seed + number,
+                "count": 1,
+                **self._linked_inputs(job, id),
+            }
+            blocked = [{**entry, "index": 0}]
+            now = time.time()
+            aside.append(
+                dataclasses.replace(
+                    job,
+                    id=id,
+                    ids=(job.ids[number],),
+                    request=request,
+                    status=Status.HELD,
+                    result={"images": [], "blocked": blocked, "error": None},
+                    created_at=now,
+                    finished_at=now,
+                    worker="",
+                    # It is the repetition of no request.
+                    idempotency_key=None,
+                    body_sha256="",
+                )
+            )
+        return aside
+
+    def _linked_inputs(self, job: Job, id: str) -> dict[str, Any]:
+        """The pictures that an edit starts from, under names of this job's own: each job removes its own at its end."""
+        if "inputs" not in job.request:
+            return {}
+        names = [f"{id}-{number}.bin" for number, _ in enumerate(job.request["inputs"])]
+        for name, own in zip(job.request["inputs"], names, strict=True):
+            with contextlib.suppress(FileExistsError):
+                os.link(self._uploads / name, self._uploads / own)
+        return {"inputs": names}
 
     def _is_cancelled(self, lease: Lease) -> bool:
         return self._table.get(lease.job.id).cancelled
@@ -282,9 +335,9 @@ def _status(result: Mapping[str, Any], job: Job) -> Status:
         return Status.FAILED
     if result["images"]:
         return Status.SUCCEEDED
-    # Reviewers see one picture; several of one request would be released unseen.
-    drawn = any(entry["index"] is not None for entry in result["blocked"])
-    if is_held(result["blocked"]) and (len(job.ids) == 1 or not drawn):
+    # Of several pictures each one that is held becomes a job of its own.
+    whole = len(job.ids) == 1 or all(entry["index"] is None for entry in result["blocked"])
+    if is_held(result["blocked"]) and whole:
         return Status.HELD
     faulty = any(entry["fault"] for entry in result["blocked"])
     return Status.FAILED if faulty or not result["blocked"] else Status.REFUSED
@@ -316,19 +369,21 @@ def _seen(guard: Guard, refusal: Refusal) -> dict[str, Any]:
     return {"seed": seed, "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
 
 
-def _queue_reviews(transaction: Transaction, job: Job, result: Mapping[str, Any]) -> None:
-    """One review for the whole job: its refusals fall or stand together."""
-    first = result["blocked"][0]
+def _queue_review(transaction: Transaction, job: Job) -> None:
+    """One review for a held job: its prompt, or its picture."""
+    assert job.result is not None
+    first = job.result["blocked"][0]
     transaction.run(
         "INSERT INTO reviews (id, tenant, job, image, created_at, status, stage, findings, evidence, prompt,"
-        " claimed_by, claimed_until, decided_at) VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, '', 0, NULL)",
+        " claimed_by, claimed_until, decided_at) VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, '', 0, NULL)"
+        " ON CONFLICT DO NOTHING",
         first["decision_id"],
         job.tenant,
         job.id,
         job.ids[first["index"] or 0],
         time.time(),
         first["step"],
-        json.dumps(result["blocked"]),
+        json.dumps(job.result["blocked"]),
         first["evidence"],
         job.request["prompt"],
     )
