@@ -27,6 +27,7 @@ from service.api import (
     health,
     jobs,
     log,
+    lookups,
     models,
     moderations,
     provenance,
@@ -77,6 +78,7 @@ def create_app(settings: Settings, context: Context | None = None) -> FastAPI:
         health,
     ):
         app.include_router(part.router)
+    lookups.install(app, context)
     pages.install(app)
     app.add_middleware(
         Envelope,
@@ -132,6 +134,7 @@ def clean(context: Context) -> None:
             (context.settings.uploads / name).unlink(missing_ok=True)
     context.batches.forget_before(time.time() - context.settings.file_seconds)
     context.files.forget_expired()
+    context.limiter.forget_full()
     for path in context.settings.assets.glob("[0-9a-f]*"):
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - context.settings.asset_seconds:

@@ -90,7 +90,7 @@ class Context:
             persons=Persons(database, secrets),
             audit=Audit(database),
             policies=Policies(settings.policy_names),
-            limiter=RateLimiter(),
+            limiter=RateLimiter(database, secrets),
             waiter=Waiter(table),
             reviews=Reviews(database, table),
             appeals=Appeals(database),
