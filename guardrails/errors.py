@@ -7,6 +7,7 @@
     │   ├── PromptError          not text, empty, too long, control characters
     │   ├── ImageError           bytes that cannot be decoded as one still picture
     │   │   └── ImageTooLarge    over the byte, pixel or frame limits: refused before pixels are touched
+    │   ├── QualityError         the watermark does not survive the file quality that was asked for
     │   ├── PolicyError          a policy document that does not load; names file:line:column
     │   └── OptionError          an option or combination of options that makes no sense
     ├── UnavailableError         something optional is not there
@@ -77,6 +78,12 @@ class ImageTooLarge(ImageError):
     """Over the byte, pixel or frame limits."""
 
     code, http_status = "image_too_large", 413
+
+
+class QualityError(InputError):
+    """The watermark does not survive the file quality that was asked for."""
+
+    code = "quality_too_low"
 
 
 class PolicyError(InputError):

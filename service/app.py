@@ -27,6 +27,7 @@ from service.api import (
     health,
     jobs,
     log,
+    lookups,
     models,
     moderations,
     provenance,
@@ -77,6 +78,7 @@ def create_app(settings: Settings, context: Context | None = None) -> FastAPI:
         health,
     ):
         app.include_router(part.router)
+    lookups.install(app, context)
     pages.install(app)
     app.add_middleware(
         Envelope,
@@ -130,10 +132,13 @@ def clean(context: Context) -> None:
     Their records stay.
     """
     horizon = time.time() - max(context.settings.asset_seconds, context.settings.idempotency_seconds)
-    context.table.forget_before(horizon)
+    for job in context.table.forget_before(horizon):
+        for name in job.request.get("inputs", ()):
+            (context.settings.uploads / name).unlink(missing_ok=True)
     context.takedowns.remove_files()
     context.batches.forget_before(time.time() - context.settings.file_seconds)
     context.files.forget_expired()
+    context.limiter.forget_full()
     for path in context.settings.assets.glob("[0-9a-f]*"):
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - context.settings.asset_seconds:

@@ -40,7 +40,7 @@ def serve(settings: Settings, *, started: Callable[[str], None] = lambda address
     refuse_unsafe(settings, dev_keys=not settings.signing_chain)
     log_to_stderr(settings.log_level)
     listening = _listen(settings.host, settings.port)
-    settings = settings.model_copy(update={"port": listening.getsockname()[1]})
+    settings = _with_port(settings, listening)
     with _Children(settings) as children:
         children.start()
         run_api(settings, listening, started=started)
@@ -57,6 +57,7 @@ def run_api(
 
     refuse_unsafe(settings, dev_keys=not settings.signing_chain)
     listening = listening or _listen(settings.host, settings.port)
+    settings = _with_port(settings, listening)
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -216,6 +217,11 @@ def _stop_by_signal() -> threading.Event:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: stopping.set())
     return stopping
+
+
+def _with_port(settings: Settings, listening: socket.socket) -> Settings:
+    """Port 0 takes any; addresses that clients are told name the one that it took."""
+    return settings.model_copy(update={"port": listening.getsockname()[1]})
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -112,6 +112,16 @@ class Settings(BaseModel):
     verify_depth: Literal["fast", "standard", "deep"] = Field(
         default="standard", description="How hard the watermark is looked for when a check does not say."
     )
+    resolution: Literal["off", "keys", "public"] = Field(
+        default="off",
+        description="Who may look manifests up (C2PA Soft Binding Resolution): `off`, `keys` of the scope verify, or"
+        " `public`, within `public_per_minute`.",
+    )
+    time_stamps: bool = Field(
+        default=False,
+        description="Answer time-stamp requests (RFC 3161) at `/tsa`; the API then reads the keys that"
+        " `guardrails tsa init` made.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Of the log on standard error."
     )

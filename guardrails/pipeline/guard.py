@@ -42,6 +42,7 @@ from guardrails.errors import (
     InputError,
     LedgerError,
     OptionError,
+    QualityError,
     SigningError,
     StorageError,
     WatermarkError,
@@ -54,7 +55,7 @@ from guardrails.generation.loading import load_generator
 from guardrails.generation.protocol import Drawn, EditingGenerator, Generator, Part, Progress, SignedGenerator
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
-from guardrails.imaging.encoding import ImageFormat, encode
+from guardrails.imaging.encoding import DEFAULT_QUALITY, ImageFormat, encode
 from guardrails.imaging.iscc import code_bits
 from guardrails.imaging.metadata import ai_generated_xmp
 from guardrails.ledger import Ledger, commit
@@ -203,6 +204,7 @@ class Guard:
         request: PromptRequest,
         *,
         format: ImageFormat | str = ImageFormat.PNG,
+        quality: int | None = None,
         out: Path | None = None,
         progress: Progress | None = None,
         ids: Sequence[ImageId] | None = None,
@@ -214,6 +216,8 @@ class Guard:
 
         Args:
             format: one that `imaging.encoding` can write, for example "png" or "avif".
+            quality: 1..100, of lossy formats. The mark is read in the final file: a picture that loses it at this
+                quality is refused with the fault `quality_too_low`.
             out: folder that released files appear in, named by their id; without it the bytes are only returned.
             progress: told after every denoising step.
             ids: of the pictures, one each; drawn at random when omitted. A caller that must never make one twice
@@ -233,6 +237,7 @@ class Guard:
         order = Order(
             request=request,
             format=ImageFormat.parse(format) if isinstance(format, str) else format,
+            quality=quality,
             out=out,
             progress=progress,
             ids=ids,
@@ -246,7 +251,7 @@ class Guard:
     def begin(self, order: Order) -> Begun | Refusal:
         """The steps before anything is drawn; `complete` does the others. Errors as `generate_all`."""
         request, original, out = order.request, order.original, order.out
-        _check_recordable(request, order.format)
+        _check_recordable(request, order.format, order.quality)
         if out is not None:
             check_writable(out)
             clear_abandoned(out, _ABANDONED_SECONDS, keep=self.ledger.staged_files())
@@ -290,9 +295,12 @@ class Guard:
             self._finish(cleared, partial(_draft, cleared, image_id, picture, pictures.latent), order)
             for image_id, picture in zip(ids, pictures.drawn, strict=True)
         ]
-        if shared is not None and len(ids) == 1 and _waits_for_review(outcomes[0]):
+        if order.ids is not None and (shared is not None or len(ids) > 1):
             # A release draws the picture by itself and has to come to exactly what reviewers saw.
-            outcomes = [self._again(cleared, ids[0], order, shared.drawn[0].facts.seed)]
+            outcomes = [
+                self._again(cleared, image_id, order, drawn.facts.seed) if _waits_for_review(outcome) else outcome
+                for image_id, drawn, outcome in zip(ids, pictures.drawn, outcomes, strict=True)
+            ]
         if order.ids is not None or order.approval is not None:
             return outcomes
         return [
@@ -407,7 +415,7 @@ class Guard:
         if isinstance(marked, Refusal):
             return marked
         watch(Step.MARKED, str(draft.id))
-        signed = self._guarded(Stage.PROVENANCE, cleared, lambda: self._sign(marked, order.format), screened.checks)
+        signed = self._guarded(Stage.PROVENANCE, cleared, lambda: self._sign(marked, order), screened.checks)
         if isinstance(signed, Refusal):
             return signed
         watch(Step.SIGNED, str(draft.id))
@@ -505,12 +513,13 @@ class Guard:
             return self._refuse(Stage.WATERMARK, screened.draft.cleared, findings, screened.checks, screened.draft)
         return Marked(screened=screened, pixels=embedded.pixels, embedding=embedded.embedding, findings=findings)
 
-    def _sign(self, marked: Marked, file_format: ImageFormat) -> Signed:
+    def _sign(self, marked: Marked, order: Order) -> Signed:
+        file_format, quality = order.format, order.quality
         draft = marked.screened.draft
         commitment = commit("prompt", draft.cleared.request.prompt)
         fingerprint = image_code(marked.pixels)
         xmp = ai_generated_xmp(draft.id.urn, GENERATOR, draft.facts.model)
-        encoded = encode(marked.pixels, file_format, xmp=xmp)
+        encoded = encode(marked.pixels, file_format, quality=DEFAULT_QUALITY if quality is None else quality, xmp=xmp)
         spec = ManifestSpec.generated(
             image_id=draft.id,
             facts=draft.facts,
@@ -533,9 +542,10 @@ class Guard:
             )
         reading = self._mark.detect(decode(data).pixels, "fast")
         if reading.verdict is not MarkVerdict.PRESENT or reading.mark_id != draft.id.mark_id:
-            raise WatermarkError(
-                f"the mark was not found in the final {file_format.name} file", hint="choose png, or a larger picture"
-            )
+            message = f"the mark was not found in the final {file_format.name} file"
+            if quality is not None:
+                raise QualityError(f"{message} of quality {quality}", hint="ask for a higher quality, or for png")
+            raise WatermarkError(message, hint="choose png, or a larger picture")
         self._keep(signed, marked, fingerprint)
         return Signed(
             marked=marked,
@@ -712,7 +722,9 @@ def shipped_index(home: Path) -> SimilarityIndex:
     return SimilarityIndex.open(datasets_path("pocket", "index"), pictures)
 
 
-def _check_recordable(request: PromptRequest, file_format: ImageFormat) -> None:
+def _check_recordable(request: PromptRequest, file_format: ImageFormat, quality: int | None) -> None:
+    if quality is not None and not 1 <= quality <= 100:
+        raise OptionError(f"quality {quality} is outside 1..100", hint="leave it out for the default")
     if not file_format.writable:
         raise OptionError(
             f"{file_format.name} can be read but not written", hint="choose png, jpeg, webp, avif or tiff"

@@ -46,6 +46,7 @@ class Order:
 
     request: PromptRequest
     format: ImageFormat = ImageFormat.PNG
+    quality: int | None = None
     out: Path | None = None
     progress: Progress | None = None
     ids: Sequence[ImageId] | None = None

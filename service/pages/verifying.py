@@ -48,7 +48,7 @@ async def check(
     _check_open(context, session)
     try:
         if session is None:
-            public_limit(request, context)
+            await public_limit(request, context)
         async with request.form(max_files=1, max_fields=5) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):

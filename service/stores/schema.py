@@ -75,6 +75,7 @@ CREATE TABLE IF NOT EXISTS deliveries (
     created_at @real NOT NULL, attempts @int NOT NULL, next_at @real NOT NULL, status TEXT NOT NULL,
     error TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS deliveries_by_time ON deliveries (status, next_at);
+CREATE TABLE IF NOT EXISTS buckets (name TEXT PRIMARY KEY, level @real NOT NULL, at @real NOT NULL);
 CREATE TABLE IF NOT EXISTS files (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL, purpose TEXT NOT NULL, bytes @int NOT NULL,
     created_at @real NOT NULL, expires_at @real NOT NULL);
