@@ -3,7 +3,9 @@
 The setting `guard` names a factory with this signature; `installed` is the default. Another one brings another model,
 other screens, or doubles for a test::
 
-    def factory(*, home, model, device, batch_size, signer, verifier, ledger, manifests) -> Callable[[Policy], Guard]: ...
+    def factory(
+        *, home, model, device, batch_size, signer, verifier, ledger, manifests
+    ) -> Callable[[Policy], Guard]: ...
 """
 
 from __future__ import annotations
@@ -41,9 +43,8 @@ def installed(
     from guardrails.pipeline.guard import shipped_index
     from guardrails.screens import default_screens
 
-    generator = load(
-        model or POCKET, device=device or None, dtype=None, batch_size=batch_size, compiled=False, sampler=None
-    )
+    where, source = device or None, model or POCKET
+    generator = load(source, device=where, dtype=None, batch_size=batch_size, compiled=False, sampler=None)
     screens, index = default_screens(), shipped_index(home)
 
     def guard(policy: Policy) -> Guard:
