@@ -10,7 +10,6 @@ little; the ratio compares sizes of the same round. Prints a table, or JSON.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import statistics
 import sys
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from guardrails.imaging.decoding import decode
+from guardrails.generation.protocol import Drawn
 from guardrails.pipeline import Guard
 from guardrails.pipeline.guard import pocket_model, with_pocket_defaults
 from guardrails.testing.doubles import FixedIndex, passing_screens
@@ -38,28 +37,30 @@ PROMPTS = ("a red apple", "a blue boat", "a green tree", "a yellow star", "a hou
 
 
 class Clocked:
-    """A generator, and the processor time that it took."""
+    """A generator, the processor time that it took, and what it drew by seed."""
 
     def __init__(self, generator: Any) -> None:
         self._generator = generator
         self.seconds = 0.0
+        self.drawn: dict[int, np.ndarray] = {}
 
-    def draw(self, *arguments: Any, **options: Any) -> Any:
-        return self._timed(self._generator.draw, *arguments, **options)
-
-    def draw_together(self, *arguments: Any, **options: Any) -> Any:
-        return self._timed(self._generator.draw_together, *arguments, **options)
-
-    def _timed(self, call: Any, *arguments: Any, **options: Any) -> Any:
+    def draw(self, *arguments: Any, **options: Any) -> list[Drawn]:
         before = time.process_time()
-        try:
-            return call(*arguments, **options)
-        finally:
-            self.seconds += time.process_time() - before
+        drawn: list[Drawn] = self._generator.draw(*arguments, **options)
+        return self._noted(before, [drawn])[0]
+
+    def draw_together(self, *arguments: Any, **options: Any) -> list[list[Drawn]]:
+        before = time.process_time()
+        return self._noted(before, self._generator.draw_together(*arguments, **options))
+
+    def _noted(self, before: float, made: list[list[Drawn]]) -> list[list[Drawn]]:
+        self.seconds += time.process_time() - before
+        self.drawn |= {drawn.facts.seed: drawn.pixels for one in made for drawn in one}
+        return made
 
 
 def run(jobs: int, steps: int, size: int, home: Path, generator: Clocked) -> tuple[float, float, list[np.ndarray]]:
-    """Processor seconds of a worker, those of its model, and the pictures (marked, decoded), by job."""
+    """Processor seconds of a worker, those of its model, and what it drew by job."""
     settings = Settings(home=home / uuid.uuid4().hex)
     settings.assets.mkdir(parents=True)
     table = JobTable(open_database(settings))
@@ -83,26 +84,25 @@ def run(jobs: int, steps: int, size: int, home: Path, generator: Clocked) -> tup
         batch_pictures=size,
     )
     guard(policies.get()).generate("a red apple", steps=1)
-    made = [table.submit(_job(number, steps, written("default", policies.get())))[0] for number in range(jobs)]
+    for number in range(jobs):
+        table.submit(_job(number, steps, written("default", policies.get())))
     generator.seconds, before = 0.0, time.process_time()
     while worker.run_one():
         pass
     spent = time.process_time() - before
-    pictures = [decode((settings.assets / f"{job.ids[0]}.png").read_bytes()).pixels for job in made]
-    return spent, generator.seconds, pictures
+    assert table.counts() == {"succeeded": jobs}
+    return spent, generator.seconds, [generator.drawn[number] for number in range(jobs)]
 
 
 def _job(number: int, steps: int, policy: str) -> Job:
     request = {"prompt": PROMPTS[number % len(PROMPTS)], "format": "png", "seed": number, "steps": steps, "count": 1}
-    # The same ids in every run: they name the marks, which would differ otherwise.
-    id = str(uuid.UUID(bytes=hashlib.sha256(str(number).encode()).digest()[:16], version=4))
     return Job(
         id=f"job_{number}",
         tenant="local",
         api_key="none",
         kind="generation",
         request=request,
-        ids=(id,),
+        ids=(str(uuid.uuid4()),),
         policy=policy,
         created_at=time.time(),
         form=form_of("generation", request),

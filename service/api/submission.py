@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from guardrails.domain.canonical import canonical_json
+from service import tracing
 from service.api.context import Caller, Context
 from service.api.errors import NO_RETRY, ApiError, from_guardrails
 from service.api.requests import PictureOptions
@@ -92,6 +93,7 @@ async def submit(
         body_sha256=digest,
         request_id=request.state.request_id,
         form=form_of(kind, told),
+        trace=tracing.traceparent(),
     )
     limits = Limits(
         queue=context.settings.queue_limit,
