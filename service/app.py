@@ -59,6 +59,8 @@ def create_app(settings: Settings, context: Context | None = None) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        # FastAPI's own spans and logs would hold paths, queries and messages.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.context = context
     app.openapi = functools.partial(_document, app)  # type: ignore[method-assign]

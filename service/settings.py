@@ -129,9 +129,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _poison_can_be_found(self) -> Settings:
         if self.max_attempts == 1 and self.batch_pictures > 1:
-            raise ValueError(
-                "with max_attempts 1, batch_pictures must be 1: what stops a batch is found by a second try"
-            )
+            raise ValueError("1 leaves no second try to find what stopped a batch: set batch_pictures to 1 as well")
         return self
 
     @property

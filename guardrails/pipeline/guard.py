@@ -94,6 +94,7 @@ from guardrails.similarity.judge import attributed, redraws
 from guardrails.similarity.judge import judge as judge_similarity
 from guardrails.similarity.protocol import WorksIndex
 from guardrails.similarity.search import SimilarityIndex
+from guardrails.tracing import span
 from guardrails.version import __version__
 from guardrails.watermark.binding import EdgeMap
 from guardrails.watermark.keys import Keyring
@@ -627,12 +628,14 @@ class Guard:
             return self.ledger.append(record, payload)
         staged = stage(path.parent, data)
         try:
-            receipt = self.ledger.append(record, payload, release=(staged, path))
+            with span("guardrails.record"):
+                receipt = self.ledger.append(record, payload, release=(staged, path))
         except BaseException:
             staged.unlink(missing_ok=True)
             raise
         watch(Step.RECORDED, record.id)
-        self.ledger.finish_release(record.id)
+        with span("guardrails.release"):
+            self.ledger.finish_release(record.id)
         return receipt
 
     def _guarded(
@@ -640,7 +643,8 @@ class Guard:
     ) -> _Result | Refusal:
         """Run a step; whatever goes wrong inside becomes a recorded Refusal, never a release."""
         try:
-            return step()
+            with span(f"guardrails.{stage_.value}"):
+                return step()
         except (LedgerError, StorageError):
             # A refusal that cannot be recorded.
             raise

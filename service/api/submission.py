@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from guardrails.domain.canonical import canonical_json
+from service import tracing
 from service.access.tenants import Tenant
 from service.api.context import Caller, Context
 from service.api.errors import NO_RETRY, ApiError, from_guardrails
@@ -124,6 +125,7 @@ def new_job(
         body_sha256=digest,
         request_id=request_id,
         form=form_of(kind, told),
+        trace=tracing.traceparent(),
     )
 
 

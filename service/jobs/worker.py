@@ -42,6 +42,7 @@ from service.jobs.table import JobTable, Lease, LeaseLost
 from service.jobs.webhooks import enqueue
 from service.policies import Policies, split
 from service.stores import Transaction
+from service.tracing import JobTrace, shared
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class _Run:
 
     lease: Lease
     started: float
+    trace: JobTrace
     guard: Guard | None = None
     begun: Begun | None = None
     blocked: list[dict[str, Any]] = field(default_factory=list)
@@ -128,17 +130,19 @@ class Worker:
         if lease is None:
             return False
         started = time.time()
-        runs = [_Run(lease=one, started=started) for one in self._gathered(lease)]
+        runs = [_Run(lease=one, started=started, trace=JobTrace(one.job)) for one in self._gathered(lease)]
         with self._beating([run.lease for run in runs]):
             for run in runs:
                 self._reached(Stage.CLAIMED)
-                self._begin(run)
-                if run.is_over:
-                    self._end(run)
+                with run.trace.inside():
+                    self._begin(run)
+                    if run.is_over:
+                        self._end(run)
             going = [run for run in runs if not run.is_over]
             for run, pictures in zip(going, self._drawn(going), strict=True):
-                self._complete(run, pictures)
-                self._end(run)
+                with run.trace.inside():
+                    self._complete(run, pictures)
+                    self._end(run)
         return True
 
     def _gathered(self, first: Lease) -> list[Lease]:
@@ -168,7 +172,10 @@ class Worker:
     def _drawn(runs: Sequence[_Run]) -> list[Pictures | None]:
         """What one call of the model drew for each run; None where it is to be drawn by itself."""
         ready = [(run.guard, run.begun) for run in runs if run.guard is not None and run.begun is not None]
-        pictures = iter(draw_together(ready))
+        if len(ready) < 2:
+            return [None] * len(runs)
+        with shared("guardrails.generation", [run.trace for run in runs if run.begun is not None]):
+            pictures = iter(draw_together(ready))
         return [None if run.begun is None else next(pictures) for run in runs]
 
     def _complete(self, run: _Run, pictures: Pictures | None) -> None:
@@ -196,10 +203,12 @@ class Worker:
                 images = self._released(run.lease.job, run.guard)
         blocked = [] if run.error is not None else run.blocked
         try:
-            self._finish(run.lease, {"images": images, "blocked": blocked, "error": run.error}, run.started)
+            result = {"images": images, "blocked": blocked, "error": run.error}
+            run.trace.end(self._finish(run.lease, result, run.started).value)
         except LeaseLost:
-            pass
+            run.trace.end("lost")
         except GuardrailsError as error:
+            run.trace.end("lost")
             # Its lease runs out, and the next worker finds in the ledger what was released.
             _log.error("the end of job %s could not be written: %s", run.lease.job.id, error.code)
 
@@ -283,7 +292,7 @@ class Worker:
 
         return progress
 
-    def _finish(self, lease: Lease, result: Mapping[str, Any], started: float) -> None:
+    def _finish(self, lease: Lease, result: Mapping[str, Any], started: float) -> Status:
         status = _status(result, lease.job)
         if lease.job.cancelled or self._is_cancelled(lease):
             status = Status.CANCELLED
@@ -311,6 +320,7 @@ class Worker:
         if status is not Status.HELD:
             for name in lease.job.request.get("inputs", ()):
                 (self._uploads / name).unlink(missing_ok=True)
+        return status
 
     def _is_cancelled(self, lease: Lease) -> bool:
         return self._table.get(lease.job.id).cancelled

@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     ids TEXT NOT NULL, policy TEXT NOT NULL, status TEXT NOT NULL, stage TEXT NOT NULL, created_at @real NOT NULL,
     updated_at @real NOT NULL, finished_at @real, result TEXT, attempts @int NOT NULL, worker TEXT NOT NULL,
     lease_until @real NOT NULL, cancelled @int NOT NULL, idempotency_key TEXT, body_sha256 TEXT NOT NULL,
-    request_id TEXT NOT NULL, form TEXT NOT NULL);
+    request_id TEXT NOT NULL, form TEXT NOT NULL, trace TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, created_at);
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_idempotency_key ON jobs (tenant, idempotency_key);
 CREATE INDEX IF NOT EXISTS jobs_by_body ON jobs (tenant, body_sha256);
