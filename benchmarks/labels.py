@@ -89,10 +89,7 @@ def recovery(hosts: list[Host], mark: PixelMark) -> None:
 def legibility(hosts: list[Host], mark: PixelMark) -> None:
     """Table of what the OCR reader finds, by size of the picture."""
     reader = VisibleMarks()
-    print(
-        "\n| short side | pictures | AI生成 read | AI GENERATED read | lowest contrast |\n"
-        "|---:|---:|---:|---:|---:|"
-    )
+    print("\n| short side | pictures | AI生成 read | AI GENERATED read | lowest contrast |\n|---:|---:|---:|---:|---:|")
     for side in SIZES:
         chinese = english = 0
         lowest = 21.0

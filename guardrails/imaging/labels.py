@@ -30,6 +30,7 @@ _LETTERS = 255
 _COMFORTABLE_PIXELS = 12
 _FEWEST_PIXELS = 6
 _FONT_UNITS = 1000
+_NO_CHARACTER = "\uffff"
 # Shares of the letters' height: the margin around the plate, and the space inside it and between lines.
 _MARGIN = 0.4
 _PADDING = 0.4
@@ -50,7 +51,7 @@ def draw_label(
         edited: whether the model changed a picture instead of making one.
 
     Raises:
-        LabelError: the picture has no room for letters that can be read.
+        LabelError: the picture has no room for letters that can be read, or there is no outline for a letter.
     """
     height, width = pixels.shape[:2]
     lines = _fitted(_texts(profiles, min(height, width), edited=edited), width, height)
@@ -89,9 +90,21 @@ def _texts(profiles: Sequence[LabelProfile], shortest: int, *, edited: bool) -> 
     wanted: dict[str, int] = {}
     for profile in profiles:
         text = profile.edited if edited else profile.generated
+        _check_outlines(text)
         least = math.ceil(profile.height_percent * shortest / 100)
         wanted[text] = max(least, wanted.get(text, 0))
     return list(wanted.items())
+
+
+@functools.cache
+def _check_outlines(text: str) -> None:
+    font = _font(_COMFORTABLE_PIXELS)
+    missing = bytes(font.getmask(_NO_CHARACTER))
+    unknown = [letter for letter in text if not letter.isspace() and bytes(font.getmask(letter)) == missing]
+    if unknown:
+        raise LabelError(
+            f"there is no outline for {unknown[0]!r} of the label {text!r}", hint="see datasets/labels/README.md"
+        )
 
 
 def _fitted(texts: list[tuple[str, int]], width: int, height: int) -> tuple[LabelLine, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable
 
 from guardrails.domain.labels import LabelProfile
@@ -14,6 +15,7 @@ TC260 = "tc260"
 """The JSON of GB 45438-2025, annex E, in XMP."""
 
 _FILE_LABELS = ("none", TC260)
+_CODE = re.compile(r"([A-Z]{2}(-[A-Z0-9]{1,3})?)?")
 
 
 @functools.cache
@@ -33,12 +35,15 @@ def wanted_labels(jurisdiction: str, asked: Iterable[str] = ()) -> tuple[LabelPr
     none: a label is drawn for a place, never for all of them.
 
     Args:
-        jurisdiction: ISO 3166 code, or "" when not known.
+        jurisdiction: ISO 3166 code of a country ("US") or of a part of one ("US-CA"), or "" when not known.
         asked: ids of profiles.
 
     Raises:
-        OptionError: one of them is no profile.
+        OptionError: one of them is no profile, or the jurisdiction is no such code.
     """
+    if not _CODE.fullmatch(jurisdiction):
+        raise OptionError(f"{jurisdiction!r} is no ISO 3166 code", hint="write it in capitals, as CN or US-CA")
+    country = jurisdiction.partition("-")[0]
     profiles = label_profiles()
     names = set(asked)
     unknown = sorted(names - profiles.keys())
@@ -47,7 +52,7 @@ def wanted_labels(jurisdiction: str, asked: Iterable[str] = ()) -> tuple[LabelPr
     return tuple(
         profile
         for profile in profiles.values()
-        if profile.id in names or (profile.required and jurisdiction in profile.countries)
+        if profile.id in names or (profile.required and country in profile.countries)
     )
 
 

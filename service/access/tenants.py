@@ -6,8 +6,10 @@ import json
 import re
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from guardrails.errors import OptionError
+from guardrails.policy.labelling import wanted_labels
 from service.stores import Database, Row
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -21,6 +23,7 @@ class Tenant:
         policy: name of the pack that it is bound to; "" for the service's default.
         policy_digest: SHA-256 that the pack must have; a pack of this name with another content is refused.
         jurisdiction: ISO 3166 code of where its pictures are asked for; "" applies the rules of all.
+        labels: ids of jurisdiction profiles whose visible label all of its pictures get.
         requests_per_minute, images_per_day, concurrent_jobs: limits; 0 is none.
         webhook_url: where events are sent; "" for nowhere.
         webhook_secrets: sign them, the newest first; two while they are rotated.
@@ -33,6 +36,7 @@ class Tenant:
     policy: str = ""
     policy_digest: str = ""
     jurisdiction: str = ""
+    labels: tuple[str, ...] = ()
     requests_per_minute: int = 0
     images_per_day: int = 0
     concurrent_jobs: int = 0
@@ -47,6 +51,7 @@ CHANGEABLE = (
     "policy",
     "policy_digest",
     "jurisdiction",
+    "labels",
     "requests_per_minute",
     "images_per_day",
     "concurrent_jobs",
@@ -63,7 +68,7 @@ class Tenants:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, id: str, name: str = "", **settings: object) -> Tenant:
+    def add(self, id: str, name: str = "", **settings: Any) -> Tenant:
         """A new tenant.
 
         Raises:
@@ -73,9 +78,9 @@ class Tenants:
             raise OptionError(f"{id!r} is no id of a tenant", hint="small letters, digits and dashes")
         with self._database.transaction() as transaction:
             added = transaction.run(
-                "INSERT INTO tenants (id, name, created_at, suspended, policy, policy_digest, jurisdiction,"
+                "INSERT INTO tenants (id, name, created_at, suspended, policy, policy_digest, jurisdiction, labels,"
                 " requests_per_minute, images_per_day, concurrent_jobs, webhook_url, webhook_secrets)"
-                " VALUES (?, ?, ?, 0, '', '', '', 0, 0, 0, '', '[]') ON CONFLICT DO NOTHING",
+                " VALUES (?, ?, ?, 0, '', '', '', '[]', 0, 0, 0, '', '[]') ON CONFLICT DO NOTHING",
                 id,
                 name or id,
                 time.time(),
@@ -84,12 +89,13 @@ class Tenants:
             raise OptionError(f"there is a tenant {id} already", hint="choose another id")
         return self.change(id, **settings) if settings else self.get(id)
 
-    def change(self, id: str, **settings: object) -> Tenant:
+    def change(self, id: str, **settings: Any) -> Tenant:
         """Set fields of a tenant.
 
         Raises:
-            OptionError: no such tenant or field.
+            OptionError: no such tenant, field, label, or jurisdiction.
         """
+        wanted_labels(settings.get("jurisdiction", ""), settings.get("labels", ()))
         unknown = sorted(set(settings) - set(CHANGEABLE))
         if unknown:
             raise OptionError(f"a tenant has no field {unknown[0]}", hint=f"one of {', '.join(CHANGEABLE)}")
@@ -128,6 +134,5 @@ def _stored(value: object) -> object:
 
 
 def _tenant(row: Row) -> Tenant:
-    return Tenant(
-        **{**row, "suspended": bool(row["suspended"]), "webhook_secrets": tuple(json.loads(row["webhook_secrets"]))}
-    )
+    lists = {name: tuple(json.loads(row[name])) for name in ("labels", "webhook_secrets")}
+    return Tenant(**{**row, **lists, "suspended": bool(row["suspended"])})

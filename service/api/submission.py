@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,6 +14,9 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from guardrails.domain.canonical import canonical_json
+from guardrails.errors import OptionError
+from guardrails.policy.labelling import wanted_labels
+from service.access.tenants import Tenant
 from service.api.context import Caller, Context
 from service.api.errors import NO_RETRY, ApiError, from_guardrails
 from service.api.requests import PictureOptions
@@ -75,6 +78,7 @@ async def submit(
     name, policy = context.policy_of(caller.tenant, body.guardrails.policy)
     told = body.to_job() | dict(told or {})
     told["jurisdiction"] = body.guardrails.jurisdiction or caller.tenant.jurisdiction
+    told["labels"] = _labels(caller.tenant, told["jurisdiction"], body.guardrails.labels)
     told["answer"]["ignored"] = body.ignored(context.settings.model)
     # `stream` and `respond_async` say how to answer, not what to make; a retry may differ in nothing else.
     digest = hashlib.sha256(canonical_json({"kind": kind, **told, "n": body.n or 1})).hexdigest()
@@ -107,6 +111,15 @@ async def submit(
     if not is_new:
         _check_repetition(found, job, headers)
     return Submitted(job=found, is_new=is_new)
+
+
+def _labels(tenant: Tenant, jurisdiction: str, asked: Sequence[str]) -> list[str]:
+    """What must be drawn: a request adds to what its tenant has, and cannot leave it by naming another jurisdiction."""
+    try:
+        profiles = [*wanted_labels(tenant.jurisdiction, tenant.labels), *wanted_labels(jurisdiction, asked)]
+    except OptionError as error:
+        raise ApiError(400, "invalid_value", error.message, param="guardrails.labels", headers=NO_RETRY) from error
+    return sorted({profile.id for profile in profiles})
 
 
 def _check_repetition(found: Job, asked: Job, headers: JobHeaders) -> None:

@@ -289,7 +289,7 @@ def _prompt_request(request: Mapping[str, Any], numbers: list[int]) -> PromptReq
     values = {name: value for name, value in request.items() if name in names}
     if values.get("seed") is not None:
         values["seed"] += numbers[0]
-    return PromptRequest(**{**values, "count": len(numbers)})
+    return PromptRequest(**{**values, "count": len(numbers), "labels": tuple(request.get("labels", ()))})
 
 
 def _approval(request: Mapping[str, Any]) -> Approval | None:
