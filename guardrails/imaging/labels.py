@@ -6,6 +6,7 @@ It lies in the upper right corner, where the EU's Code of Practice shows it; GB 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import math
@@ -67,6 +68,18 @@ def draw_label(
         box=(left, top, left + columns, top + rows),
     )
     return drawn, label
+
+
+def read_back(pixels: Pixels, label: VisibleLabel) -> VisibleLabel:
+    """The label with its contrast in the decoded final file.
+
+    Raises:
+        LabelError: it is below `LEAST_CONTRAST`.
+    """
+    contrast = label_contrast(pixels, label)
+    if contrast < LEAST_CONTRAST:
+        raise LabelError(f"the label has a contrast of {contrast:.1f} in the final file", hint="choose png")
+    return dataclasses.replace(label, contrast=round(contrast, 1))
 
 
 def label_contrast(pixels: Pixels, label: VisibleLabel) -> float:

@@ -35,14 +35,12 @@ from guardrails.domain.canonical import Json, canonical_json, to_plain
 from guardrails.domain.findings import Action, Check, Component, Finding, strongest
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import LatentStart, ManifestStatus, MarkVerdict, Match
-from guardrails.domain.labels import VisibleLabel
 from guardrails.domain.records import Receipt, Record, RecordKind, Refusal, Stage
 from guardrails.domain.requests import PromptRequest
 from guardrails.errors import (
     GenerationError,
     GuardrailsError,
     InputError,
-    LabelError,
     LedgerError,
     OptionError,
     SigningError,
@@ -58,7 +56,7 @@ from guardrails.generation.protocol import Drawn, EditingGenerator, Generator, P
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
-from guardrails.imaging.labels import LEAST_CONTRAST, draw_label, label_contrast
+from guardrails.imaging.labels import draw_label, read_back
 from guardrails.imaging.metadata import ai_generated_xmp
 from guardrails.ledger import Ledger, commit
 from guardrails.pipeline.approval import Approval, approved
@@ -468,7 +466,8 @@ class Guard:
             raise WatermarkError(
                 f"the mark was not found in the final {file_format.name} file", hint="choose png, or a larger picture"
             )
-        label = _read_back(marked.labelled.label, final, file_format)
+        drawn = marked.labelled.label
+        label = None if drawn is None else read_back(final, drawn)
         self._keep(signed, marked, fingerprint)
         return Signed(
             marked=marked,
@@ -689,18 +688,6 @@ def _labelled(screened: Screened) -> Labelled:
         return Labelled(screened=screened, pixels=draft.pixels)
     pixels, label = draw_label(draft.pixels, profiles, edited=draft.cleared.original is not None)
     return Labelled(screened=screened, pixels=pixels, label=label)
-
-
-def _read_back(label: VisibleLabel | None, final: Pixels, file_format: ImageFormat) -> VisibleLabel | None:
-    """The label with its contrast in the final file; raises LabelError when it is too low."""
-    if label is None:
-        return None
-    contrast = round(label_contrast(final, label), 1)
-    if contrast < LEAST_CONTRAST:
-        raise LabelError(
-            f"the label has a contrast of {contrast} in the final {file_format.name} file", hint="choose png"
-        )
-    return dataclasses.replace(label, contrast=contrast)
 
 
 def _private(asked: Asked | Cleared, salt: str) -> dict[str, Any]:
