@@ -35,7 +35,7 @@ _NO_CHARACTER = "\uffff"
 # Shares of the letters' height: the margin around the plate, and the space inside it and between lines.
 _MARGIN = 0.4
 _PADDING = 0.4
-_GAP = 0.4
+_GAP = 0.6
 # Letters and plate are measured where a pixel is wholly one or the other, and by their worst tenth.
 _WHOLLY = 0.95
 _WORST = 10
