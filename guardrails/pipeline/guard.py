@@ -167,6 +167,8 @@ class Guard:
         guidance_scale: float | None = None,
         width: int | None = None,
         height: int | None = None,
+        jurisdiction: str = "",
+        labels: Sequence[str] = (),
         format: ImageFormat | str = ImageFormat.PNG,
         out: Path | None = None,
         progress: Progress | None = None,
@@ -180,6 +182,8 @@ class Guard:
             guidance_scale=guidance_scale,
             width=width,
             height=height,
+            jurisdiction=jurisdiction,
+            labels=tuple(labels),
         )
         return self.generate_all(request, format=format, out=out, progress=progress)[0]
 

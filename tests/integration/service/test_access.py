@@ -19,7 +19,7 @@ from service.access.secrets import Secrets
 from service.access.tenants import Tenants
 from service.settings import Settings
 from service.stores import open_database
-from service.testing import Running
+from service.testing import Running, start_service
 
 PROMPT = "a red apple"
 PASSWORD = "a long enough password"
@@ -189,6 +189,17 @@ def test_a_request_adds_to_its_tenants_labels_and_cannot_leave_them(service: Run
     assert (label_of(publisher) or {})["text"] == "AI GENERATED"
     assert label_of(service.client(max_retries=0)) is None
     assert (label_of(service.client(max_retries=0), jurisdiction="CN") or {})["text"] == "AI生成"
+
+
+def test_everyone_on_this_machine_can_be_given_a_jurisdiction_too(home: Path) -> None:
+    running = start_service(home, auth="none")
+    try:
+        client = running.client("any", max_retries=0)
+        assert label_of(client) is None
+        running.admin.tenants.add("local", jurisdiction="CN")
+        assert (label_of(client) or {})["text"] == "AI生成"
+    finally:
+        running.stop()
 
 
 def test_an_unknown_label_is_the_callers_mistake(service: Running) -> None:

@@ -109,6 +109,12 @@ def test_chinas_label_stands_in_the_metadata_once(guard: Guard) -> None:
     assert (told["Label"], told["ContentProducer"], told["ProduceID"]) == ("1", sealed.manifest.issuer, sealed.id.urn)
 
 
+def test_the_short_form_takes_labels_too(guard: Guard) -> None:
+    sealed = guard.generate("a red apple", seed=4, jurisdiction="CN", labels=["eu"])
+    assert isinstance(sealed, Sealed)
+    assert sealed.manifest.label == "AI生成 AI GENERATED"
+
+
 @pytest.mark.parametrize("jurisdiction", ["", "DE", "US"])
 def test_nothing_is_drawn_or_declared_where_nobody_wants_a_label(
     guard: Guard, facts: Callable[[], Any], jurisdiction: str
