@@ -18,7 +18,7 @@ POSTGRESQL: Mapping[str, str] = {
 _TABLES = """
 CREATE TABLE IF NOT EXISTS tenants (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, created_at @real NOT NULL, suspended @int NOT NULL,
-    policy TEXT NOT NULL, policy_digest TEXT NOT NULL, jurisdiction TEXT NOT NULL,
+    policy TEXT NOT NULL, policy_digest TEXT NOT NULL, jurisdiction TEXT NOT NULL, labels TEXT NOT NULL,
     requests_per_minute @int NOT NULL, images_per_day @int NOT NULL, concurrent_jobs @int NOT NULL,
     webhook_url TEXT NOT NULL, webhook_secrets TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS api_keys (
