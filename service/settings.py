@@ -60,6 +60,13 @@ class Settings(BaseModel):
         default="guardrails.screens:default_screens",
         description="Factory of the screens that moderate incoming pictures.",
     )
+    works: str = Field(
+        default="guardrails.pipeline.guard:shipped_index",
+        description="Factory of the index of works that the explorer searches.",
+    )
+    banks: tuple[str, ...] = Field(
+        default=(), description="Folders of further indexes of one hash that the explorer searches."
+    )
     model: str = Field(default="pocket", description="pocket, a diffusers folder, or a hub id.")
     device: str = Field(default="", description="Torch device of the workers; chosen by itself when empty.")
     workers: int = Field(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from guardrails.cli.output import Steps, json_option, print_facts, print_heading, print_json, print_table
+from guardrails.cli.similarity_semantic import semantic
 from guardrails.errors import OptionError
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ radius_option = click.option("--radius", type=click.IntRange(0, 128), help="Hamm
 @click.group(name="similarity", epilog=EPILOG)
 def command() -> None:
     """Build indexes of works and hash lists; find what a picture resembles."""
+
+
+command.add_command(semantic)
 
 
 @command.command()

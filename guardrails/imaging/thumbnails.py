@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from guardrails.errors import OptionError
 from guardrails.imaging import Pixels
 from guardrails.imaging.encoding import ImageFormat, encode
 
@@ -34,7 +35,7 @@ def thumbnail(pixels: Pixels, *, side: int = SIDE, max_bytes: int = MAX_BYTES) -
         side: of the long side, in pixels, at most.
 
     Raises:
-        ValueError: not even the smallest picture fits.
+        OptionError: not even the smallest picture fits.
     """
     while side >= _SMALLEST:
         small = shrunk(pixels, side)
@@ -43,4 +44,4 @@ def thumbnail(pixels: Pixels, *, side: int = SIDE, max_bytes: int = MAX_BYTES) -
             if len(data) <= max_bytes:
                 return data
         side = side * 3 // 4
-    raise ValueError(f"no thumbnail fits into {max_bytes} bytes")
+    raise OptionError(f"no thumbnail fits into {max_bytes} bytes", hint="allow 512 or more")

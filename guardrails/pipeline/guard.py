@@ -496,7 +496,8 @@ class Guard:
     def _show_side_by_side(self, draft: Draft, matches: tuple[Match, ...]) -> str:
         """Keep what a reviewer needs to see, inside the installation: the draft beside the work that it repeats."""
         match = next((match for match in matches if match.rights.reservation), matches[0])
-        picture = side_by_side(draft.pixels, self._index.picture(match.entry), match)
+        source, thumbnail = self._index.picture(match.entry), self._index.thumbnail(match.entry)
+        picture = side_by_side(draft.pixels, source, match, thumbnail)
         return self._keep_for_review(picture, draft.id)
 
     def _keep_for_review(self, picture: Pixels, image_id: ImageId) -> str:

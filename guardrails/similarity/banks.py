@@ -49,6 +49,7 @@ _LEAST_THUMBNAIL = 512
 _PAIR_RATES = {
     PDQ256: ((31, 31, 6.7e-7), (50, 31, 3.8e-6)),
     SYM256: ((31, 31, 7.2e-6), (50, 47, 5.2e-5)),
+    ISCC_IMAGE64: ((0, 0, 6.7e-7), (4, 4, 7.8e-6)),
 }
 
 
@@ -188,6 +189,11 @@ class Banks:
     def algorithm(self) -> str:
         """The hash that a picture must be asked with."""
         return next(iter(self._banks.values()))[1].algorithm
+
+    @property
+    def members(self) -> Mapping[str, tuple[BankSettings, Store]]:
+        """The banks by their names."""
+        return self._banks
 
     def match(self, fingerprint: Fingerprint, *, limit: int = 100) -> BankAnswer:
         """Ask all banks about one picture.

@@ -119,9 +119,7 @@ class Intake:
         Raises:
             ImageError: it cannot be had or read; says why.
         """
-        if not isinstance(item.data, bytes):
-            raise item.data
-        decoded = decode(item.data)
+        decoded = decode(item.read())
         fingerprint = self._fingerprinter.fingerprint(decoded.pixels, decoded.alpha)
         facts = dict(item.facts)
         if measured:

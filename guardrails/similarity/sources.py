@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
+from guardrails.domain.rights import Permission, strictest
 from guardrails.errors import GuardrailsError, ImageError, OptionError
 from guardrails.imaging.decoding import DEFAULT_LIMITS, read_image_bytes
+from guardrails.similarity.optouts import JOURNAL, read_opt_outs
 
 _SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".gif", ".bmp"}
@@ -20,6 +23,8 @@ _MAX_FACT = 2000
 _ID_COLUMNS = ("id", "key", "name", "url", "file_name")
 _IMAGE_COLUMNS = ("image", "bytes", "jpg", "png", "webp")
 _BATCH = 256
+MANIFEST = "manifest.csv"
+_NAMING = ("id", "file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,12 @@ class Item:
     data: bytes | GuardrailsError
     facts: Mapping[str, str] = field(default_factory=dict)
 
+    def read(self) -> bytes:
+        """The file's bytes; raises why they cannot be had."""
+        if isinstance(self.data, bytes):
+            return self.data
+        raise self.data
+
 
 Wanted: TypeAlias = Callable[[str], bool]
 
@@ -44,7 +55,9 @@ def read_source(source: Path, wanted: Wanted = lambda name: True) -> Iterator[It
     """The pictures of a collection, in an order that does not change.
 
     Args:
-        source: a folder of pictures (or of tars), a `.tar`, a `.parquet` file, or a `.lance` data set.
+        source: a folder of pictures (or of tars), a `.tar`, a `.parquet` file, or a `.lance` data set. What a
+            `manifest.csv` in a folder of pictures says of a file, by its columns file or id, are its facts; so is an
+            objection in the journal beside it.
         wanted: told an id, says whether its picture is to be read; the others are passed over unread.
 
     Raises:
@@ -63,6 +76,7 @@ def read_source(source: Path, wanted: Wanted = lambda name: True) -> Iterator[It
 
 
 def _from_folder(folder: Path, wanted: Wanted) -> Iterator[Item]:
+    stated = _manifest(folder)
     for path in sorted(folder.rglob("*")):
         name = _printable(path.relative_to(folder).as_posix())
         if path.suffix.lower() in _SUFFIXES and path.is_file() and wanted(name):
@@ -70,7 +84,26 @@ def _from_folder(folder: Path, wanted: Wanted) -> Iterator[Item]:
                 data: bytes | GuardrailsError = read_image_bytes(path)
             except ImageError as error:
                 data = error
-            yield Item(name, data)
+            yield Item(name, data, stated.get(name, {}))
+
+
+def _manifest(folder: Path) -> Mapping[str, Mapping[str, str]]:
+    """What the table in a folder says, by file; nothing where there is no table."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}
+    signals = read_opt_outs(folder / JOURNAL)
+    stated = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                facts = _facts({str(column): value for column, value in row.items() if column not in _NAMING})
+                if strictest(signals.get(row.get("id") or "", ())) is Permission.PROHIBITED:
+                    facts["reservation"] = "claim"
+                stated[_printable(row.get("file") or row.get("id") or "")] = facts
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise OptionError(f"cannot read {path}: {error}", hint="write a CSV table, or take it away") from error
+    return stated
 
 
 def _from_tars(tars: Iterable[Path], wanted: Wanted) -> Iterator[Item]:

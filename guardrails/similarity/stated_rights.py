@@ -15,13 +15,18 @@ _RESERVATION = ("reservation", "opt_out")
 
 
 def stated_rights(facts: Mapping[str, str]) -> Rights:
-    """Whose a work is. Whatever a fact called "reservation" or "opt_out" holds is an objection: none is overlooked."""
+    """Whose a work is.
+
+    Whatever a fact called "reservation" or "opt_out" holds is an objection, so that none is overlooked; one called
+    "rights" is only where it says "opt-out", because collections call their copyright notices so.
+    """
+    reserved = bool(_first(facts, _RESERVATION)) or facts.get("rights") == RESERVED
     return Rights(
         licence=_first(facts, _LICENCE),
         licence_url=_first(facts, _LICENCE_URL),
         creator=_first(facts, _CREATOR),
         source=_first(facts, _SOURCE),
-        reservation=RESERVED if _first(facts, _RESERVATION) else "",
+        reservation=RESERVED if reserved else "",
         credit=facts.get("credit", ""),
         dataset=facts.get("dataset", ""),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fastapi import Request
 
@@ -14,6 +15,8 @@ from guardrails.ledger import Ledger
 from guardrails.policy import Policy
 from guardrails.prompts import PromptGuard
 from guardrails.screens import Screen
+from guardrails.similarity.banks import Banks
+from guardrails.similarity.exploring import Explorer
 from guardrails.similarity.hash_lists import HashLists
 from service.access.audit import Audit
 from service.access.keys import ApiKey, ApiKeys
@@ -73,6 +76,7 @@ class Context:
     _callers: dict[str, tuple[float, ApiKey, Tenant]] = field(default_factory=dict)
     _guards: dict[str, PromptGuard] = field(default_factory=dict)
     _screens: tuple[Screen, ...] | None = None
+    _explorer: Explorer | None = None
     _auditor: Auditor | None = None
     _ledger: Ledger | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -148,6 +152,19 @@ class Context:
             if self._screens is None:
                 self._screens = tuple(named("screens", self.settings.screens)())
             return self._screens
+
+    def explorer(self) -> Explorer:
+        """Searches the index of works and the banks of the settings.
+
+        Raises:
+            OptionError, IndexFormatError: they cannot be opened, or not asked together.
+        """
+        with self._lock:
+            if self._explorer is None:
+                folders = [Path(name) for name in self.settings.banks]
+                works = named("works", self.settings.works)(self.settings.home)
+                self._explorer = Explorer(works, Banks.open(folders) if folders else None)
+            return self._explorer
 
     def auditor(self) -> Auditor:
         """Reads files; opened anew until there is a ledger to look in."""

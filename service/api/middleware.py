@@ -25,6 +25,8 @@ _UPLOADS = (
     "/v1/content_provenance_checks",
     "/v1/matches/byContent",
     "/verify",
+    "/audit",
+    "/explore",
 )
 _SECURITY = [
     (b"x-content-type-options", b"nosniff"),

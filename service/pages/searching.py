@@ -11,17 +11,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 
 from guardrails import home as homes
 from guardrails.domain.canonical import to_plain
 from guardrails.errors import LedgerError
 from service.access.persons import Session
 from service.api.context import Context, context_of
-from service.api.errors import ApiError
-from service.api.pictures import read_upload
 from service.pages.recorded import kept
-from service.pages.site import PageError, page, same_origin, signed_in
+from service.pages.site import PageError, page, signed_in, upload_of
 from service.stores import Row
 
 router = APIRouter(prefix="/audit")
@@ -55,17 +52,8 @@ async def search_by_content(
     request: Request, session: Session = _Session, context: Context = Depends(context_of)
 ) -> Response:
     """By a picture, or by a prompt, which then stands in no address and no log."""
-    same_origin(request)
-    try:
-        async with request.form(max_files=1, max_fields=5) as form:
-            if str(form.get("csrf", "")) != session.csrf:
-                raise PageError(403, "This form is out of date. Load the page again.")
-            file, prompt = form.get("picture"), str(form.get("prompt", "")).strip()
-            data = b""
-            if isinstance(file, UploadFile):
-                data = await read_upload(file, context.settings.max_upload_bytes, "picture")
-    except ApiError as error:
-        raise PageError(error.status, str(error.body["message"]).capitalize() + ".") from error
+    fields, data = await upload_of(request, session, context, "picture")
+    prompt = fields.get("prompt", "").strip()
     if prompt:
         mac = context.secrets.mac("prompt", prompt)
         query = "SELECT * FROM decisions WHERE prompt_mac = ? ORDER BY at DESC LIMIT ?"

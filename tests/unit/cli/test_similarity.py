@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -138,3 +139,25 @@ def test_an_index_that_was_filled_does_not_become_a_list_of_hashes(photos, tmp_p
     _, configured = run("configure", index, "--thumbnail-bytes", "0")
     assert configured["settings"]["thumbnail_bytes"] == 0
     assert not (index / "thumbnails.sqlite").exists()
+
+
+def test_neighbours_by_meaning_from_a_file_of_one_s_own(photos, tmp_path, run):
+    torch = pytest.importorskip("torch")
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(16), torch.nn.Flatten())
+    file = tmp_path / "own.torchscript.pt"
+    with pytest.warns(FutureWarning, match="deprecated"):
+        torch.jit.script(network.eval()).save(str(file))
+    encoder = f"sscd:{file}@{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    index = tmp_path / "meaning"
+    _, built = run("semantic", "build", index, photos, "--encoder", encoder)
+    assert (built["report"]["embedded"], len(built["report"]["unreadable"])) == (4, 1)
+    _, found = run("semantic", "search", index, photos / "2.png", "--encoder", encoder, "--count", "2")
+    assert found["neighbours"][0]["id"] == "2.png"
+    assert (len(found["neighbours"]), found["searched"]) == (2, 4)
+    for words in (["--words", "a boat"], []):
+        status, refused = run("semantic", "search", index, *words, "--encoder", encoder)
+        assert status != 0
+        assert "words" in refused["error"]["message"] + refused["error"]["hint"]
+    status, refused = run("semantic", "build", index, photos, "--encoder", f"sscd:{file}")
+    assert status != 0
+    assert "without its SHA-256" in refused["error"]["message"]

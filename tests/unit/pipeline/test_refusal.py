@@ -228,6 +228,9 @@ class Sometimes:
     def picture(self, entry_id: str) -> None:
         return None
 
+    def thumbnail(self, entry_id: str) -> None:
+        return None
+
 
 def test_another_picture_is_drawn_before_a_repeated_work_ends_in_a_refusal(
     home: Path, guard_in: BuildGuard, entries: Callable[[], list[str]]

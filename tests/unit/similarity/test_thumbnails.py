@@ -40,7 +40,7 @@ def test_a_thumbnail_fits_and_keeps_its_proportions(size, limit):
 
 
 def test_what_cannot_fit_is_an_error():
-    with pytest.raises(ValueError, match="no thumbnail fits"):
+    with pytest.raises(OptionError, match="no thumbnail fits"):
         thumbnail(noise(100, 100), max_bytes=20)
     with pytest.raises(OptionError, match="no picture fits into 100"):
         BankSettings(name="x", role=Role.WORKS, radius=1, box_radius=1, thumbnail_bytes=100)
