@@ -27,6 +27,7 @@ from service.api import (
     health,
     jobs,
     log,
+    lookups,
     models,
     moderations,
     provenance,
@@ -58,6 +59,8 @@ def create_app(settings: Settings, context: Context | None = None) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        # FastAPI's own spans and logs would hold paths, queries and messages.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.context = context
     app.openapi = functools.partial(_document, app)  # type: ignore[method-assign]
@@ -77,6 +80,7 @@ def create_app(settings: Settings, context: Context | None = None) -> FastAPI:
         health,
     ):
         app.include_router(part.router)
+    lookups.install(app, context)
     pages.install(app)
     app.add_middleware(
         Envelope,
@@ -130,10 +134,13 @@ def clean(context: Context) -> None:
     Their records stay.
     """
     horizon = time.time() - max(context.settings.asset_seconds, context.settings.idempotency_seconds)
-    context.table.forget_before(horizon)
+    for job in context.table.forget_before(horizon):
+        for name in job.request.get("inputs", ()):
+            (context.settings.uploads / name).unlink(missing_ok=True)
     context.takedowns.remove_files()
     context.batches.forget_before(time.time() - context.settings.file_seconds)
     context.files.forget_expired()
+    context.limiter.forget_full()
     for path in context.settings.assets.glob("[0-9a-f]*"):
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - context.settings.asset_seconds:

@@ -119,6 +119,16 @@ class Settings(BaseModel):
     verify_depth: Literal["fast", "standard", "deep"] = Field(
         default="standard", description="How hard the watermark is looked for when a check does not say."
     )
+    resolution: Literal["off", "keys", "public"] = Field(
+        default="off",
+        description="Who may look manifests up (C2PA Soft Binding Resolution): `off`, `keys` of the scope verify, or"
+        " `public`, within `public_per_minute`.",
+    )
+    time_stamps: bool = Field(
+        default=False,
+        description="Answer time-stamp requests (RFC 3161) at `/tsa`; the API then reads the keys that"
+        " `guardrails tsa init` made.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Of the log on standard error."
     )
@@ -126,9 +136,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _poison_can_be_found(self) -> Settings:
         if self.max_attempts == 1 and self.batch_pictures > 1:
-            raise ValueError(
-                "with max_attempts 1, batch_pictures must be 1: what stops a batch is found by a second try"
-            )
+            raise ValueError("1 leaves no second try to find what stopped a batch: set batch_pictures to 1 as well")
         return self
 
     @property

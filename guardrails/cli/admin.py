@@ -48,6 +48,9 @@ def _limits(function: Any) -> Any:
         click.option("--policy", help="Pack that it is bound to."),
         click.option("--pin", is_flag=True, help="Bind it to the pack's present digest too."),
         click.option("--jurisdiction", help="ISO 3166 code of where its pictures are asked for."),
+        click.option(
+            "--label", "labels", multiple=True, help='Visible label on all of its pictures: cn, eu or us; "" for none.'
+        ),
         click.option("--requests-per-minute", type=click.IntRange(min=0), help="0 is no limit."),
         click.option("--images-per-day", type=click.IntRange(min=0), help="0 is no limit."),
         click.option("--concurrent-jobs", type=click.IntRange(min=0), help="0 is no limit."),
@@ -310,7 +313,9 @@ def _open(config: Path | None, home: Path | None) -> Administration:
 
 
 def _given(admin: Administration, settings: dict[str, Any], pin: bool) -> dict[str, Any]:
-    given = {name: value for name, value in settings.items() if value is not None}
+    given = {name: value for name, value in settings.items() if value not in (None, ())}
+    if "labels" in given:
+        given["labels"] = tuple(filter(None, given["labels"]))
     if "policy" in given or pin:
         digest = admin.digest_of(given.get("policy", ""))
         given["policy"] = given.get("policy") or admin.settings.policy

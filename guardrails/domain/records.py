@@ -33,6 +33,7 @@ class Stage(enum.Enum):
     GENERATION = "generation"
     SCREENING = "screening"
     SIMILARITY = "similarity"
+    LABEL = "label"
     WATERMARK = "watermark"
     PROVENANCE = "provenance"
     LEDGER = "ledger"

@@ -412,7 +412,7 @@ class Ledger:
             checkpoint, note = self._signed_state()
             tree = self._tree(checkpoint.size)
             for page in self._store.leaves(start, min(stop, checkpoint.size)):
-                for leaf, _ in page:
+                for leaf in page:
                     yield note, leaf.entry, _proof(leaf.position, leaf_hash(leaf.entry), checkpoint, tree)
 
     def verify_record(self, logged: LoggedRecord) -> InclusionProof:

@@ -7,8 +7,10 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from guardrails.errors import OptionError
+from guardrails.policy.labelling import wanted_labels
 from service.stores import Also, Database, Row, Transaction
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -22,6 +24,7 @@ class Tenant:
         policy: name of the pack that it is bound to; "" for the service's default.
         policy_digest: SHA-256 that the pack must have; a pack of this name with another content is refused.
         jurisdiction: ISO 3166 code of where its pictures are asked for; "" applies the rules of all.
+        labels: ids of jurisdiction profiles whose visible label all of its pictures get.
         requests_per_minute, images_per_day, concurrent_jobs: limits; 0 is none.
         webhook_url: where events are sent; "" for nowhere.
         webhook_secrets: sign them, the newest first; two while they are rotated.
@@ -34,6 +37,7 @@ class Tenant:
     policy: str = ""
     policy_digest: str = ""
     jurisdiction: str = ""
+    labels: tuple[str, ...] = ()
     requests_per_minute: int = 0
     images_per_day: int = 0
     concurrent_jobs: int = 0
@@ -48,6 +52,7 @@ CHANGEABLE = (
     "policy",
     "policy_digest",
     "jurisdiction",
+    "labels",
     "requests_per_minute",
     "images_per_day",
     "concurrent_jobs",
@@ -64,7 +69,7 @@ class Tenants:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, id: str, name: str = "", *, also: Also | None = None, **settings: object) -> Tenant:
+    def add(self, id: str, name: str = "", *, also: Also | None = None, **settings: Any) -> Tenant:
         """A new tenant; what `also` writes is part of the same transaction.
 
         Raises:
@@ -75,9 +80,9 @@ class Tenants:
         _check_fields(settings)
         with self._database.transaction() as transaction:
             added = transaction.run(
-                "INSERT INTO tenants (id, name, created_at, suspended, policy, policy_digest, jurisdiction,"
+                "INSERT INTO tenants (id, name, created_at, suspended, policy, policy_digest, jurisdiction, labels,"
                 " requests_per_minute, images_per_day, concurrent_jobs, webhook_url, webhook_secrets)"
-                " VALUES (?, ?, ?, 0, '', '', '', 0, 0, 0, '', '[]') ON CONFLICT DO NOTHING",
+                " VALUES (?, ?, ?, 0, '', '', '', '[]', 0, 0, 0, '', '[]') ON CONFLICT DO NOTHING",
                 id,
                 name or id,
                 time.time(),
@@ -89,11 +94,11 @@ class Tenants:
                 also(transaction)
         return self.get(id)
 
-    def change(self, id: str, *, also: Also | None = None, **settings: object) -> Tenant:
+    def change(self, id: str, *, also: Also | None = None, **settings: Any) -> Tenant:
         """Set fields of a tenant; what `also` writes is part of the same transaction.
 
         Raises:
-            OptionError: no such tenant or field.
+            OptionError: no such tenant, field, label, or jurisdiction.
         """
         _check_fields(settings)
         self.get(id)
@@ -125,10 +130,11 @@ class Tenants:
         return 0 if row is None else int(row["images"])
 
 
-def _check_fields(settings: Mapping[str, object]) -> None:
+def _check_fields(settings: Mapping[str, Any]) -> None:
     unknown = sorted(set(settings) - set(CHANGEABLE))
     if unknown:
         raise OptionError(f"a tenant has no field {unknown[0]}", hint=f"one of {', '.join(CHANGEABLE)}")
+    wanted_labels(settings.get("jurisdiction", ""), settings.get("labels", ()))
 
 
 def _set(transaction: Transaction, id: str, settings: Mapping[str, object]) -> None:
@@ -145,6 +151,5 @@ def _stored(value: object) -> object:
 
 
 def _tenant(row: Row) -> Tenant:
-    return Tenant(
-        **{**row, "suspended": bool(row["suspended"]), "webhook_secrets": tuple(json.loads(row["webhook_secrets"]))}
-    )
+    lists = {name: tuple(json.loads(row[name])) for name in ("labels", "webhook_secrets")}
+    return Tenant(**{**row, **lists, "suspended": bool(row["suspended"])})

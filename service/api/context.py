@@ -101,7 +101,7 @@ class Context:
             persons=Persons(database, secrets),
             audit=Audit(database),
             policies=policies,
-            limiter=RateLimiter(),
+            limiter=RateLimiter(database, secrets),
             waiter=Waiter(table),
             reviews=Reviews(database, table, acts),
             appeals=Appeals(database, acts),

@@ -43,9 +43,8 @@ def installed(
     from guardrails.pipeline.guard import shipped_index
     from guardrails.screens import default_screens
 
-    generator = load(
-        model or POCKET, device=device or None, dtype=None, batch_size=batch_size, compiled=False, sampler=None
-    )
+    where, source = device or None, model or POCKET
+    generator = load(source, device=where, dtype=None, batch_size=batch_size, compiled=False, sampler=None)
     screens, index = default_screens(), shipped_index(home)
 
     def guard(policy: Policy) -> Guard:

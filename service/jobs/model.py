@@ -59,6 +59,7 @@ class Job:
         cancelled: the client asked to stop; the worker stops at the next step.
         body_sha256: of the client's request, by which a repetition is recognised.
         form: jobs of equal form can be drawn in one call of the model, see `form_of`; "" is drawn by itself.
+        trace: W3C traceparent of the request that it came with; "" when nothing is traced.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Job:
     body_sha256: str = ""
     request_id: str = ""
     form: str = ""
+    trace: str = ""
 
     @classmethod
     def from_row(cls, row: Row) -> Job:
@@ -119,7 +121,7 @@ def prompt_request(request: Mapping[str, Any], numbers: Sequence[int] = (0,)) ->
     values = {name: value for name, value in request.items() if name in names}
     if values.get("seed") is not None:
         values["seed"] += numbers[0]
-    return PromptRequest(**{**values, "count": len(numbers)})
+    return PromptRequest(**{**values, "count": len(numbers), "labels": tuple(request.get("labels", ()))})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ def describe_release(ledger: Ledger, logged: LoggedRecord, index: int, file: str
             "seed": facts.get("generation", {}).get("seed"),
             "model": facts.get("generation", {}).get("model", ""),
             "receipt": _receipt(ledger, logged),
-            "label": None,
+            "label": facts.get("label"),
         },
     }
 

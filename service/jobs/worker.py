@@ -35,12 +35,14 @@ from guardrails.pipeline import Approval, Guard, Order, Original, Outcome, Step,
 from guardrails.pipeline.stages import Begun, Pictures
 from service.access.secrets import Secrets
 from service.jobs.guards import Guards
+from service.jobs.held import queue_review, set_aside
 from service.jobs.model import Job, Stage, Status, prompt_request
-from service.jobs.outcomes import LISTED, describe_refusal, describe_release, is_held, is_listed
+from service.jobs.outcomes import describe_refusal, describe_release, is_held, is_listed
 from service.jobs.table import JobTable, Lease, LeaseLost
 from service.jobs.webhooks import enqueue
 from service.policies import Policies, split
 from service.stores import Transaction
+from service.tracing import JobTrace, shared
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class _Run:
 
     lease: Lease
     started: float
+    trace: JobTrace
     guard: Guard | None = None
     begun: Begun | None = None
     blocked: list[dict[str, Any]] = field(default_factory=list)
@@ -127,17 +130,19 @@ class Worker:
         if lease is None:
             return False
         started = time.time()
-        runs = [_Run(lease=one, started=started) for one in self._gathered(lease)]
+        runs = [_Run(lease=one, started=started, trace=JobTrace(one.job)) for one in self._gathered(lease)]
         with self._beating([run.lease for run in runs]):
             for run in runs:
                 self._reached(Stage.CLAIMED)
-                self._begin(run)
-                if run.is_over:
-                    self._end(run)
+                with run.trace.inside():
+                    self._begin(run)
+                    if run.is_over:
+                        self._end(run)
             going = [run for run in runs if not run.is_over]
             for run, pictures in zip(going, self._drawn(going), strict=True):
-                self._complete(run, pictures)
-                self._end(run)
+                with run.trace.inside():
+                    self._complete(run, pictures)
+                    self._end(run)
         return True
 
     def _gathered(self, first: Lease) -> list[Lease]:
@@ -167,7 +172,10 @@ class Worker:
     def _drawn(runs: Sequence[_Run]) -> list[Pictures | None]:
         """What one call of the model drew for each run; None where it is to be drawn by itself."""
         ready = [(run.guard, run.begun) for run in runs if run.guard is not None and run.begun is not None]
-        pictures = iter(draw_together(ready))
+        if len(ready) < 2:
+            return [None] * len(runs)
+        with shared("guardrails.generation", [run.trace for run in runs if run.begun is not None]):
+            pictures = iter(draw_together(ready))
         return [None if run.begun is None else next(pictures) for run in runs]
 
     def _complete(self, run: _Run, pictures: Pictures | None) -> None:
@@ -195,10 +203,12 @@ class Worker:
                 images = self._released(run.lease.job, run.guard)
         blocked = [] if run.error is not None else run.blocked
         try:
-            self._finish(run.lease, {"images": images, "blocked": blocked, "error": run.error}, run.started)
+            result = {"images": images, "blocked": blocked, "error": run.error}
+            run.trace.end(self._finish(run.lease, result, run.started).value)
         except LeaseLost:
-            pass
+            run.trace.end("lost")
         except GuardrailsError as error:
+            run.trace.end("lost")
             # Its lease runs out, and the next worker finds in the ledger what was released.
             _log.error("the end of job %s could not be written: %s", run.lease.job.id, error.code)
 
@@ -239,6 +249,7 @@ class Worker:
         return Order(
             request=prompt_request(request, numbers),
             format=ImageFormat.parse(request["format"]),
+            quality=request.get("file_quality"),
             out=self._assets,
             progress=self._progress(lease),
             ids=[ImageId.parse(job.ids[number]) for number in numbers],
@@ -281,24 +292,26 @@ class Worker:
 
         return progress
 
-    def _finish(self, lease: Lease, result: Mapping[str, Any], started: float) -> None:
+    def _finish(self, lease: Lease, result: Mapping[str, Any], started: float) -> Status:
         status = _status(result, lease.job)
         if lease.job.cancelled or self._is_cancelled(lease):
             status = Status.CANCELLED
+        aside = [] if status in (Status.HELD, Status.CANCELLED) else set_aside(lease.job, result, self._uploads)
 
         def also(transaction: Transaction) -> None:
             self._note_decisions(transaction, lease.job, result, (time.time() - started) * 1000)
             for entry in filter(is_listed, result["blocked"]):
-                _queue_review(transaction, lease.job, [entry], stage=LISTED, prompt="")
+                queue_review(transaction, lease.job, [entry], listed=True)
             if status is Status.HELD:
-                # One review for the whole job: its refusals fall or stand together.
-                first = result["blocked"][0]
-                _queue_review(
-                    transaction, lease.job, result["blocked"], stage=first["step"], prompt=lease.job.request["prompt"]
-                )
+                queue_review(transaction, lease.job, result["blocked"])
             else:
                 # The ledger keeps the prompt, erasable; this table has no further use for it.
                 _forget_prompt(transaction, lease.job)
+            for job in aside:
+                self._table.set_aside(transaction, job)
+                result_aside = job.result or {}
+                queue_review(transaction, job, result_aside["blocked"])
+                enqueue(transaction, job, job.status, result_aside)
             enqueue(transaction, lease.job, status, result)
 
         self._reached("finishing")
@@ -307,6 +320,7 @@ class Worker:
         if status is not Status.HELD:
             for name in lease.job.request.get("inputs", ()):
                 (self._uploads / name).unlink(missing_ok=True)
+        return status
 
     def _is_cancelled(self, lease: Lease) -> bool:
         return self._table.get(lease.job.id).cancelled
@@ -382,9 +396,9 @@ def _status(result: Mapping[str, Any], job: Job) -> Status:
         return Status.FAILED
     if result["images"]:
         return Status.SUCCEEDED
-    # Reviewers see one picture; several of one request would be released unseen.
-    drawn = any(entry["index"] is not None for entry in result["blocked"])
-    if is_held(result["blocked"]) and (len(job.ids) == 1 or not drawn):
+    # Of several pictures each one that is held becomes a job of its own.
+    whole = len(job.ids) == 1 or all(entry["index"] is None for entry in result["blocked"])
+    if is_held(result["blocked"]) and whole:
         return Status.HELD
     faulty = any(entry["fault"] for entry in result["blocked"])
     return Status.FAILED if faulty or not result["blocked"] else Status.REFUSED
@@ -406,25 +420,6 @@ def _seen(guard: Guard, refusal: Refusal) -> dict[str, Any]:
         return {} if seed is None else {"seed": seed}
     pixels = decode(Path(refusal.evidence_file).read_bytes()).pixels
     return {"seed": seed, "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
-
-
-def _queue_review(
-    transaction: Transaction, job: Job, blocked: list[dict[str, Any]], *, stage: str, prompt: str
-) -> None:
-    first = blocked[0]
-    transaction.run(
-        "INSERT INTO reviews (id, tenant, job, image, created_at, status, stage, findings, evidence, prompt,"
-        " claimed_by, claimed_until, decided_at) VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, '', 0, NULL)",
-        first["decision_id"],
-        job.tenant,
-        job.id,
-        job.ids[first["index"] or 0],
-        time.time(),
-        stage,
-        json.dumps(blocked),
-        first["evidence"],
-        prompt,
-    )
 
 
 def _forget_prompt(transaction: Transaction, job: Job) -> None:

@@ -48,8 +48,11 @@ class Database(Protocol):
         """The first row of a query, or None."""
         ...
 
-    def transaction(self) -> AbstractContextManager[Transaction]:
-        """Durable when the block ends; rolled back when it raises.
+    def transaction(self, *, durable: bool = True) -> AbstractContextManager[Transaction]:
+        """Committed when the block ends; rolled back when it raises.
+
+        Args:
+            durable: wait until the disk has it; without it the last moments before a power failure may be lost.
 
         Raises:
             StorageError: the disk is full or cannot be written.

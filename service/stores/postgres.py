@@ -71,13 +71,15 @@ class PostgresDatabase:
             return transaction.one(query, *values)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[_Connection]:
+    def transaction(self, *, durable: bool = True) -> Iterator[_Connection]:
         import psycopg
 
         raw = self._idle.get()
         try:
             raw = raw if raw is not None and not raw.closed else self._connect()
             with raw.transaction():
+                if not durable:
+                    raw.execute("SET LOCAL synchronous_commit TO OFF")
                 yield _Connection(raw)
         except (psycopg.OperationalError, psycopg.InternalError) as error:
             # The connection may be broken; the next one is fresh.
