@@ -20,6 +20,7 @@
     ├── SigningError             the manifest could not be made or did not verify
     │   ├── LaunderingError      a new manifest would have dropped the history that the file carries
     │   └── TimeStampError       a time-stamp authority did not answer, refused, or gave a token that does not verify
+    ├── LabelError               a visible label has no room, or cannot be read in the final file
     ├── WatermarkError           the mark could not be embedded or read back
     ├── IndexFormatError         a similarity index is damaged or of another format
     ├── LedgerError              the record could not be written
@@ -156,6 +157,12 @@ class TimeStampError(SigningError):
     """A time-stamp authority did not answer, refused, or gave a token that does not verify."""
 
     code = "time_stamp_failed"
+
+
+class LabelError(GuardrailsError):
+    """A visible label has no room, or cannot be read in the final file."""
+
+    code, exit_status, http_status = "label_failed", 6, 500
 
 
 class WatermarkError(GuardrailsError):

@@ -59,6 +59,8 @@ def create_app(settings: Settings, context: Context | None = None) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        # FastAPI's own spans and logs would hold paths, queries and messages.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.context = context
     app.openapi = functools.partial(_document, app)  # type: ignore[method-assign]
@@ -128,11 +130,15 @@ async def _repeat(work: Callable[[], object], seconds: float) -> None:
 
 
 def clean(context: Context) -> None:
-    """Forget jobs, batches and files whose time is over, and pictures of no job that is kept; their records stay."""
+    """Forget jobs, batches and files whose time is over, and pictures that were taken down or that no job answers for.
+
+    Their records stay.
+    """
     horizon = time.time() - max(context.settings.asset_seconds, context.settings.idempotency_seconds)
     for job in context.table.forget_before(horizon):
         for name in job.request.get("inputs", ()):
             (context.settings.uploads / name).unlink(missing_ok=True)
+    context.takedowns.remove_files()
     context.batches.forget_before(time.time() - context.settings.file_seconds)
     context.files.forget_expired()
     context.limiter.forget_full()

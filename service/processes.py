@@ -15,10 +15,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
 
 from guardrails.errors import GuardrailsError, OptionError, SigningError
+from service import tracing
 from service.observation import log_to_stderr
 from service.settings import Settings, refuse_unsafe
+
+if TYPE_CHECKING:
+    from service.jobs.worker import Worker
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +75,8 @@ def run_api(
         # Who asks is whoever connects, unless a proxy of ours stands in front.
         proxy_headers=settings.behind_tls,
     )
-    Server(config, app.state.context, lambda: started(settings.base_url)).run(sockets=[listening])
+    with tracing.process("api"):
+        Server(config, app.state.context, lambda: started(settings.base_url)).run(sockets=[listening])
 
 
 def run_signer(settings: Settings) -> None:
@@ -79,33 +85,56 @@ def run_signer(settings: Settings) -> None:
 
     stopping = _stop_by_signal()
     server = SignerServer(settings.signer_socket, *load_key(settings))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    stopping.wait()
-    server.shutdown()
+    with tracing.process("signer"):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stopping.wait()
+        server.shutdown()
 
 
 def run_worker(settings: Settings, reached: Callable[[str], None] | None = None) -> None:
-    """One worker, until it is stopped; the job at hand is finished first."""
+    """One worker, until it is stopped; the jobs at hand are finished first."""
+    stopping = _stop_by_signal()
+    with tracing.process("worker"):
+        make_worker(settings, reached).run(stopping)
+
+
+def make_worker(settings: Settings, reached: Callable[[str], None] | None = None) -> Worker:
+    """A worker as the settings want it, once the signer answers.
+
+    Args:
+        reached: see `Worker`.
+
+    Raises:
+        SigningError: the signer does not answer in time.
+    """
     from service.access.secrets import Secrets
+    from service.acts import Acts
     from service.jobs.guards import open_guards
+    from service.jobs.signer import SignerClient
     from service.jobs.table import JobTable
     from service.jobs.worker import Worker
     from service.policies import Policies
+    from service.standing import note_standing
     from service.stores import open_database
 
-    stopping = _stop_by_signal()
     wait_for_signer(settings)
-    worker = Worker(
-        JobTable(open_database(settings), lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts),
+    settings.assets.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database, policies = open_database(settings), Policies(settings.policy_names)
+    secrets = Secrets.load_or_create(settings.folder)
+    acts = Acts(settings, secrets, lambda: policies.get().ref)
+    note_standing(database, acts, policies, SignerClient(settings.signer_socket).chain())
+    return Worker(
+        JobTable(database, lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts),
         open_guards(settings),
-        Policies(settings.policy_names),
-        Secrets.load_or_create(settings.folder),
+        policies,
+        secrets,
         assets=settings.assets,
         uploads=settings.uploads,
         lease_seconds=settings.lease_seconds,
+        batch_pictures=settings.batch_pictures,
+        batch_seconds=settings.batch_wait_ms / 1000,
         reached=reached,
     )
-    worker.run(stopping)
 
 
 def wait_for_signer(settings: Settings, seconds: float = _SIGNER_SECONDS) -> None:

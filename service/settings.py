@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from guardrails import home as homes
 from guardrails.errors import OptionError
@@ -60,10 +60,23 @@ class Settings(BaseModel):
         default="guardrails.screens:default_screens",
         description="Factory of the screens that moderate incoming pictures.",
     )
+    works: str = Field(
+        default="guardrails.pipeline.guard:shipped_index",
+        description="Factory of the index of works that the explorer searches.",
+    )
+    banks: tuple[str, ...] = Field(
+        default=(), description="Folders of further indexes of one hash that the explorer searches."
+    )
     model: str = Field(default="pocket", description="pocket, a diffusers folder, or a hub id.")
     device: str = Field(default="", description="Torch device of the workers; chosen by itself when empty.")
     workers: int = Field(
         default=1, ge=0, le=64, description="Worker processes on this machine; one for each accelerator."
+    )
+    batch_pictures: int = Field(
+        default=4, ge=1, le=64, description="Pictures that one call of the model draws, also of several requests."
+    )
+    batch_wait_ms: float = Field(
+        default=10.0, ge=0, le=10_000, description="How long a request waits for others to be drawn with."
     )
     lease_seconds: float = Field(
         default=30.0, gt=0, le=3600, description="A worker that is silent for so long has lost its job."
@@ -119,6 +132,12 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Of the log on standard error."
     )
+
+    @model_validator(mode="after")
+    def _poison_can_be_found(self) -> Settings:
+        if self.max_attempts == 1 and self.batch_pictures > 1:
+            raise ValueError("1 leaves no second try to find what stopped a batch: set batch_pictures to 1 as well")
+        return self
 
     @property
     def folder(self) -> Path:

@@ -126,8 +126,10 @@ def read_asset(context: Context, name: str) -> bytes:
     """The bytes of a released picture.
 
     Raises:
-        ApiError: it has expired.
+        ApiError: it has expired, or was taken down.
     """
+    if context.takedowns.is_down(name.partition(".")[0]):
+        raise ApiError(410, "taken_down", "this picture was taken down", headers=NO_RETRY)
     try:
         return (context.settings.assets / name).read_bytes()
     except FileNotFoundError as error:

@@ -106,7 +106,9 @@ async def optional_caller(
 
 async def _identify(context: Context, written: str | None) -> Caller:
     if context.settings.auth == "none":
-        return Caller(tenant=LOCAL, key="none", scopes=frozenset(SCOPES))
+        # An administrator may have given it settings, such as a jurisdiction.
+        local = await run_in_threadpool(context.tenants.get, LOCAL.id)
+        return Caller(tenant=local, key="none", scopes=frozenset(SCOPES))
     known = None if written is None else context.known(written)
     if known is None and written is not None:
         known = await run_in_threadpool(context.caller, written)

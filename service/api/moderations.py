@@ -156,6 +156,10 @@ class Moderator:
 
     def _add_picture(self, tally: _Tally, url: str, param: str) -> None:
         pixels = decoded(from_data_url(url, param), param).pixels
+        listed = self._context.hash_lists.look(pixels)
+        if listed is not None:
+            tally.findings += [("image", finding) for finding in (listed.finding,) if finding is not None]
+            tally.checks.append(to_plain(listed.check))
         checks = run_screens(self._context.screens(), pixels)
         tally.findings += [("image", finding) for finding in judge(checks, self._policy.screen_rules)]
         tally.checks += [to_plain(check) for check in checks]

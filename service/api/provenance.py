@@ -114,6 +114,8 @@ def describe(report: FileReport) -> dict[str, Any]:
             "signed_at": manifest.signed_at,
             "time_stamped": manifest.time_stamped,
             "ai_generated": manifest.ai_generated,
+            # Whoever signs for themselves can write anything there.
+            "label": manifest.label if manifest.status is ManifestStatus.TRUSTED else "",
             "codes": list(manifest.codes),
             "ancestry": list(manifest.ancestry),
         },

@@ -47,6 +47,7 @@ class GuardrailsOptions(BaseModel):
     strength: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = 0.6
     language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] = "en"
     jurisdiction: Annotated[str, Field(pattern=r"^([A-Z]{2})?$")] = ""
+    labels: Annotated[list[Annotated[str, Field(max_length=32)]], Field(max_length=8)] = []
     policy: Annotated[str, Field(max_length=200)] = ""
     respond_async: StrictBool = False
 

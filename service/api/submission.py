@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,11 +15,14 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from guardrails.domain.canonical import canonical_json
+from guardrails.errors import OptionError
+from guardrails.policy.labelling import wanted_labels
+from service import tracing
 from service.access.tenants import Tenant
 from service.api.context import Caller, Context
 from service.api.errors import NO_RETRY, ApiError, from_guardrails
 from service.api.requests import PictureOptions
-from service.jobs.model import Job, Status
+from service.jobs.model import Job, Status, form_of
 from service.jobs.table import Limits, Refused
 from service.policies import written
 
@@ -104,10 +107,12 @@ def new_job(
 
     Raises:
         OptionError: the policy is not to be had here.
+        ApiError: there is no such label or jurisdiction.
     """
     name, policy = context.policy_of(caller.tenant, body.guardrails.policy)
     told = body.to_job() | dict(told or {})
     told["jurisdiction"] = body.guardrails.jurisdiction or caller.tenant.jurisdiction
+    told["labels"] = _labels(caller.tenant, told["jurisdiction"], body.guardrails.labels)
     told["answer"]["ignored"] = body.ignored(context.settings.model)
     count = body.n or 1
     # `stream` and `respond_async` say how to answer, not what to make; a retry may differ in nothing else.
@@ -123,6 +128,8 @@ def new_job(
         created_at=time.time(),
         body_sha256=digest,
         request_id=request_id,
+        form=form_of(kind, told),
+        trace=tracing.traceparent(),
     )
 
 
@@ -133,6 +140,15 @@ def limits_of(context: Context, tenant: Tenant) -> Limits:
         images_per_day=tenant.images_per_day,
         concurrent_jobs=tenant.concurrent_jobs,
     )
+
+
+def _labels(tenant: Tenant, jurisdiction: str, asked: Sequence[str]) -> list[str]:
+    """What must be drawn: a request adds to what its tenant has, and cannot leave it by naming another jurisdiction."""
+    try:
+        profiles = [*wanted_labels(tenant.jurisdiction, tenant.labels), *wanted_labels(jurisdiction, asked)]
+    except OptionError as error:
+        raise ApiError(400, "invalid_value", error.message, param="guardrails.labels", headers=NO_RETRY) from error
+    return sorted({profile.id for profile in profiles})
 
 
 def _check_repetition(found: Job, asked: Job, headers: JobHeaders) -> None:

@@ -16,10 +16,10 @@ from typing import Any
 
 from guardrails.errors import GuardrailsError
 from service.jobs.model import Job, JobEvent, Stage, Status
-from service.stores import Database, Transaction
+from service.stores import Also, Database, Transaction
 
-Also = Callable[[Transaction], None]
 _OPEN = "('queued', 'running')"
+_ALIKE = "SELECT * FROM jobs WHERE status = 'queued' AND attempts = 0 AND form = ? ORDER BY created_at LIMIT ?"
 _WAITING = (
     "SELECT * FROM jobs WHERE status = 'queued' OR (status = 'running' AND lease_until < ?) ORDER BY created_at LIMIT 1"
 )
@@ -146,18 +146,28 @@ class JobTable:
             if job.attempts >= self._max_attempts:
                 self._quarantine(transaction, job, also_quarantined)
                 return None
-            transaction.run(
-                "UPDATE jobs SET status = 'running', stage = ?, worker = ?, attempts = attempts + 1, lease_until = ?,"
-                " updated_at = ? WHERE id = ?",
-                str(Stage.CLAIMED),
-                worker,
-                now + self._lease_seconds,
-                now,
-                job.id,
-            )
-            _add_event(transaction, job.id, Stage.CLAIMED, {"attempt": job.attempts + 1})
-        claimed = dataclasses.replace(job, status=Status.RUNNING, worker=worker, attempts=job.attempts + 1)
-        return Lease(job=claimed, worker=worker)
+            return self._take(transaction, job, worker, now)
+
+    def claim_alike(self, lease: Lease, pictures: int) -> list[Lease]:
+        """Jobs that can be drawn in one call with a claimed one; the oldest first.
+
+        Only jobs that nobody has tried: one that took its worker with it is tried by itself, and so is found.
+
+        Args:
+            pictures: they have at most so many together.
+        """
+        now, asked = time.time(), (lease.job.form, pictures)
+        if not lease.job.form or lease.job.attempts > 1 or self._database.one(_ALIKE, *asked) is None:
+            return []
+        leases: list[Lease] = []
+        with self._database.transaction() as transaction:
+            for row in transaction.all(_ALIKE + self._database.claiming, *asked):
+                job = Job.from_row(row)
+                pictures -= len(job.ids)
+                if pictures < 0:
+                    break
+                leases.append(self._take(transaction, job, lease.worker, now))
+        return leases
 
     def heartbeat(self, lease: Lease) -> None:
         """Say that the worker is alive.
@@ -217,8 +227,8 @@ class JobTable:
     def resume(self, transaction: Transaction, id: str, request: Mapping[str, Any]) -> bool:
         """Queue a held job again, with what its reviewers allowed; False when it is not held."""
         changed = transaction.run(
-            "UPDATE jobs SET status = 'queued', attempts = 0, request = ?, result = NULL, finished_at = NULL,"
-            " updated_at = ? WHERE id = ? AND status = 'held'",
+            "UPDATE jobs SET status = 'queued', attempts = 0, form = '', request = ?, result = NULL,"
+            " finished_at = NULL, updated_at = ? WHERE id = ? AND status = 'held'",
             json.dumps(request),
             time.time(),
             id,
@@ -307,6 +317,20 @@ class JobTable:
         )
         if not changed:
             raise LeaseLost(f"job {lease.job.id} is no longer this worker's", hint="nothing; another worker has it")
+
+    def _take(self, transaction: Transaction, job: Job, worker: str, now: float) -> Lease:
+        transaction.run(
+            "UPDATE jobs SET status = 'running', stage = ?, worker = ?, attempts = attempts + 1, lease_until = ?,"
+            " updated_at = ? WHERE id = ?",
+            str(Stage.CLAIMED),
+            worker,
+            now + self._lease_seconds,
+            now,
+            job.id,
+        )
+        _add_event(transaction, job.id, Stage.CLAIMED, {"attempt": job.attempts + 1})
+        claimed = dataclasses.replace(job, status=Status.RUNNING, worker=worker, attempts=job.attempts + 1)
+        return Lease(job=claimed, worker=worker)
 
     def _quarantine(self, transaction: Transaction, job: Job, also: Callable[[Transaction, Job], None] | None) -> None:
         now = time.time()

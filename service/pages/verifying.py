@@ -92,6 +92,7 @@ def _told(answer: dict[str, Any]) -> dict[str, Any]:
                 ("Signed", manifest["signed_at"]),
                 ("Time-stamped", "yes" if manifest["time_stamped"] else ""),
                 ("Model", log["model"] or result["model"]),
+                ("Visible label", manifest["label"]),
                 ("Record", log["record_id"]),
                 ("Recorded", log["created_at"]),
                 ("Place in the log", f"{log['index']} of {log['size']}" if log["index"] is not None else ""),

@@ -45,6 +45,7 @@ class SqliteDatabase:
     """
 
     claiming = ""
+    locking = ""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

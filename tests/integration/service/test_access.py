@@ -219,6 +219,62 @@ def test_a_bound_tenant_cannot_choose_another_policy(service: Running) -> None:
         )
 
 
+# --- Visible labels ----------------------------------------------------------------------------------------------
+
+
+def label_of(client: Any, **guardrails: Any) -> dict[str, Any] | None:
+    answer = client.images.generate(prompt=PROMPT, extra_body={"guardrails": guardrails})
+    told: dict[str, Any] = answer.data[0].model_extra["guardrails"]
+    return told["label"]
+
+
+def test_a_request_adds_to_its_tenants_labels_and_cannot_leave_them(service: Running) -> None:
+    chinese = service.client(service.add_key("chinese", jurisdiction="CN"), max_retries=0)
+    # Another jurisdiction is a place to add the rules of, no way around one's own.
+    for guardrails in ({}, {"jurisdiction": "US"}, {"labels": []}):
+        label = label_of(chinese, **guardrails)
+        assert label is not None
+        assert (label["text"], set(label["profiles"])) == ("AI生成", {"cn"})
+        assert label["contrast"] >= 4.5
+    both = label_of(chinese, labels=["eu"])
+    assert both is not None
+    assert (both["text"], set(both["profiles"])) == ("AI生成 AI GENERATED", {"cn", "eu"})
+
+    publisher = service.client(service.add_key("publisher", labels=("eu",)), max_retries=0)
+    assert (label_of(publisher) or {})["text"] == "AI GENERATED"
+    assert label_of(service.client(max_retries=0)) is None
+    assert (label_of(service.client(max_retries=0), jurisdiction="CN") or {})["text"] == "AI生成"
+
+
+def test_everyone_on_this_machine_can_be_given_a_jurisdiction_too(home: Path) -> None:
+    running = start_service(home, auth="none")
+    try:
+        client = running.client("any", max_retries=0)
+        assert label_of(client) is None
+        running.admin.tenants.add("local", jurisdiction="CN")
+        assert (label_of(client) or {})["text"] == "AI生成"
+    finally:
+        running.stop()
+
+
+def test_an_unknown_label_is_the_callers_mistake(service: Running) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        label_of(service.client(max_retries=0), labels=["atlantis"])
+    assert (refused.value.code, refused.value.param) == ("invalid_value", "guardrails.labels")
+
+
+@pytest.mark.parametrize("settings", [{"labels": ("atlantis",)}, {"jurisdiction": "cn"}])
+def test_a_tenant_is_not_given_what_would_draw_no_label(
+    database_address: str, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    tenants = Tenants(open_database(Settings(home=tmp_path, database=database_address)))
+    tenants.add("acme", labels=("eu", "cn"), jurisdiction="US-CA")
+    with pytest.raises(OptionError):
+        tenants.change("acme", **settings)
+    kept = tenants.get("acme")
+    assert (kept.labels, kept.jurisdiction) == (("eu", "cn"), "US-CA")
+
+
 # --- Accounts ----------------------------------------------------------------------------------------------------
 
 
@@ -275,10 +331,13 @@ def test_administrators_act_by_command_and_every_act_is_kept(
     assert account["roles"] == ["admin"]
     pinned = call(capsys, "tenant", "set", "demo", "--policy", "default", "--pin", *home)[1]
     assert len(pinned["policy_digest"]) == 64
+    assert call(capsys, "tenant", "set", "demo", "--label", "cn", "--label", "eu", *home)[1]["labels"] == ["cn", "eu"]
+    assert call(capsys, "tenant", "set", "demo", "--name", "Demo", *home)[1]["labels"] == ["cn", "eu"]
+    assert call(capsys, "tenant", "set", "demo", "--label", "", *home)[1]["labels"] == []
     call(capsys, "user", "disable", "maria", *home)
     _, acts = call(capsys, "audit", *home)
     assert [act["action"] for act in reversed(acts)] == [
-        "tenant.add", "key.add", "key.rotate", "key.revoke", "user.add", "tenant.set", "user.disable",
+        "tenant.add", "key.add", "key.rotate", "key.revoke", "user.add", *["tenant.set"] * 4, "user.disable",
     ]  # fmt: skip
     assert all(act["actor"].startswith("cli:") for act in acts)
     kept = json.dumps(acts)
@@ -292,6 +351,8 @@ def test_administrators_act_by_command_and_every_act_is_kept(
     [
         ["tenant", "add", "Not Plain"],
         ["tenant", "set", "nobody", "--name", "x"],
+        ["tenant", "add", "demo", "--label", "atlantis"],
+        ["tenant", "add", "demo", "--jurisdiction", "cn"],
         ["key", "add", "nobody", "--scope", "generate"],
         ["key", "revoke", "nothing"],
         ["tenant", "webhook", "nobody", "https://example.com/"],
