@@ -63,6 +63,13 @@ class Settings(BaseModel):
         default="guardrails.screens:default_screens",
         description="Factory of the screens that moderate incoming pictures.",
     )
+    works: str = Field(
+        default="guardrails.pipeline.guard:shipped_index",
+        description="Factory of the index of works that the explorer searches.",
+    )
+    banks: tuple[str, ...] = Field(
+        default=(), description="Folders of further indexes of one hash that the explorer searches."
+    )
     model: str = Field(default="pocket", description="pocket, a diffusers folder, or a hub id.")
     device: str = Field(default="", description="Torch device of the workers; chosen by itself when empty.")
     workers: int = Field(
@@ -98,6 +105,14 @@ class Settings(BaseModel):
     replay_seconds: float = Field(
         default=600.0, ge=0, description="How long a client's retry joins the job it repeats."
     )
+    file_seconds: float = Field(
+        default=7 * 86400.0, gt=0, description="How long files of batches, and ended batches, are kept."
+    )
+    file_bytes: int = Field(default=1 << 30, ge=0, description="Of all uploaded files of a tenant together.")
+    batch_seconds: float = Field(default=86400.0, gt=0, description="After which the rest of a batch is given up.")
+    batch_requests: int = Field(default=5000, ge=1, le=50_000, description="Lines of one batch.")
+    batch_jobs: int = Field(default=8, ge=1, description="Jobs of one batch that may be open at once.")
+    batches_open: int = Field(default=10, ge=1, description="Batches of a tenant that may be open at once.")
     webhook_hosts: tuple[str, ...] = Field(
         default=(), description="Hosts that webhooks may be sent to; none by default."
     )
@@ -109,6 +124,16 @@ class Settings(BaseModel):
     public_per_minute: int = Field(default=30, ge=1, description="Such questions for each address.")
     verify_depth: Literal["fast", "standard", "deep"] = Field(
         default="standard", description="How hard the watermark is looked for when a check does not say."
+    )
+    resolution: Literal["off", "keys", "public"] = Field(
+        default="off",
+        description="Who may look manifests up (C2PA Soft Binding Resolution): `off`, `keys` of the scope verify, or"
+        " `public`, within `public_per_minute`.",
+    )
+    time_stamps: bool = Field(
+        default=False,
+        description="Answer time-stamp requests (RFC 3161) at `/tsa`; the API then reads the keys that"
+        " `guardrails tsa init` made.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Of the log on standard error."
@@ -134,6 +159,16 @@ class Settings(BaseModel):
     def uploads(self) -> Path:
         """Pictures that jobs start from, until the job is over."""
         return self.folder / "uploads"
+
+    @property
+    def files(self) -> Path:
+        """Input and output files of batches, until they expire."""
+        return self.folder / "files"
+
+    @property
+    def batches(self) -> Path:
+        """Answers of batches that are at work, one file for each line."""
+        return self.folder / "batches"
 
     @property
     def signer_socket(self) -> Path:

@@ -19,6 +19,7 @@ class PromptRequest:
         jurisdiction: ISO 3166 code of where the picture is asked for. "" is not known: then the rules of every
             jurisdiction apply.
         language: ISO 639-1 code of the language in which a refusal is explained.
+        labels: ids of jurisdiction profiles whose visible label is drawn, beside what the jurisdiction requires.
     """
 
     prompt: str
@@ -31,6 +32,7 @@ class PromptRequest:
     height: int | None = None
     jurisdiction: str = ""
     language: str = "en"
+    labels: tuple[str, ...] = ()
 
     @property
     def form(self) -> str:

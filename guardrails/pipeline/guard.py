@@ -2,12 +2,13 @@
 
 1. The prompt is decided by the policy.
 2. The model draws.
-3. Screens and the similarity search look at the pixels.
-4. The watermark goes in and is read back.
-5. The file is encoded, declared in XMP, signed last; the final bytes are read back; its manifest is kept, so that a
+3. Hash lists, screens and the similarity search look at the pixels.
+4. The visible label is drawn, where the jurisdiction or somebody wants one.
+5. The watermark goes in and is read back.
+6. The file is encoded, declared in XMP, signed last; the final bytes are read back; its manifest is kept, so that a
    copy that loses it can be given it back.
-6. The record is durable.
-7. The file gets its name.
+7. The record is durable.
+8. The file gets its name.
 
 A rule that does not release, or a fault in any guard, ends in a recorded Refusal. Only a mistake of the caller (an
 `InputError` before anything is drawn) and a ledger that cannot be written leave as exceptions: then nothing was
@@ -21,7 +22,7 @@ import hashlib
 import io
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from guardrails.errors import (
     InputError,
     LedgerError,
     OptionError,
+    QualityError,
     SigningError,
     StorageError,
     WatermarkError,
@@ -54,7 +56,9 @@ from guardrails.generation.loading import load_generator
 from guardrails.generation.protocol import Drawn, EditingGenerator, Generator, Part, Progress, SignedGenerator
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
-from guardrails.imaging.encoding import ImageFormat, encode
+from guardrails.imaging.encoding import DEFAULT_QUALITY, ImageFormat, encode
+from guardrails.imaging.iscc import code_bits
+from guardrails.imaging.labels import draw_label, read_back
 from guardrails.imaging.metadata import ai_generated_xmp
 from guardrails.ledger import Ledger, commit
 from guardrails.pipeline.approval import Approval, approved
@@ -67,6 +71,7 @@ from guardrails.pipeline.stages import (
     Begun,
     Cleared,
     Draft,
+    Labelled,
     Marked,
     Order,
     Pictures,
@@ -78,15 +83,16 @@ from guardrails.pipeline.stages import (
     watch_nothing,
 )
 from guardrails.policy import Policy, default_policy
+from guardrails.policy.labelling import TC260, wanted_labels
 from guardrails.prompts import PromptGuard
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, image_code
 from guardrails.provenance import Signed as SignedFile
-from guardrails.provenance.iscc import code_bits
 from guardrails.provenance.repository import Fingerprints, Repository, to_entry
 from guardrails.resources import datasets_path
 from guardrails.screens import Screen, default_screens, run_screens
 from guardrails.screens import judge as judge_screens
 from guardrails.similarity.evidence import side_by_side
+from guardrails.similarity.hash_lists import HashLists
 from guardrails.similarity.hashes import pdq256
 from guardrails.similarity.judge import attributed, redraws
 from guardrails.similarity.judge import judge as judge_similarity
@@ -123,6 +129,7 @@ class Guard:
         screens: the default screens when omitted. An empty sequence is legal; the policy's rules about screens that
             did not run then decide.
         index: the rights-bearing similarity index; the shipped one when omitted.
+        hash_lists: pictures that nobody may hold; those in `home` when omitted. No policy can allow a hit.
         home: folder of keys and ledger; `guardrails.home.home()` when omitted.
         signer, mark, ledger, manifests: taken from `home` when omitted.
         latent: signs the noise that pictures are drawn from; taken from `home` when mark is.
@@ -135,6 +142,7 @@ class Guard:
         policy: Policy | None = None,
         screens: Sequence[Screen] | None = None,
         index: WorksIndex | None = None,
+        hash_lists: HashLists | None = None,
         home: Path | None = None,
         signer: Signer | None = None,
         verifier: Verifier | None = None,
@@ -155,6 +163,7 @@ class Guard:
         )
         self._screens = default_screens(gallery=homes.faces_folder(home)) if screens is None else tuple(screens)
         self._index = shipped_index(home) if index is None else index
+        self._hash_lists = HashLists(homes.hash_lists_folder(home)) if hash_lists is None else hash_lists
         self._signer = signer or Signer.dev(keys)
         self._verifier = verifier or Verifier(TrustStore.dev(keys))
         self._latent = latent
@@ -179,6 +188,8 @@ class Guard:
         guidance_scale: float | None = None,
         width: int | None = None,
         height: int | None = None,
+        jurisdiction: str = "",
+        labels: Sequence[str] = (),
         format: ImageFormat | str = ImageFormat.PNG,
         out: Path | None = None,
         progress: Progress | None = None,
@@ -192,6 +203,8 @@ class Guard:
             guidance_scale=guidance_scale,
             width=width,
             height=height,
+            jurisdiction=jurisdiction,
+            labels=tuple(labels),
         )
         return self.generate_all(request, format=format, out=out, progress=progress)[0]
 
@@ -200,6 +213,7 @@ class Guard:
         request: PromptRequest,
         *,
         format: ImageFormat | str = ImageFormat.PNG,
+        quality: int | None = None,
         out: Path | None = None,
         progress: Progress | None = None,
         ids: Sequence[ImageId] | None = None,
@@ -211,6 +225,8 @@ class Guard:
 
         Args:
             format: one that `imaging.encoding` can write, for example "png" or "avif".
+            quality: 1..100, of lossy formats. The mark is read in the final file: a picture that loses it at this
+                quality is refused with the fault `quality_too_low`.
             out: folder that released files appear in, named by their id; without it the bytes are only returned.
             progress: told after every denoising step.
             ids: of the pictures, one each; drawn at random when omitted. A caller that must never make one twice
@@ -230,6 +246,7 @@ class Guard:
         order = Order(
             request=request,
             format=ImageFormat.parse(format) if isinstance(format, str) else format,
+            quality=quality,
             out=out,
             progress=progress,
             ids=ids,
@@ -243,14 +260,22 @@ class Guard:
     def begin(self, order: Order) -> Begun | Refusal:
         """The steps before anything is drawn; `complete` does the others. Errors as `generate_all`."""
         request, original, out = order.request, order.original, order.out
-        _check_recordable(request, order.format)
+        _check_recordable(request, order.format, order.quality)
         if out is not None:
             check_writable(out)
             clear_abandoned(out, _ABANDONED_SECONDS, keep=self.ledger.staged_files())
-        parent = {} if original is None else self._examine(original)
+        labels = wanted_labels(request.jurisdiction, request.labels)
+        parent: dict[str, Json] = {}
+        if original is not None:
+            asked = Asked(request=request)
+            listed = self._guarded(Stage.SIMILARITY, asked, partial(self._look_up, asked, original.pixels))
+            if isinstance(listed, Refusal):
+                return listed
+            parent = self._examine(original)
         cleared = self._clear(request, order.approval)
         if isinstance(cleared, Refusal):
             return cleared
+        cleared = dataclasses.replace(cleared, labels=labels)
         if original is not None:
             cleared = dataclasses.replace(cleared, original=original, parent=parent)
             refused = self._guarded(Stage.SCREENING, cleared, partial(self._screen_original, cleared, original))
@@ -281,9 +306,12 @@ class Guard:
             self._finish(cleared, partial(_draft, cleared, image_id, picture, pictures.latent), order)
             for image_id, picture in zip(ids, pictures.drawn, strict=True)
         ]
-        if shared is not None and len(ids) == 1 and _waits_for_review(outcomes[0]):
+        if order.ids is not None and (shared is not None or len(ids) > 1):
             # A release draws the picture by itself and has to come to exactly what reviewers saw.
-            outcomes = [self._again(cleared, ids[0], order, shared.drawn[0].facts.seed)]
+            outcomes = [
+                self._again(cleared, image_id, order, drawn.facts.seed) if _waits_for_review(outcome) else outcome
+                for image_id, drawn, outcome in zip(ids, pictures.drawn, outcomes, strict=True)
+            ]
         if order.ids is not None or order.approval is not None:
             return outcomes
         return [
@@ -394,11 +422,14 @@ class Guard:
         if isinstance(screened, Refusal):
             return screened
         watch(Step.SCREENED, str(draft.id))
-        marked = self._guarded(Stage.WATERMARK, cleared, lambda: self._embed(screened), screened.checks)
+        labelled = self._guarded(Stage.LABEL, cleared, lambda: _labelled(screened), screened.checks)
+        if isinstance(labelled, Refusal):
+            return labelled
+        marked = self._guarded(Stage.WATERMARK, cleared, lambda: self._embed(labelled), screened.checks)
         if isinstance(marked, Refusal):
             return marked
         watch(Step.MARKED, str(draft.id))
-        signed = self._guarded(Stage.PROVENANCE, cleared, lambda: self._sign(marked, order.format), screened.checks)
+        signed = self._guarded(Stage.PROVENANCE, cleared, lambda: self._sign(marked, order), screened.checks)
         if isinstance(signed, Refusal):
             return signed
         watch(Step.SIGNED, str(draft.id))
@@ -421,8 +452,23 @@ class Guard:
             return pictures
         return self._finish(cleared, partial(_draft, cleared, image_id, pictures.drawn[0], pictures.latent), order)
 
+    def _look_up(self, asked: Asked | Cleared, pixels: Pixels) -> tuple[Check, ...] | Refusal:
+        """Before anything else sees a picture, and before anything of it could be kept for a review."""
+        answer = self._hash_lists.look(pixels)
+        if answer is None:
+            return ()
+        if answer.finding is None:
+            return (answer.check,)
+        return self._refuse(
+            Stage.SIMILARITY, asked, (answer.finding,), (answer.check,), private={"hash_list": answer.finding.evidence}
+        )
+
     def _screen(self, draft: Draft) -> Screened | Refusal:
-        checks = join_persons(run_screens(self._screens, draft.pixels), draft.cleared.decision.findings)
+        listed = self._look_up(draft.cleared, draft.pixels)
+        if isinstance(listed, Refusal):
+            return listed
+        screened = join_persons(run_screens(self._screens, draft.pixels), draft.cleared.decision.findings)
+        checks = (*listed, *screened)
         approval = draft.cleared.approval
         seen = "" if approval is None else approval.pixels_sha256
         if seen and seen != hashlib.sha256(draft.pixels.tobytes()).hexdigest():
@@ -450,7 +496,8 @@ class Guard:
     def _show_side_by_side(self, draft: Draft, matches: tuple[Match, ...]) -> str:
         """Keep what a reviewer needs to see, inside the installation: the draft beside the work that it repeats."""
         match = next((match for match in matches if match.rights.reservation), matches[0])
-        picture = side_by_side(draft.pixels, self._index.picture(match.entry), match)
+        source, thumbnail = self._index.picture(match.entry), self._index.thumbnail(match.entry)
+        picture = side_by_side(draft.pixels, source, match, thumbnail)
         return self._keep_for_review(picture, draft.id)
 
     def _keep_for_review(self, picture: Pixels, image_id: ImageId) -> str:
@@ -462,8 +509,9 @@ class Guard:
             return ""
         return str(path)
 
-    def _embed(self, screened: Screened) -> Marked | Refusal:
-        embedded = self._mark.embed(screened.draft.pixels, screened.draft.id.mark_id)
+    def _embed(self, labelled: Labelled) -> Marked | Refusal:
+        screened = labelled.screened
+        embedded = self._mark.embed(labelled.pixels, screened.draft.id.mark_id)
         rule = self.policy.watermark_rule
         findings: tuple[Finding, ...] = ()
         if not embedded.embedding.robust:
@@ -479,14 +527,15 @@ class Guard:
             )
         if not strongest(findings).releases:
             return self._refuse(Stage.WATERMARK, screened.draft.cleared, findings, screened.checks, screened.draft)
-        return Marked(screened=screened, pixels=embedded.pixels, embedding=embedded.embedding, findings=findings)
+        return Marked(labelled=labelled, pixels=embedded.pixels, embedding=embedded.embedding, findings=findings)
 
-    def _sign(self, marked: Marked, file_format: ImageFormat) -> Signed:
+    def _sign(self, marked: Marked, order: Order) -> Signed:
+        file_format, quality = order.format, order.quality
         draft = marked.screened.draft
         commitment = commit("prompt", draft.cleared.request.prompt)
         fingerprint = image_code(marked.pixels)
-        xmp = ai_generated_xmp(draft.id.urn, GENERATOR, draft.facts.model)
-        encoded = encode(marked.pixels, file_format, xmp=xmp)
+        xmp = self._xmp(draft)
+        encoded = encode(marked.pixels, file_format, quality=DEFAULT_QUALITY if quality is None else quality, xmp=xmp)
         spec = ManifestSpec.generated(
             image_id=draft.id,
             facts=draft.facts,
@@ -494,6 +543,7 @@ class Guard:
             decision=marked.action,
             findings=marked.all_findings,
             mark=marked.embedding,
+            label=marked.labelled.label,
             fingerprint=fingerprint,
             prompt_digest=commitment[0],
             similar=attributed(marked.screened.matches, self.policy.similarity_rules),
@@ -507,11 +557,15 @@ class Guard:
             raise SigningError(
                 f"the signed file did not verify: {verdict.explanation}", hint="run `guardrails keys doctor`"
             )
-        reading = self._mark.detect(decode(data).pixels, "fast")
+        final = decode(data).pixels
+        reading = self._mark.detect(final, "fast")
         if reading.verdict is not MarkVerdict.PRESENT or reading.mark_id != draft.id.mark_id:
-            raise WatermarkError(
-                f"the mark was not found in the final {file_format.name} file", hint="choose png, or a larger picture"
-            )
+            message = f"the mark was not found in the final {file_format.name} file"
+            if quality is not None:
+                raise QualityError(f"{message} of quality {quality}", hint="ask for a higher quality, or for png")
+            raise WatermarkError(message, hint="choose png, or a larger picture")
+        drawn = marked.labelled.label
+        label = None if drawn is None else read_back(final, drawn)
         self._keep(signed, marked, fingerprint)
         return Signed(
             marked=marked,
@@ -522,7 +576,15 @@ class Guard:
             edges=EdgeMap.of(marked.pixels).to_text(),
             prompt_commitment=commitment,
             manifest=verdict,
+            label=label,
         )
+
+    def _xmp(self, draft: Draft) -> bytes:
+        """The plain-text declaration, with the file label that a jurisdiction defines."""
+        edited, urn = draft.cleared.original is not None, draft.id.urn
+        wants_aigc = any(profile.file_label == TC260 for profile in draft.cleared.labels)
+        producer = self._signer.organisation if wants_aigc else ""
+        return ai_generated_xmp(urn, GENERATOR, draft.facts.model, edited=edited, aigc_producer=producer)
 
     def _keep(self, signed: SignedFile, marked: Marked, fingerprint: str) -> None:
         """Before anything leaves: one manifest too many is harmless, a released file without its own is not."""
@@ -560,6 +622,7 @@ class Guard:
                 generation=draft.facts,
                 latent=draft.latent,
                 embedding=marked.embedding,
+                label=signed.label,
                 fingerprint=signed.fingerprint,
                 edges=signed.edges,
                 approval=draft.cleared.approval,
@@ -585,6 +648,7 @@ class Guard:
             embedding=marked.embedding,
             manifest=signed.manifest,
             receipt=receipt,
+            label=signed.label,
         )
 
     def _record(self, record: Record, payload: dict[str, Any], data: bytes, path: Path | None, watch: Watch) -> Receipt:
@@ -630,7 +694,9 @@ class Guard:
         *,
         fault: tuple[str, str] = ("", ""),
         evidence_file: str = "",
+        private: Mapping[str, Any] | None = None,
     ) -> Refusal:
+        """Record a refusal; `private` is kept in place of what was asked."""
         code, message = fault
         digest, salt = commit("prompt", asked.request.prompt)
         record = Record(
@@ -651,7 +717,8 @@ class Guard:
             },
         )
         # The message of a fault may quote the prompt.
-        payload = {**_private(asked, salt), "fault": message, "evidence_file": evidence_file}
+        kept = _private(asked, salt) if private is None else private
+        payload = {**kept, "fault": message, "evidence_file": evidence_file}
         receipt = self.ledger.append(record, payload)
         return Refusal(
             id=record.id,
@@ -688,7 +755,9 @@ def shipped_index(home: Path) -> SimilarityIndex:
     return SimilarityIndex.open(datasets_path("pocket", "index"), pictures)
 
 
-def _check_recordable(request: PromptRequest, file_format: ImageFormat) -> None:
+def _check_recordable(request: PromptRequest, file_format: ImageFormat, quality: int | None) -> None:
+    if quality is not None and not 1 <= quality <= 100:
+        raise OptionError(f"quality {quality} is outside 1..100", hint="leave it out for the default")
     if not file_format.writable:
         raise OptionError(
             f"{file_format.name} can be read but not written", hint="choose png, jpeg, webp, avif or tiff"
@@ -720,6 +789,15 @@ def _draft(cleared: Cleared, image_id: ImageId, picture: Drawn, latent: LatentSt
 
 def _waits_for_review(outcome: Outcome) -> bool:
     return isinstance(outcome, Refusal) and bool(outcome.evidence_file) and not outcome.fault
+
+
+def _labelled(screened: Screened) -> Labelled:
+    draft = screened.draft
+    profiles = draft.cleared.labels
+    if not profiles:
+        return Labelled(screened=screened, pixels=draft.pixels)
+    pixels, label = draw_label(draft.pixels, profiles, edited=draft.cleared.original is not None)
+    return Labelled(screened=screened, pixels=pixels, label=label)
 
 
 def _private(asked: Asked | Cleared, salt: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from guardrails.domain.canonical import Json
 from guardrails.domain.findings import Action, Check, Finding, strongest
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import GenerationFacts, LatentStart, ManifestVerdict, MarkEmbedding, Match
+from guardrails.domain.labels import LabelProfile, VisibleLabel
 from guardrails.domain.records import Receipt
 from guardrails.domain.requests import PromptDecision, PromptRequest
 from guardrails.generation.protocol import Drawn, Progress
@@ -46,6 +47,7 @@ class Order:
 
     request: PromptRequest
     format: ImageFormat = ImageFormat.PNG
+    quality: int | None = None
     out: Path | None = None
     progress: Progress | None = None
     ids: Sequence[ImageId] | None = None
@@ -68,12 +70,14 @@ class Cleared:
 
     Attributes:
         original: the picture to change, and `parent` what is known of it.
+        labels: what must be drawn on the picture.
     """
 
     request: PromptRequest
     decision: PromptDecision
     approval: Approval | None = None
     original: Original | None = None
+    labels: tuple[LabelProfile, ...] = ()
     parent: Mapping[str, Json] = field(default_factory=dict)
 
     @property
@@ -121,13 +125,30 @@ class Screened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Marked:
-    """Pixels that carry the watermark, proven by reading it back."""
+class Labelled:
+    """A screened draft with the visible label that it must carry; `label` is None where it must carry none.
+
+    The label goes in behind the screens, which must see what the model made, and before the watermark, so that the mark
+    lies in the label as well, and everything that is computed of the marked pixels is of the final picture.
+    """
 
     screened: Screened
     pixels: Pixels
+    label: VisibleLabel | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Marked:
+    """Pixels that carry the watermark, proven by reading it back."""
+
+    labelled: Labelled
+    pixels: Pixels
     embedding: MarkEmbedding
     findings: tuple[Finding, ...]
+
+    @property
+    def screened(self) -> Screened:
+        return self.labelled.screened
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
@@ -146,6 +167,7 @@ class Signed:
 
     Attributes:
         fingerprint: ISCC of the marked pixels.
+        label: as measured in these bytes, or None.
         edges: their `watermark.binding.EdgeMap`, which tells a transplanted mark.
     """
 
@@ -157,6 +179,7 @@ class Signed:
     edges: str
     prompt_commitment: tuple[str, str]
     manifest: ManifestVerdict
+    label: VisibleLabel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -166,6 +189,7 @@ class Sealed:
     Attributes:
         data: the final file; what `path` holds when a folder was given.
         pixels: marked pixels, RGB uint8, as encoded.
+        label: what is drawn on them, or None.
     """
 
     id: ImageId
@@ -183,3 +207,4 @@ class Sealed:
     embedding: MarkEmbedding
     manifest: ManifestVerdict
     receipt: Receipt
+    label: VisibleLabel | None = None

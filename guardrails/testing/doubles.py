@@ -114,6 +114,10 @@ class FixedIndex:
         """See `SimilarityIndex.picture`; there is none."""
         return None
 
+    def thumbnail(self, entry_id: str) -> bytes | None:
+        """See `SimilarityIndex.thumbnail`; there is none."""
+        return None
+
 
 def _drawn(request: PromptRequest, seed: int) -> Drawn:
     side = request.width or 256

@@ -19,11 +19,14 @@ from service.observation import HTTP_REQUESTS, HTTP_SECONDS
 _log = logging.getLogger("service.access")
 
 _UPLOADS = (
+    "/v1/files",
     "/v1/images/edits",
     "/v1/moderations",
     "/v1/content_provenance_checks",
     "/v1/matches/byContent",
     "/verify",
+    "/audit",
+    "/explore",
 )
 _SECURITY = [
     (b"x-content-type-options", b"nosniff"),

@@ -121,7 +121,7 @@ def prompt_request(request: Mapping[str, Any], numbers: Sequence[int] = (0,)) ->
     values = {name: value for name, value in request.items() if name in names}
     if values.get("seed") is not None:
         values["seed"] += numbers[0]
-    return PromptRequest(**{**values, "count": len(numbers)})
+    return PromptRequest(**{**values, "count": len(numbers), "labels": tuple(request.get("labels", ()))})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

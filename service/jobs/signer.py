@@ -132,6 +132,14 @@ class SignerClient:
             signer = Signer.from_callback(self.sign, Path(chain.name), name="signer", seconds=_SECONDS, trust=trust)
         return signer.stamped_by(self) if facts["stamps"] else signer, trust
 
+    def chain(self) -> bytes:
+        """The PEM certificates of the key, leaf first.
+
+        Raises:
+            SigningError: the signer does not answer.
+        """
+        return bytes(self._ask({"ask": "facts"})["chain"])
+
     def stamp(self, message: bytes) -> bytes:
         """See `Stamper`."""
         return bytes(self._ask({"ask": "stamp", "message": message})["token"])

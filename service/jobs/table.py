@@ -16,9 +16,8 @@ from typing import Any
 
 from guardrails.errors import GuardrailsError
 from service.jobs.model import Job, JobEvent, Stage, Status
-from service.stores import Database, Transaction
+from service.stores import Also, Database, Transaction
 
-Also = Callable[[Transaction], None]
 _OPEN = "('queued', 'running')"
 _ALIKE = "SELECT * FROM jobs WHERE status = 'queued' AND attempts = 0 AND form = ? ORDER BY created_at LIMIT ?"
 _WAITING = (
@@ -96,12 +95,7 @@ class JobTable:
             known = self._known(transaction, job, joins_since)
             if known is not None:
                 return known, False
-            row = job.to_row() | {"updated_at": job.created_at}
-            columns, marks = ", ".join(row), ", ".join("?" * len(row))
-            inserted = transaction.run(
-                f"INSERT INTO jobs ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING",  # noqa: S608 - own names
-                *row.values(),
-            )
+            inserted = _insert(transaction, job)
             if inserted:
                 # What is raised here takes the row back again.
                 _check_limits(transaction, job, limits or Limits())
@@ -225,6 +219,11 @@ class JobTable:
         with self._database.transaction() as transaction:
             self._own(transaction, lease, "status = 'queued', attempts = attempts - 1, lease_until = 0", cancelled=True)
 
+    def set_aside(self, transaction: Transaction, job: Job) -> None:
+        """Take in a job that begins as a held one; what it cost was counted with the job that it comes from."""
+        if _insert(transaction, job):
+            _add_event(transaction, job.id, Status.HELD.value, {})
+
     def resume(self, transaction: Transaction, id: str, request: Mapping[str, Any]) -> bool:
         """Queue a held job again, with what its reviewers allowed; False when it is not held."""
         changed = transaction.run(
@@ -347,6 +346,17 @@ class JobTable:
         _add_event(transaction, job.id, Status.QUARANTINED.value, {})
         if also is not None:
             also(transaction, job)
+
+
+def _insert(transaction: Transaction, job: Job) -> bool:
+    row = job.to_row() | {"updated_at": job.created_at}
+    columns, marks = ", ".join(row), ", ".join("?" * len(row))
+    return bool(
+        transaction.run(
+            f"INSERT INTO jobs ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING",  # noqa: S608 - own names
+            *row.values(),
+        )
+    )
 
 
 def _add_event(transaction: Transaction, job: str, type: str, data: Mapping[str, Any]) -> None:

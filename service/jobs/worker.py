@@ -35,8 +35,9 @@ from guardrails.pipeline import Approval, Guard, Order, Original, Outcome, Step,
 from guardrails.pipeline.stages import Begun, Pictures
 from service.access.secrets import Secrets
 from service.jobs.guards import Guards
+from service.jobs.held import queue_review, set_aside
 from service.jobs.model import Job, Stage, Status, prompt_request
-from service.jobs.outcomes import describe_refusal, describe_release, is_held
+from service.jobs.outcomes import describe_refusal, describe_release, is_held, is_listed
 from service.jobs.table import JobTable, Lease, LeaseLost
 from service.jobs.webhooks import enqueue
 from service.policies import Policies, split
@@ -248,6 +249,7 @@ class Worker:
         return Order(
             request=prompt_request(request, numbers),
             format=ImageFormat.parse(request["format"]),
+            quality=request.get("file_quality"),
             out=self._assets,
             progress=self._progress(lease),
             ids=[ImageId.parse(job.ids[number]) for number in numbers],
@@ -294,14 +296,22 @@ class Worker:
         status = _status(result, lease.job)
         if lease.job.cancelled or self._is_cancelled(lease):
             status = Status.CANCELLED
+        aside = [] if status in (Status.HELD, Status.CANCELLED) else set_aside(lease.job, result, self._uploads)
 
         def also(transaction: Transaction) -> None:
             self._note_decisions(transaction, lease.job, result, (time.time() - started) * 1000)
+            for entry in filter(is_listed, result["blocked"]):
+                queue_review(transaction, lease.job, [entry], listed=True)
             if status is Status.HELD:
-                _queue_reviews(transaction, lease.job, result)
+                queue_review(transaction, lease.job, result["blocked"])
             else:
                 # The ledger keeps the prompt, erasable; this table has no further use for it.
                 _forget_prompt(transaction, lease.job)
+            for job in aside:
+                self._table.set_aside(transaction, job)
+                result_aside = job.result or {}
+                queue_review(transaction, job, result_aside["blocked"])
+                enqueue(transaction, job, job.status, result_aside)
             enqueue(transaction, lease.job, status, result)
 
         self._reached("finishing")
@@ -386,9 +396,9 @@ def _status(result: Mapping[str, Any], job: Job) -> Status:
         return Status.FAILED
     if result["images"]:
         return Status.SUCCEEDED
-    # Reviewers see one picture; several of one request would be released unseen.
-    drawn = any(entry["index"] is not None for entry in result["blocked"])
-    if is_held(result["blocked"]) and (len(job.ids) == 1 or not drawn):
+    # Of several pictures each one that is held becomes a job of its own.
+    whole = len(job.ids) == 1 or all(entry["index"] is None for entry in result["blocked"])
+    if is_held(result["blocked"]) and whole:
         return Status.HELD
     faulty = any(entry["fault"] for entry in result["blocked"])
     return Status.FAILED if faulty or not result["blocked"] else Status.REFUSED
@@ -410,24 +420,6 @@ def _seen(guard: Guard, refusal: Refusal) -> dict[str, Any]:
         return {} if seed is None else {"seed": seed}
     pixels = decode(Path(refusal.evidence_file).read_bytes()).pixels
     return {"seed": seed, "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
-
-
-def _queue_reviews(transaction: Transaction, job: Job, result: Mapping[str, Any]) -> None:
-    """One review for the whole job: its refusals fall or stand together."""
-    first = result["blocked"][0]
-    transaction.run(
-        "INSERT INTO reviews (id, tenant, job, image, created_at, status, stage, findings, evidence, prompt,"
-        " claimed_by, claimed_until, decided_at) VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, '', 0, NULL)",
-        first["decision_id"],
-        job.tenant,
-        job.id,
-        job.ids[first["index"] or 0],
-        time.time(),
-        first["step"],
-        json.dumps(result["blocked"]),
-        first["evidence"],
-        job.request["prompt"],
-    )
 
 
 def _forget_prompt(transaction: Transaction, job: Job) -> None:

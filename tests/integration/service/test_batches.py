@@ -1,336 +1,363 @@
-"""Workers that draw several jobs in one call: what one of them meets never touches another."""
+"""Batches by the unmodified openai package: files in, files out, nobody sees another's, and a death repeats nothing."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
-import signal
-import subprocess
-import sys
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
+from openai import OpenAI
+from PIL import Image
 
-from guardrails import home as homes
-from guardrails.domain.records import RecordKind
-from guardrails.domain.requests import PromptRequest
-from guardrails.errors import GenerationError
-from guardrails.generation.protocol import Drawn, Part, Progress
-from guardrails.ledger import Ledger
-from guardrails.pipeline import Guard
-from guardrails.policy import Policy
-from guardrails.testing.doubles import ShapeGenerator, draw_shapes
-from service.access.secrets import Secrets
-from service.jobs.model import Job, Status, form_of
-from service.jobs.table import JobTable
-from service.jobs.worker import Worker
-from service.policies import Policies, written
+from guardrails.testing.doubles import draw_shapes
+from service.api.batching import BatchRunner
+from service.api.context import Context
+from service.app import clean
+from service.batches.files import FileInUse, FilesFull
+from service.batches.lines import InvalidFile, check_file
+from service.batches.table import BatchStatus, LineState
 from service.settings import Settings
-from service.stores import Database, open_database
+from service.testing import Running
 
-REFUSED = "guardrails test minor guardrails test explicit"
-
-
-class Noting(ShapeGenerator):
-    """Notes the prompts of each call, and does what a test wants done in the middle of one."""
-
-    def __init__(self) -> None:
-        self.calls: list[list[str]] = []
-        self.meanwhile: Callable[[], object] = lambda: None
-
-    def draw(self, request: PromptRequest, prompt: str, *, progress: Progress | None = None) -> list[Drawn]:
-        self.calls.append([prompt])
-        if "broken" in prompt:
-            raise GenerationError("no memory", hint="")
-        return super().draw(request, prompt, progress=progress)
-
-    def draw_together(self, parts: Sequence[Part], *, progress: Progress | None = None) -> list[list[Drawn]]:
-        self.calls.append([part.prompt for part in parts])
-        self.meanwhile()
-        if any("broken" in part.prompt for part in parts):
-            raise GenerationError("no memory", hint="")
-        return [ShapeGenerator().draw(part.request, part.prompt) for part in parts]
+GENERATIONS, MODERATIONS = "/v1/images/generations", "/v1/moderations"
+PROMPT = "a red apple on a table"
+BLOCKED = "guardrails test minor guardrails test explicit"
 
 
-class Workplace:
-    """A table, and workers on it that share one installation."""
-
-    def __init__(self, home: Path, database: Database, generator: Any, guard_in: Callable[..., Guard]) -> None:
-        self.settings = Settings(home=home)
-        self.table = JobTable(database, lease_seconds=30, max_attempts=2)
-        self.policies = Policies(self.settings.policy_names)
-        self._guards: dict[str, Guard] = {}
-        self._build = lambda policy: guard_in(home, generator, policy=policy)
-        self.settings.assets.mkdir(parents=True, exist_ok=True)
-        self.secrets = Secrets.load_or_create(self.settings.folder)
-
-    def guard(self, policy: Policy) -> Guard:
-        return self._guards.setdefault(policy.digest, self._build(policy))
-
-    def worker(self, pictures: int = 8, seconds: float = 0.0) -> Worker:
-        return Worker(
-            self.table,
-            self.guard,
-            self.policies,
-            self.secrets,
-            assets=self.settings.assets,
-            uploads=self.settings.uploads,
-            lease_seconds=30,
-            batch_pictures=pictures,
-            batch_seconds=seconds,
-        )
-
-    def submit(self, prompt: str, *, count: int = 1, seed: int = 1, **fields: Any) -> Job:
-        return self.table.submit(job(prompt, written("default", self.policies.get()), count, seed, **fields))[0]
-
-    def end(self, job: Job) -> Job:
-        return self.table.get(job.id)
-
-    def files(self, job: Job) -> list[str]:
-        return [id for id in job.ids if (self.settings.assets / f"{id}.png").exists()]
-
-    def recorded(self, job: Job) -> int:
-        ledger = self.guard(self.policies.get()).ledger
-        return sum(ledger.find_by_id(id) is not None for id in job.ids)
+def lines(endpoint: str, *bodies: dict[str, Any]) -> bytes:
+    written = [
+        json.dumps({"custom_id": f"request-{number}", "method": "POST", "url": endpoint, "body": body})
+        for number, body in enumerate(bodies)
+    ]
+    return ("\n".join(written) + "\n").encode()
 
 
-def job(prompt: str, policy: str, count: int = 1, seed: int = 1, **fields: Any) -> Job:
-    request = {"prompt": prompt, "format": "png", "seed": seed, "count": count, "width": 256, "height": 256, **fields}
-    return Job(
-        id=f"job_{uuid.uuid4().hex}",
-        tenant="acme",
-        api_key="key",
-        kind="generation",
-        request=request,
-        ids=tuple(str(uuid.uuid4()) for _ in range(count)),
-        policy=policy,
-        created_at=time.time(),
-        form=form_of("generation", request),
+def begin(client: OpenAI, endpoint: Any, *bodies: dict[str, Any], **options: Any) -> Any:
+    file = client.files.create(file=("in.jsonl", lines(endpoint, *bodies)), purpose="batch")
+    return client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h", **options)
+
+
+def ended(client: OpenAI, id: str) -> Any:
+    for _ in range(1200):
+        batch = client.batches.retrieve(id)
+        if batch.status in ("failed", "completed", "expired", "cancelled"):
+            return batch
+        time.sleep(0.05)
+    raise AssertionError(f"the batch does not end: {batch}")
+
+
+def answers(client: OpenAI, id: str | None) -> dict[str, Any]:
+    assert id is not None
+    entries = [json.loads(line) for line in client.files.content(id).text.splitlines()]
+    return {entry["custom_id"]: entry for entry in entries}
+
+
+# --- Files -------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_kept_listed_read_and_deleted(client: OpenAI) -> None:
+    data = lines(MODERATIONS, {"input": "a fox"})
+    file = client.files.create(file=("füchse.jsonl", data), purpose="batch")
+    assert (file.object, file.bytes, file.purpose, file.status) == ("file", len(data), "batch", "processed")
+    assert file.filename == "füchse.jsonl"
+    assert file.expires_at is not None
+    assert client.files.retrieve(file.id) == file
+    assert client.files.content(file.id).content == data
+    assert file.id in [one.id for one in client.files.list(purpose="batch")]
+    assert client.files.delete(file.id).deleted
+    for gone in (client.files.retrieve, client.files.content, client.files.delete):
+        with pytest.raises(openai.NotFoundError):
+            gone(file.id)
+
+
+def test_files_come_in_pages(service: Running) -> None:
+    client = service.client(service.add_key("pages"), max_retries=0)
+    ids = [client.files.create(file=("a", b"x"), purpose="batch").id for _ in range(5)]
+    assert [one.id for one in client.files.list(limit=2)] == ids[::-1]
+    assert [one.id for one in client.files.list(limit=2, order="asc")] == ids
+    with pytest.raises(openai.NotFoundError):
+        client.files.list(after=f"file-{uuid.uuid4().hex}")
+
+
+def test_what_is_no_file_for_a_batch(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.files.create(file=("a", b"x"), purpose="fine-tune")
+    assert refused.value.param == "purpose"
+
+
+# --- Batches -----------------------------------------------------------------------------------------------------
+
+
+def test_pictures_and_refusals_arrive_in_their_files(client: OpenAI, service: Running) -> None:
+    batch = begin(
+        client,
+        GENERATIONS,
+        {"prompt": PROMPT, "n": 2},
+        {"prompt": BLOCKED},
+        {"prompt": PROMPT, "size": "1x1"},
+        {"prompt": PROMPT, "stream": True},
+        metadata={"made by": "a test"},
+    )
+    assert (batch.object, batch.endpoint, batch.metadata) == ("batch", GENERATIONS, {"made by": "a test"})
+    assert batch.expires_at == batch.created_at + 86400
+    batch = ended(client, batch.id)
+    assert batch.status == "completed"
+    counts = batch.request_counts
+    assert (counts.total, counts.completed, counts.failed) == (4, 1, 3)
+    assert batch.created_at <= batch.in_progress_at <= batch.finalizing_at <= batch.completed_at
+    good = answers(client, batch.output_file_id)
+    assert list(good) == ["request-0"]
+    response = good["request-0"]["response"]
+    assert (response["status_code"], good["request-0"]["error"]) == (200, None)
+    assert response["request_id"].startswith("req_")
+    assert len(response["body"]["data"]) == 2
+    for item in response["body"]["data"]:
+        checked = client.content_provenance_checks.create(file=("x.png", base64.b64decode(item["b64_json"])))
+        assert checked.model_extra["guardrails"]["verdict"] == "confirmed"
+    bad = answers(client, batch.error_file_id)
+    codes = {name: entry["response"]["body"]["error"]["code"] for name, entry in bad.items()}
+    assert codes == {"request-1": "moderation_blocked", "request-2": "invalid_value", "request-3": "invalid_value"}
+    assert bad["request-1"]["response"]["body"]["error"]["guardrails"]["decision_id"]
+    assert bad["request-2"]["response"]["body"]["error"]["param"] == "size"
+    assert {entry["response"]["status_code"] for entry in bad.values()} == {400}
+    assert client.files.retrieve(batch.output_file_id).purpose == "batch_output"
+    # Nothing of the work is left behind.
+    assert not (service.home / "service" / "batches" / batch.id).exists()
+
+
+def test_texts_and_pictures_are_moderated(client: OpenAI) -> None:
+    file = io.BytesIO()
+    Image.fromarray(draw_shapes(1)).save(file, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    batch = begin(
+        client,
+        MODERATIONS,
+        {"input": ["a fox in the snow", BLOCKED]},
+        {"input": [{"type": "image_url", "image_url": {"url": url}}]},
+        {"input": [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]},
+        {},
+    )
+    batch = ended(client, batch.id)
+    good = answers(client, batch.output_file_id)
+    flags = {name: [one["flagged"] for one in e["response"]["body"]["results"]] for name, e in good.items()}
+    assert flags == {"request-0": [False, True], "request-1": [False]}
+    bad = answers(client, batch.error_file_id)
+    codes = [bad[f"request-{number}"]["response"]["body"]["error"]["code"] for number in (2, 3)]
+    assert codes == ["url_not_supported", "invalid_value"]
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "line"),
+    [
+        (b"", "empty_file", None),
+        (b"\n \n", "empty_file", None),
+        (b"{not json\n", "invalid_json_line", 1),
+        (b"\xff\xfe\n", "invalid_json_line", 1),
+        (b"[" * 100_000, "invalid_json_line", 1),
+        (b"[]\n", "invalid_request", 1),
+        (lines(MODERATIONS, {"input": "a"}), "mismatched_url", 1),
+        (lines(GENERATIONS, {"prompt": "a"}) * 2, "duplicate_custom_id", 2),
+        (lines(GENERATIONS, {"prompt": "a"}).replace(b"POST", b"GET"), "invalid_request", 1),
+        (b"\n" + lines(GENERATIONS, {}).replace(b"request-0", b"\\ud800"), "invalid_request", 2),
+    ],
+)
+def test_a_file_that_cannot_be_run(client: OpenAI, data: bytes, code: str, line: int | None) -> None:
+    file = client.files.create(file=("in.jsonl", data), purpose="batch")
+    made = client.batches.create(input_file_id=file.id, endpoint=GENERATIONS, completion_window="24h")
+    batch = ended(client, made.id)
+    assert (batch.status, batch.output_file_id) == ("failed", None)
+    assert batch.failed_at is not None
+    (error,) = batch.errors.data
+    assert (error.code, error.line) == (code, line)
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"endpoint": "/v1/chat/completions"}, "endpoint"),
+        ({"completion_window": "1h"}, "completion_window"),
+        ({"metadata": {str(number): "x" for number in range(17)}}, "metadata"),
+        ({"metadata": {"x": "y" * 513}}, "metadata.x"),
+    ],
+)
+def test_a_batch_that_cannot_be_made(client: OpenAI, options: dict[str, Any], param: str) -> None:
+    file = client.files.create(file=("a", lines(GENERATIONS, {"prompt": PROMPT})), purpose="batch")
+    asked = {"input_file_id": file.id, "endpoint": GENERATIONS, "completion_window": "24h", **options}
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.batches.create(**asked)
+    assert refused.value.param == param
+
+
+def test_answers_are_no_input(client: OpenAI) -> None:
+    batch = ended(client, begin(client, MODERATIONS, {"input": "a fox"}).id)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.batches.create(input_file_id=batch.output_file_id, endpoint=MODERATIONS, completion_window="24h")
+    assert refused.value.param == "input_file_id"
+
+
+def test_nobody_sees_files_and_batches_of_others(client: OpenAI, service: Running) -> None:
+    batch = ended(client, begin(client, MODERATIONS, {"input": "a fox"}).id)
+    other = service.client(service.add_key("curious"), max_retries=0)
+    assert list(other.files.list()) == []
+    assert list(other.batches.list()) == []
+    for ask in (
+        lambda: other.files.retrieve(batch.input_file_id),
+        lambda: other.files.content(batch.output_file_id),
+        lambda: other.files.delete(batch.output_file_id),
+        lambda: other.batches.retrieve(batch.id),
+        lambda: other.batches.cancel(batch.id),
+        lambda: other.batches.create(input_file_id=batch.input_file_id, endpoint=MODERATIONS, completion_window="24h"),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            ask()
+
+
+def test_a_key_makes_batches_of_what_it_may_do(service: Running) -> None:
+    moderating = service.client(service.admin.keys.create("acme", ("moderate",))[0], max_retries=0)
+    with pytest.raises(openai.PermissionDeniedError):
+        begin(moderating, GENERATIONS, {"prompt": PROMPT})
+    assert ended(moderating, begin(moderating, MODERATIONS, {"input": "a fox"}).id).status == "completed"
+    verifying = service.client(service.admin.keys.create("acme", ("verify",))[0], max_retries=0)
+    with pytest.raises(openai.PermissionDeniedError):
+        verifying.files.list()
+
+
+def test_the_quota_of_a_day_holds_in_a_batch(service: Running) -> None:
+    client = service.client(service.add_key("thrifty", images_per_day=2), max_retries=0)
+    batch = ended(client, begin(client, GENERATIONS, *({"prompt": PROMPT, "n": 1} for _ in range(4))).id)
+    assert (batch.request_counts.completed, batch.request_counts.failed) == (2, 2)
+    for entry in answers(client, batch.error_file_id).values():
+        assert entry["response"]["body"]["error"]["code"] == "quota_exceeded"
+
+
+def test_one_job_at_a_time_is_slow_but_no_failure(service: Running) -> None:
+    client = service.client(service.add_key("single", concurrent_jobs=1), max_retries=0)
+    batch = ended(client, begin(client, GENERATIONS, *({"prompt": PROMPT} for _ in range(3))).id)
+    assert (batch.request_counts.completed, batch.request_counts.failed) == (3, 0)
+
+
+def test_a_cancelled_batch_hands_over_what_it_has(client: OpenAI) -> None:
+    batch = begin(client, GENERATIONS, *({"prompt": PROMPT, "n": 3} for _ in range(30)))
+    while client.batches.retrieve(batch.id).request_counts.completed == 0:
+        time.sleep(0.02)
+    cancelled = client.batches.cancel(batch.id)
+    assert cancelled.status in ("cancelling", "cancelled")
+    batch = ended(client, batch.id)
+    assert batch.status == "cancelled"
+    assert batch.cancelling_at <= batch.cancelled_at
+    # The job that ran is not waited for until its lease runs out.
+    assert batch.cancelled_at - batch.cancelling_at < Settings().lease_seconds
+    good, bad = answers(client, batch.output_file_id), answers(client, batch.error_file_id)
+    assert len(good) >= 1
+    assert len(good) + len(bad) == 30
+    assert "batch_cancelled" in {entry["error"]["code"] for entry in bad.values() if entry["error"]}
+    # A second time changes nothing.
+    assert client.batches.cancel(batch.id).status == "cancelled"
+
+
+def test_a_running_batch_keeps_its_input(tmp_path: Path) -> None:
+    context = opened(tmp_path)
+    file = context.files.upload("acme", lines(GENERATIONS, {"prompt": PROMPT}), name="x", seconds=0.0, most=10_000)
+    with pytest.raises(KeyError):
+        context.files.get(file.id, "acme")
+    kept = context.files.upload("acme", lines(GENERATIONS, {"prompt": PROMPT}), name="x", seconds=60, most=10_000)
+    _batch(context, kept.id)
+    with pytest.raises(FileInUse):
+        context.files.delete(kept.id, "acme")
+    old = time.time() - 7200
+    for one in (file, kept):
+        os.utime(context.files.path(one.id), (old, old))
+    clean(context)
+    assert [path.name for path in context.settings.files.iterdir()] == [kept.id]
+
+
+# --- What a test cannot ask a running service ----------------------------------------------------------------------
+
+
+def opened(home: Path, **settings: Any) -> Context:
+    context = Context.open(Settings(home=home, **settings))
+    context.tenants.add("acme")
+    return context
+
+
+def _batch(context: Context, file: str, endpoint: str = GENERATIONS, *, seconds: float = 60, key: str = "") -> Any:
+    key = key or context.keys.create("acme", ("generate", "moderate"))[1].id
+    return context.batches.add(
+        tenant="acme", api_key=key, endpoint=endpoint, input_file=file, metadata=None, seconds=seconds, most=100
     )
 
 
-@pytest.fixture
-def generator() -> Noting:
-    return Noting()
+def _uploaded(context: Context, endpoint: str, *bodies: dict[str, Any]) -> str:
+    return context.files.upload("acme", lines(endpoint, *bodies), name="x", seconds=60, most=1 << 20).id
 
 
-@pytest.fixture
-def place(home: Path, database_address: str, generator: Noting, guard_in: Callable[..., Guard]) -> Iterator[Workplace]:
-    database = open_database(Settings(home=home, database=database_address))
-    yield Workplace(home, database, generator, guard_in)
-    database.close()
+def _turns(context: Context, count: int) -> None:
+    runner = BatchRunner(context)
+    for _ in range(count):
+        runner.run_due()
+        time.sleep(0.25)
 
 
-def test_jobs_of_one_form_are_drawn_in_one_call_up_to_the_limit(place: Workplace, generator: Noting) -> None:
-    jobs = [place.submit(f"apple {number}", seed=10 * number, count=1 + number % 2) for number in range(4)]
-    other = place.submit("a wide apple", width=512)
-    assert place.worker(pictures=5).run_one()
-    assert generator.calls == [["apple 0", "apple 1", "apple 2"]]
-    ends = [place.end(job) for job in jobs]
-    assert [end.status.value for end in ends] == ["succeeded"] * 3 + ["queued"]
-    for number, end in enumerate(ends[:3]):
-        assert end.result is not None
-        images = end.result["images"]
-        assert [image["guardrails"]["seed"] for image in images] == [10 * number + one for one in range(len(end.ids))]
-        assert place.files(end) == list(end.ids)
-        assert place.recorded(end) == len(end.ids)
-    while place.worker(pictures=5).run_one():
-        pass
-    assert [place.end(one).status for one in (jobs[3], other)] == [Status.SUCCEEDED] * 2
-    assert generator.calls[1:] == [["apple 3"], ["a wide apple"]]
+def test_an_expired_batch_gives_up_the_rest(database_address: str, tmp_path: Path) -> None:
+    context = opened(tmp_path, database=database_address)
+    batch = _batch(context, _uploaded(context, GENERATIONS, {"prompt": PROMPT}, {"prompt": "x"}), seconds=0.4)
+    _turns(context, 2)
+    # No worker runs: both wait as jobs.
+    jobs = [line.job for line in context.batches.lines(batch.id, LineState.SUBMITTED)]
+    assert len(jobs) == 2
+    _turns(context, 3)
+    batch = context.batches.get(batch.id)
+    assert batch.status is BatchStatus.EXPIRED
+    assert {context.table.get(job).status.value for job in jobs} == {"cancelled"}
+    written = context.files.path(batch.error_file).read_text().splitlines()
+    assert [json.loads(line)["response"]["body"]["error"]["code"] for line in written] == ["cancelled"] * 2
 
 
-def test_a_seed_gives_the_same_picture_alone_and_with_others(place: Workplace, generator: Noting) -> None:
-    guard = place.guard(place.policies.get())
-    seen: dict[str, bytes] = {}
-    embed = guard._mark.embed
-
-    def note(pixels: Any, mark_id: str) -> Any:
-        seen[mark_id] = pixels.tobytes()
-        return embed(pixels, mark_id)
-
-    guard._mark.embed = note  # type: ignore[method-assign]
-    for pictures in (1, 8):
-        for seed in (3, 4, 5):
-            place.submit(f"apple {seed}", seed=seed)
-        worker = place.worker(pictures=pictures)
-        while worker.run_one():
-            pass
-    drawn = sorted(seen.values())
-    assert drawn == sorted([draw_shapes(seed).tobytes() for seed in (3, 4, 5)] * 2)
-    assert [len(call) for call in generator.calls] == [1, 1, 1, 3]
+def test_two_processes_and_a_death_ask_for_each_picture_once(database_address: str, tmp_path: Path) -> None:
+    context = opened(tmp_path, database=database_address)
+    batch = _batch(context, _uploaded(context, GENERATIONS, *({"prompt": PROMPT} for _ in range(4))))
+    _turns(context, 2)
+    lines_ = context.batches.lines(batch.id, LineState.SUBMITTED)
+    assert len(lines_) == 4
+    with context.database.transaction() as transaction:
+        # As if the process had died between the job's submission and the note of it.
+        transaction.run("UPDATE batch_lines SET state = 'waiting', job = '' WHERE batch = ?", batch.id)
+    _turns(context, 2)
+    assert context.batches.lines(batch.id, LineState.SUBMITTED) == lines_
+    assert context.table.counts() == {"queued": 4}
+    # While one process has the lease, the other one finds nothing to do.
+    assert context.batches.claim("a", 60) is not None
+    assert context.batches.claim("b", 60) is None
 
 
-def test_a_refusal_ends_one_job_before_the_others_are_drawn(place: Workplace, generator: Noting) -> None:
-    jobs = [place.submit(prompt) for prompt in ("a red apple", REFUSED, "a blue boat")]
-    status: list[Status] = []
-    generator.meanwhile = lambda: status.append(place.end(jobs[1]).status)
-    place.worker().run_one()
-    assert status == [Status.REFUSED]
-    assert generator.calls == [["a red apple", "a blue boat"]]
-    ends = [place.end(job) for job in jobs]
-    assert [end.status.value for end in ends] == ["succeeded", "refused", "succeeded"]
-    assert [place.recorded(end) for end in ends] == [1, 0, 1]
+def test_a_revoked_key_ends_its_batches(tmp_path: Path) -> None:
+    context = opened(tmp_path)
+    key = context.keys.create("acme", ("generate",))[1].id
+    batch = _batch(context, _uploaded(context, GENERATIONS, {"prompt": PROMPT}), key=key)
+    _turns(context, 2)
+    context.keys.expire(key, time.time() - 1)
+    _turns(context, 3)
+    assert context.batches.get(batch.id).status is BatchStatus.CANCELLED
+    assert context.table.counts() == {"cancelled": 1}
 
 
-def test_a_drawing_that_fails_is_one_jobs_own(place: Workplace, generator: Noting) -> None:
-    jobs = [place.submit(prompt) for prompt in ("a red apple", "a broken cup", "a blue boat")]
-    place.worker().run_one()
-    ends = [place.end(job) for job in jobs]
-    assert [end.status.value for end in ends] == ["succeeded", "failed", "succeeded"]
-    assert [place.files(end) != [] for end in ends] == [True, False, True]
-    assert [len(call) for call in generator.calls] == [3, 1, 1, 1]
-
-
-def test_a_cancelled_job_releases_nothing_and_stops_nobody(place: Workplace, generator: Noting) -> None:
-    jobs = [place.submit(prompt) for prompt in ("a red apple", "a green cup", "a blue boat")]
-    generator.meanwhile = lambda: place.table.cancel(jobs[1].id)
-    place.worker().run_one()
-    ends = [place.end(job) for job in jobs]
-    assert [end.status.value for end in ends] == ["succeeded", "cancelled", "succeeded"]
-    assert [place.recorded(end) for end in ends] == [1, 0, 1]
-    assert place.files(ends[1]) == []
-
-
-def test_a_job_that_another_worker_took_over_is_left_to_it(place: Workplace, generator: Noting) -> None:
-    jobs = [place.submit(prompt) for prompt in ("a red apple", "a blue boat")]
-
-    def lose() -> None:
-        with place.table._database.transaction() as transaction:
-            transaction.run("UPDATE jobs SET worker = 'another', attempts = 2 WHERE id = ?", jobs[0].id)
-
-    generator.meanwhile = lose
-    place.worker().run_one()
-    ends = [place.end(job) for job in jobs]
-    assert [(end.status.value, end.worker == "another") for end in ends] == [("running", True), ("succeeded", False)]
-    assert place.recorded(jobs[0]) == 0
-
-
-def test_an_end_that_cannot_be_written_keeps_nobody_elses(
-    place: Workplace, generator: Noting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from guardrails.errors import StorageError
-
-    jobs = [place.submit(prompt) for prompt in ("a red apple", "a blue boat")]
-    finish = place.table.finish
-
-    def fail(lease: Any, *arguments: Any) -> Job:
-        if lease.job.id == jobs[0].id:
-            raise StorageError("the disk is full", hint="")
-        return finish(lease, *arguments)
-
-    monkeypatch.setattr(place.table, "finish", fail)
-    place.worker().run_one()
-    assert [place.end(job).status.value for job in jobs] == ["running", "succeeded"]
-
-
-def test_a_job_waits_a_little_for_others(place: Workplace, generator: Noting) -> None:
-    first = place.submit("a red apple")
-    timer = threading.Timer(0.3, lambda: place.submit("a blue boat"))
-    timer.start()
-    # It goes on as soon as there is no room for more.
-    place.worker(pictures=2, seconds=120.0).run_one()
-    timer.join()
-    assert generator.calls == [["a red apple", "a blue boat"]]
-    assert place.end(first).status is Status.SUCCEEDED
-
-
-def test_a_stop_ends_the_waiting_and_finishes_what_was_claimed(place: Workplace, generator: Noting) -> None:
-    jobs = [place.submit(prompt) for prompt in ("a red apple", "a blue boat")]
-    stopping = threading.Event()
-    threading.Timer(0.5, stopping.set).start()
-    place.worker(pictures=3, seconds=240.0).run(stopping)
-    assert generator.calls == [["a red apple", "a blue boat"]]
-    assert [place.end(job).status for job in jobs] == [Status.SUCCEEDED] * 2
-
-
-def test_what_was_tried_before_is_drawn_by_itself(place: Workplace, generator: Noting) -> None:
-    jobs = [place.submit(prompt) for prompt in ("a red apple", "a blue boat", "a green cup")]
-    with place.table._database.transaction() as transaction:
-        transaction.run(
-            "UPDATE jobs SET status = 'running', attempts = 1, lease_until = 0 WHERE id IN (?, ?)",
-            jobs[0].id,
-            jobs[1].id,
-        )
-    worker = place.worker()
-    while worker.run_one():
-        pass
-    assert sorted(generator.calls) == [["a blue boat"], ["a green cup"], ["a red apple"]]
-    assert [place.end(job).attempts for job in jobs] == [2, 2, 1]
-
-
-# A worker whose model dies of one prompt, as a driver or a lack of memory would make it.
-DYING = """
-import os, signal, sys, time
-from pathlib import Path
-from guardrails.pipeline import Guard
-from guardrails.testing.doubles import FixedIndex, ShapeGenerator, passing_screens
-from service.access.secrets import Secrets
-from service.jobs.table import JobTable
-from service.jobs.worker import Worker
-from service.policies import Policies
-from service.settings import Settings
-from service.stores import open_database
-
-class Mortal(ShapeGenerator):
-    def draw(self, request, prompt, *, progress=None):
-        if "boat" in prompt:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().draw(request, prompt, progress=progress)
-
-settings = Settings.model_validate_json(sys.argv[1])
-table = JobTable(open_database(settings), lease_seconds=settings.lease_seconds, max_attempts=2)
-made = {}
-def guards(policy):
-    if policy.digest not in made:
-        made[policy.digest] = Guard(Mortal(), policy=policy, screens=passing_screens(), index=FixedIndex(),
-                                    home=settings.home)
-    return made[policy.digest]
-worker = Worker(table, guards, Policies(settings.policy_names), Secrets.load_or_create(settings.folder),
-                assets=settings.assets, uploads=settings.uploads, lease_seconds=settings.lease_seconds,
-                batch_pictures=8)
-while any(table.counts().get(status) for status in ("queued", "running")):
-    worker.run_one() or time.sleep(0.02)
-"""
-
-
-def test_the_job_that_kills_its_batch_is_found_and_the_others_are_made(home: Path, database_address: str) -> None:
-    settings = Settings(home=home, database=database_address, lease_seconds=1.0)
-    settings.assets.mkdir(parents=True)
-    database = open_database(settings)
-    table = JobTable(database, lease_seconds=1.0, max_attempts=2)
-    policy = written("default", Policies(settings.policy_names).get())
-    prompts = ("a red apple", "a blue boat", "a green cup", "a yellow star")
-    jobs = [table.submit(job(prompt, policy, seed=number))[0] for number, prompt in enumerate(prompts)]
-    deaths = 0
-    for _ in range(6):
-        done = subprocess.run(
-            [sys.executable, "-c", DYING, settings.model_dump_json()],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        deaths += 1
-    # Once with all of them, once by itself.
-    assert deaths == 2
-    ends = [table.get(one.id) for one in jobs]
-    assert [end.status.value for end in ends] == ["succeeded", "quarantined", "succeeded", "succeeded"]
-    assert [end.attempts for end in ends] == [2, 2, 2, 2]
-    with Ledger.open(homes.ledger_folder(home), create=False) as ledger:
-        size = ledger.fsck()
-        records = [logged.record for index in range(size) if (logged := ledger.find_by_index(index)) is not None]
-    made = sorted(record.id for record in records if record.kind is RecordKind.GENERATION)
-    assert made == sorted(id for end in ends if end.status is Status.SUCCEEDED for id in end.ids)
-    assert [record.facts["fault"] for record in records if record.kind is RecordKind.REFUSAL] == ["quarantined"]
-    assert "boat" not in json.dumps([end.request for end in ends])
-    database.close()
+def test_limits_of_files_and_batches(tmp_path: Path) -> None:
+    context = opened(tmp_path)
+    with pytest.raises(FilesFull):
+        context.files.upload("acme", b"x" * 11, name="x", seconds=60, most=10)
+    assert list(context.settings.files.iterdir()) == []
+    path = tmp_path / "many.jsonl"
+    path.write_bytes(
+        b"".join(lines(MODERATIONS, {}).replace(b"request-0", str(number).encode()) for number in range(6))
+    )
+    assert [place.number for place in check_file(path, MODERATIONS, 6)] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(InvalidFile) as refused:
+        check_file(path, MODERATIONS, 5)
+    assert refused.value.errors[0]["code"] == "too_many_requests"

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from service.jobs.model import Job, Status
@@ -302,3 +303,23 @@ def test_old_jobs_are_forgotten_but_held_ones_are_not(table: JobTable) -> None:
 def test_values_of_other_alphabets_and_odd_signs_survive(table: JobTable) -> None:
     given, _ = table.submit(job(request={"prompt": "ein Bär? 100 % ? — 熊 \\ ' \"", "format": "png"}))
     assert table.get(given.id).request["prompt"] == "ein Bär? 100 % ? — 熊 \\ ' \""
+
+
+def test_a_start_waits_for_nobody_and_nobody_waits_for_ever(postgresql: str, tmp_path: Path) -> None:
+    """A machine that vanished in the middle of a transaction holds up neither starts nor others for long."""
+    settings = Settings(home=tmp_path, database=postgresql)
+    vanished, table = open_database(settings), JobTable(open_database(settings), lease_seconds=30)
+    table.submit(job())
+    with vanished.transaction() as transaction:
+        transaction.run("UPDATE jobs SET updated_at = updated_at")
+        started = open_database(settings)
+        assert started.one("SELECT COUNT(*) AS n FROM jobs") is not None
+        with started.transaction() as waiting:
+            timeouts = {
+                name: waiting.one(f"SHOW {name}")[name]
+                for name in ("lock_timeout", "idle_in_transaction_session_timeout")
+            }
+            assert timeouts == {"lock_timeout": "30s", "idle_in_transaction_session_timeout": "1min"}
+            waiting.run("SET LOCAL lock_timeout TO '100ms'")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                waiting.run("UPDATE jobs SET updated_at = 0")
