@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,12 @@ SEEDED = {"guardrails": {"seed": SEED}}
 
 
 @pytest.fixture(scope="module")
-def listed(service: Running) -> str:
+def listed(service: Running) -> Iterator[str]:
     folder = homes.hash_lists_folder(service.home) / "example-list"
     bank_of(folder, Role.SENSITIVE, {"entry-17": draw_shapes(SEED)})
-    return folder.name
+    yield folder.name
+    # The service is shared with tests that expect no list.
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
