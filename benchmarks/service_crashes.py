@@ -27,18 +27,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from guardrails import home as homes
 from guardrails.audit import Auditor
 from guardrails.audit.report import FileVerdict
 from guardrails.domain.records import RecordKind
-from guardrails.ledger import Ledger
 from service.access.secrets import Secrets
 from service.jobs.model import Job, Status
 from service.jobs.signer import SignerServer, load_key
 from service.jobs.table import JobTable
 from service.policies import Policies, written
 from service.settings import Settings
-from service.stores import open_database
+from service.stores import open_database, open_ledger
 
 STAGES = ("claimed", "screened", "generated", "checked", "marked", "self_verified", "recorded", "finishing", "released")
 CALLS = ("before fsync", "before rename", "after rename", "before commit", "after commit")
@@ -262,19 +260,22 @@ def _files(settings: Settings) -> list[Path]:
 
 
 def _unrecorded(settings: Settings) -> int:
-    with Ledger.open(homes.ledger_folder(settings.home), create=False) as ledger:
-        return sum(ledger.find_by_id(path.stem) is None for path in _files(settings))
+    with open_ledger(settings, create=False) as ledger:
+        return sum(ledger.record(path.stem) is None for path in _files(settings))
 
 
 def _examine(settings: Settings, table: JobTable, jobs: list[Job], findings: Findings) -> None:
-    auditor = Auditor.open(settings.home)
+    with open_ledger(settings) as ledger:
+        while ledger.merge():
+            pass
+    auditor = Auditor.open(settings.home, database=settings.database)
     files = {path.stem: path for path in _files(settings)}
     for path in files.values():
         report = auditor.verify_file(path, mode="fast")
         findings.released_unsigned += report.manifest.status.value != "trusted"
         findings.released_unmarked += report.mark is None or report.mark.verdict.value != "present"
         findings.released_unrecorded += report.verdict is not FileVerdict.CONFIRMED or not report.exact
-    with Ledger.open(homes.ledger_folder(settings.home), create=False) as ledger:
+    with open_ledger(settings, create=False) as ledger:
         size = ledger.fsck()  # raises where an index is missing
         records = [logged.record for index in range(size) if (logged := ledger.find_by_index(index)) is not None]
         assert ledger.staged_files() == frozenset()

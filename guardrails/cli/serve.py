@@ -23,7 +23,7 @@ Examples
 @click.option("--database", help="postgresql://... for many machines.  [default: SQLite in the home]")
 @click.option(
     "--role",
-    type=click.Choice(["all", "api", "worker", "signer"]),
+    type=click.Choice(["all", "api", "worker", "signer", "sequencer"]),
     default="all",
     show_default=True,
     help="What to run; on many machines, one each.",
@@ -64,6 +64,8 @@ def command(
             processes.run_api(settings, started=started)
         case "worker":
             processes.run_worker(settings)
+        case "sequencer":
+            processes.run_sequencer(settings)
         case _:
             processes.run_signer(settings)
     return 0

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from guardrails.domain.canonical import MAX_SAFE_INTEGER, canonical_json, quote
+from guardrails.domain.canonical import MAX_SAFE_INTEGER, canonical_json
 from guardrails.domain.records import Record, RecordKind
 from guardrails.domain.requests import PolicyRef
 from guardrails.errors import LedgerCorrupt

@@ -127,7 +127,7 @@ class Worker:
 
     def _generate(self, lease: Lease, guard: Guard) -> list[dict[str, Any]]:
         job, request = lease.job, lease.job.request
-        missing = [number for number, id in enumerate(job.ids) if guard.ledger.find_by_id(id) is None]
+        missing = [number for number, id in enumerate(job.ids) if guard.ledger.record(id) is None]
         if not missing:
             return []
         first = len(missing) == len(job.ids)
@@ -162,9 +162,9 @@ class Worker:
         suffix = ImageFormat.parse(job.request["format"]).suffix
         images = []
         for number, id in enumerate(job.ids):
-            logged = guard.ledger.find_by_id(id)
-            if logged is not None and (self._assets / f"{id}{suffix}").exists():
-                images.append(describe_release(guard.ledger, logged, number, f"{id}{suffix}"))
+            record = guard.ledger.record(id)
+            if record is not None and (self._assets / f"{id}{suffix}").exists():
+                images.append(describe_release(guard.ledger, record, number, f"{id}{suffix}"))
         return images
 
     def _watch(self, lease: Lease) -> Callable[[Step, str], None]:
@@ -243,7 +243,7 @@ class Worker:
             commitments={"prompt": commitment},
             facts={"stage": "generation", "fault": "quarantined", "attempts": job.attempts, "action": "block"},
         )
-        if guard.ledger.find_by_id(record.id) is None:
+        if guard.ledger.record(record.id) is None:
             guard.ledger.append(record, {"request": {"prompt": job.request["prompt"]}, "salts": {"prompt": salt}})
         _forget_prompt(transaction, job)
         enqueue(transaction, job, Status.QUARANTINED, {"images": [], "blocked": []})

@@ -1,10 +1,12 @@
-"""Which database the settings ask for."""
+"""Which databases the settings ask for."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from guardrails import home as homes
 from guardrails.errors import OptionError
+from guardrails.ledger import Ledger
 from service.stores.database import Database
 from service.stores.sqlite import SqliteDatabase
 
@@ -28,3 +30,17 @@ def open_database(settings: Settings) -> Database:
 
         return PostgresDatabase(settings.database)
     raise OptionError("the setting `database` is no address of PostgreSQL", hint="write postgresql://user@host/name")
+
+
+def open_ledger(settings: Settings, *, create: bool = True) -> Ledger:
+    """The ledger of this installation: SQLite in the home, or beside the jobs in PostgreSQL.
+
+    Args:
+        create: make it when it is not there, and allow writing.
+
+    Raises:
+        LedgerError, LedgerCorrupt, KeyMaterialError, StorageError: see `Ledger.open`.
+    """
+    folder = homes.ledger_folder(settings.home)
+    # Among many workers the sequencer gives the records their places.
+    return Ledger.open(folder, database=settings.database, create=create, merges=not settings.database)
