@@ -105,10 +105,8 @@ def test_everything_that_reads_the_ledger_finds_it_in_postgresql(
     assert "database" in lost.stderr
 
     # 3. So does the API.
-    checked = running.client().post(
-        "/content_provenance_checks", cast_to=object, files={"file": ("picture.png", picture.read_bytes(), "image/png")}
-    )
-    assert checked["guardrails"]["verdict"] == "confirmed"
+    checked = running.client().content_provenance_checks.create(file=("picture.png", picture.read_bytes()))
+    assert checked.model_extra["guardrails"]["verdict"] == "confirmed"
 
     # 4. Erasure from the command line goes on in the same log.
     asked("ledger", "erase", own["record_id"], "--ground", "asked for by the person", *where)
