@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from guardrails.domain.identity import ImageId
 from guardrails.domain.records import Record, RecordKind
 from guardrails.domain.requests import PolicyRef
-from guardrails.errors import LedgerError
+from guardrails.errors import LedgerError, StorageError
 from guardrails.ledger import Ledger, Sequencer
+from guardrails.ledger.postgres import PostgresStore
 
 FORK = multiprocessing.get_context("fork")
 PATIENCE = 60.0
@@ -118,3 +120,26 @@ def test_a_waiting_record_is_known_and_promised_anew(tmp_path: Path, database: s
             assert reader.record(record.id) == record
             with pytest.raises(LedgerError, match="for reading"):
                 reader.receipt(record.id)
+
+
+def test_a_leader_whose_session_ends_leads_no_more(tmp_path: Path, new_postgres: Callable[[], str]) -> None:
+    database = new_postgres()
+    with (
+        Ledger.open(tmp_path / "ledger", database=database) as leader,
+        Ledger.open(tmp_path / "ledger", database=database) as standby,
+    ):
+        assert leader.lead()
+        assert not standby.lead()
+        store = leader._store
+        assert isinstance(store, PostgresStore)
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(%s)", [store._connection.info.backend_pid])
+        until = time.monotonic() + PATIENCE
+        while not standby.lead():
+            assert time.monotonic() < until
+        # Its own connection tells it at the next use; until then nothing that it does can succeed.
+        with pytest.raises(StorageError):
+            leader.merge()
+        assert not leader.lead()
+        standby.append(record_of())
+        assert leader.fsck() == 1
