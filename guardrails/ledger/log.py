@@ -318,6 +318,10 @@ class Ledger:
         """The first record of an image with this manifest ("urn:c2pa:<uuid>"), or None."""
         return _logged(self._store.leaf_by("manifest_id", manifest_id))
 
+    def holds(self, record_id: str) -> bool:
+        """Whether a record of this id is durable, in its place or still waiting for it."""
+        return self._store.entry(record_id) is not None
+
     def find_by_image(self, image_sha256: str) -> LoggedRecord | None:
         """The first record of a file with these very bytes (SHA-256, hexadecimal), or None."""
         return _logged(self._store.leaf_by("image_sha256", image_sha256))

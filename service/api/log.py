@@ -42,7 +42,7 @@ def get_receipt(
     record_id = gen_uid.removeprefix("urn:c2pa:")
     logged = ledger.find_by_id(record_id)
     if logged is None:
-        if ledger.record(record_id) is not None:
+        if ledger.holds(record_id):
             raise ApiError(404, "not_found", "the record waits for its place in the log", headers=_SOON)
         raise _absent("there is no such record", "gen_uid")
     proof = ledger.prove(logged.index)
