@@ -331,7 +331,7 @@ class Guard:
         if len(ids) != count:
             raise OptionError(f"{len(ids)} ids for {count} pictures", hint="give one id for each picture")
         for image_id in ids:
-            if self.ledger.find_by_id(str(image_id)) is not None:
+            if self.ledger.holds(str(image_id)):
                 raise OptionError(f"the picture {image_id} is recorded already", hint="choose a fresh id")
 
     def _clear(self, request: PromptRequest, approval: Approval | None) -> Cleared | Refusal:
