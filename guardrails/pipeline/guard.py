@@ -63,6 +63,7 @@ from guardrails.pipeline.original import Original, check_history
 from guardrails.pipeline.persons import join_persons
 from guardrails.pipeline.pictures import RebuiltPictures
 from guardrails.pipeline.stages import Asked, Cleared, Draft, Marked, Screened, Sealed, Signed, Step, Watch
+from guardrails.pipeline.timings import Clock, Timings
 from guardrails.policy import Policy, default_policy
 from guardrails.prompts import PromptGuard
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, image_code
@@ -231,15 +232,21 @@ class Guard:
         chosen = ids is not None
         ids = ids or [ImageId.new() for _ in range(request.count)]
         self._check_ids(ids, request.count)
+        started = time.perf_counter()
         drawn = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, ids, progress))
         if isinstance(drawn, Refusal):
             return [drawn]
+        each = (time.perf_counter() - started) * 1e3 / request.count
         watch(Step.DRAWN, "")
         latent, pictures = drawn
         begin = [
             partial(_draft, cleared, image_id, picture, latent) for image_id, picture in zip(ids, pictures, strict=True)
         ]
-        outcomes = [self._finish(cleared, draft, file_format, out, watch) for draft in begin]
+        clocks = [Clock(prompt=cleared.decision.milliseconds, generation=each) for _ in begin]
+        outcomes = [
+            self._finish(cleared, draft, file_format, out, watch, clock)
+            for draft, clock in zip(begin, clocks, strict=True)
+        ]
         if chosen or approval is not None:
             return outcomes
         return [
@@ -328,24 +335,33 @@ class Guard:
         return LatentStart(reason=reason) if reason else self._latent.start(self._generator.latent_shape(request))
 
     def _finish(
-        self, cleared: Cleared, begin: Callable[[], Draft], file_format: ImageFormat, out: Path | None, watch: Watch
+        self,
+        cleared: Cleared,
+        begin: Callable[[], Draft],
+        file_format: ImageFormat,
+        out: Path | None,
+        watch: Watch,
+        clock: Clock,
     ) -> Outcome:
         draft = self._guarded(Stage.GENERATION, cleared, begin)
         if isinstance(draft, Refusal):
             return draft
-        screened = self._guarded(Stage.SCREENING, cleared, lambda: self._screen(draft))
+        screening = clock.timed(Stage.SCREENING, lambda: self._screen(draft))
+        screened = self._guarded(Stage.SCREENING, cleared, screening)
         if isinstance(screened, Refusal):
             return screened
         watch(Step.SCREENED, str(draft.id))
-        marked = self._guarded(Stage.WATERMARK, cleared, lambda: self._embed(screened), screened.checks)
+        marking = clock.timed(Stage.WATERMARK, lambda: self._embed(screened))
+        marked = self._guarded(Stage.WATERMARK, cleared, marking, screened.checks)
         if isinstance(marked, Refusal):
             return marked
         watch(Step.MARKED, str(draft.id))
-        signed = self._guarded(Stage.PROVENANCE, cleared, lambda: self._sign(marked, file_format), screened.checks)
+        signing = clock.timed(Stage.PROVENANCE, lambda: self._sign(marked, file_format))
+        signed = self._guarded(Stage.PROVENANCE, cleared, signing, screened.checks)
         if isinstance(signed, Refusal):
             return signed
         watch(Step.SIGNED, str(draft.id))
-        return self._release(signed, out, watch)
+        return self._release(signed, out, watch, clock.read())
 
     def _redrawn(
         self, cleared: Cleared, refusal: Refusal, file_format: ImageFormat, out: Path | None, watch: Watch
@@ -357,11 +373,14 @@ class Guard:
         while tries and isinstance(outcome, Refusal) and outcome.stage is Stage.SIMILARITY:
             tries -= 1
             image_id = ImageId.new()
-            drawn = self._guarded(Stage.GENERATION, again, lambda: self._draw(again, [image_id], None))  # noqa: B023
+            clock = Clock(prompt=again.decision.milliseconds, generation=0.0)
+            drawing = clock.timed(Stage.GENERATION, lambda: self._draw(again, [image_id], None))  # noqa: B023
+            drawn = self._guarded(Stage.GENERATION, again, drawing)
             if isinstance(drawn, Refusal):
                 return drawn
             latent, (picture,) = drawn
-            outcome = self._finish(again, partial(_draft, again, image_id, picture, latent), file_format, out, watch)
+            begin = partial(_draft, again, image_id, picture, latent)
+            outcome = self._finish(again, begin, file_format, out, watch, clock)
         return outcome
 
     def _screen(self, draft: Draft) -> Screened | Refusal:
@@ -483,7 +502,7 @@ class Guard:
             replace=True,
         )
 
-    def _release(self, signed: Signed, out: Path | None, watch: Watch) -> Sealed:
+    def _release(self, signed: Signed, out: Path | None, watch: Watch, timings: Timings) -> Sealed:
         marked = signed.marked
         draft = marked.screened.draft
         digest, salt = signed.prompt_commitment
@@ -507,6 +526,7 @@ class Guard:
                 edges=signed.edges,
                 approval=draft.cleared.approval,
                 parent=draft.cleared.parent,
+                timings=timings,
             ),
         )
         payload = _private(draft.cleared, salt)
@@ -528,6 +548,7 @@ class Guard:
             embedding=marked.embedding,
             manifest=signed.manifest,
             receipt=receipt,
+            timings=timings,
         )
 
     def _record(self, record: Record, payload: dict[str, Any], data: bytes, path: Path | None, watch: Watch) -> Receipt:

@@ -18,6 +18,7 @@ from guardrails.imaging import Pixels
 from guardrails.imaging.encoding import ImageFormat
 from guardrails.pipeline.approval import Approval
 from guardrails.pipeline.original import Original
+from guardrails.pipeline.timings import Timings
 
 
 class Step(enum.Enum):
@@ -142,3 +143,4 @@ class Sealed:
     embedding: MarkEmbedding
     manifest: ManifestVerdict
     receipt: Receipt
+    timings: Timings
