@@ -242,7 +242,8 @@ class Guard:
         begin = [
             partial(_draft, cleared, image_id, picture, latent) for image_id, picture in zip(ids, pictures, strict=True)
         ]
-        clocks = [Clock(prompt=cleared.decision.milliseconds, generation=each) for _ in begin]
+        decided = cleared.decision.milliseconds / request.count
+        clocks = [Clock(prompt=decided, generation=each) for _ in begin]
         outcomes = [
             self._finish(cleared, draft, file_format, out, watch, clock)
             for draft, clock in zip(begin, clocks, strict=True)

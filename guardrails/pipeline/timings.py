@@ -18,9 +18,8 @@ class Timings:
     """Milliseconds of wall time of one picture.
 
     Attributes:
-        stages: by `Stage` value. Pictures that were drawn together share the time of the drawing equally; "prompt" is
-            the decision about the prompt, which they have in common; "screening" includes the search for similar
-            works, and `Check.milliseconds` says what each screen took.
+        stages: by `Stage` value. Pictures of one request share the decision about the prompt and the drawing equally;
+            "screening" includes the search for similar works, and `Check.milliseconds` says what each screen took.
     """
 
     stages: Mapping[str, float]

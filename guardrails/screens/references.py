@@ -12,7 +12,8 @@ all choices of reference pictures, and only for pictures of the very same mixtur
    every part of the safe pictures that is at least that large (the worst case of Duchi and Namkoong's "distributionally
    robust" risk, 2021).
 
-Several views of one picture are several chances, which Bonferroni's factor pays for.
+Several views of one picture are several chances, which Bonferroni's factor pays for. The views of a panorama overlap by
+half and more, so that factor is far too large already: it takes the place of 1 / `SUBPOPULATION` where it is larger.
 
 A picture that lies further from its domain than nearly all of the domain's own pictures is outside of what was
 measured; then there is no score.
@@ -167,7 +168,7 @@ class Calibrated:
         self._safe = {
             domain.name: np.sort(heads.raw(domain.vectors, references.encoder), axis=0) for domain in references.domains
         }
-        self._rates = {name: stated_rates(len(safe)) for name, safe in self._safe.items()}
+        self._bounds = {name: upper_bounds(len(safe)) for name, safe in self._safe.items()}
 
     def place(self, vectors: Vectors) -> Place:
         """The domain whose centre is nearest to the whole picture, the first of the vectors."""
@@ -185,21 +186,20 @@ class Calibrated:
         """
         safe, worst = self._safe[domain], raw.max(axis=0)
         above = len(safe) - _count_below(safe, worst)
-        score: NDArray[np.float64] = 1 - np.minimum(1.0, len(raw) * self._rates[domain][above])
+        score: NDArray[np.float64] = 1 - np.minimum(1.0, max(len(raw), 1 / SUBPOPULATION) * self._bounds[domain][above])
         return score
 
 
 @functools.cache
-def stated_rates(n: int) -> NDArray[np.float64]:
-    """The rate that is stated where k of n reference pictures reach a number, for k of 0..n; shape (n + 1,)."""
+def upper_bounds(n: int) -> NDArray[np.float64]:
+    """The share that is not exceeded where k of n reference pictures reach a number, for k of 0..n; shape (n + 1,)."""
     share = np.arange(n + 1) / n
     low, high = share, np.ones(n + 1)
     for _ in range(50):
         middle = (low + high) / 2
         likely = n * _divergence(share, middle) < -math.log(1 - CONFIDENCE)
         low, high = np.where(likely, middle, low), np.where(likely, high, middle)
-    rates: NDArray[np.float64] = np.minimum(1.0, high / SUBPOPULATION)
-    return rates
+    return high
 
 
 def _divergence(share: NDArray[np.float64], rate: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import pytest
 from guardrails.domain.calibration import clopper_pearson_upper
 from guardrails.errors import GuardrailsError, ScreenUnavailable
 from guardrails.screens.heads import HeadSet, Linear
-from guardrails.screens.references import Calibrated, pack, read_references, stated_rates, unpack
+from guardrails.screens.references import Calibrated, pack, read_references, upper_bounds, unpack
 from guardrails.testing.spaces import DIM, ENCODER, axis, cloud, unit
 
 
@@ -44,14 +44,14 @@ def test_scores_rise_with_the_raw_number_and_stay_below_one(calibrated: Calibrat
 
 
 @pytest.mark.parametrize("n", [5, 60, 973])
-def test_stated_rates_are_bounds_for_every_half(n: int) -> None:
-    rates = stated_rates(n)
+def test_upper_bounds_are_bounds(n: int) -> None:
+    rates = upper_bounds(n)
     assert rates.shape == (n + 1,)
     assert (np.diff(rates) >= 0).all()
     assert rates[-1] == 1
     for hits in {0, 1, n // 50, n // 4}:
         exact = clopper_pearson_upper(hits, n)
-        assert min(1.0, 2 * exact) - 1e-9 <= rates[hits] <= min(1.0, 2.7 * exact)
+        assert exact - 1e-9 <= rates[hits] <= min(1.0, 1.35 * exact)
 
 
 def test_the_rate_holds_for_half_of_the_pictures_and_for_nearly_all_choices_of_references() -> None:
@@ -59,7 +59,7 @@ def test_the_rate_holds_for_half_of_the_pictures_and_for_nearly_all_choices_of_r
     for _ in range(200):
         threshold = np.sort(random.normal(size=700))[::-1]
         # The most extreme of the references' numbers whose stated rate is below 5 %.
-        k = int(np.sum(stated_rates(700) <= 0.05)) - 1
+        k = int(np.sum(2 * upper_bounds(700) <= 0.05)) - 1
         seen = random.normal(size=20_000)
         # The worse half of all pictures: everything above the median.
         worse_half = seen[seen > np.median(seen)]
@@ -72,7 +72,10 @@ def test_more_views_need_a_worse_view(calibrated: Calibrated) -> None:
     plain = np.full((4, 2), -1.0, dtype=np.float32)
     alone = calibrated.scores(strange, "photographs")[0]
     among = calibrated.scores(np.concatenate([strange, plain]), "photographs")[0]
-    assert 1 - among == pytest.approx(5 * (1 - alone))
+    # Five chances; alone, the picture pays twice for the mixture that it may come from.
+    assert 1 - among == pytest.approx(5 / 2 * (1 - alone))
+    plain_pair = calibrated.scores(np.concatenate([strange, plain[:1]]), "photographs")[0]
+    assert plain_pair == alone
 
 
 def test_a_picture_belongs_to_its_own_kind_or_to_none(calibrated: Calibrated) -> None:
