@@ -117,8 +117,9 @@ def train(
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder.  [default: WORK/index]")
 @work_option
 @home_option
+@click.option("--thumbnail-bytes", type=click.IntRange(0), default=0, help="Largest thumbnail of a work; 0 keeps none.")
 @json_option
-def index(out: Path | None, work: Path | None, home: Path | None, as_json: bool) -> int:
+def index(out: Path | None, work: Path | None, home: Path | None, thumbnail_bytes: int, as_json: bool) -> int:
     """Hash every picture into a rights-bearing similarity index."""
     from guardrails.pipeline.pictures import RebuiltPictures
     from guardrails.pocket.dataset import MANIFEST
@@ -133,7 +134,7 @@ def index(out: Path | None, work: Path | None, home: Path | None, as_json: bool)
     entries = read_entries(datasets_path("pocket", MANIFEST))
     target = out or folder / "index"
     with Steps("hashing", quiet=as_json) as progress:
-        build_index(_in_order(pictures, entries), entries, target, progress.each)
+        build_index(_in_order(pictures, entries), entries, target, progress.each, thumbnail_bytes=thumbnail_bytes)
     if as_json:
         print_json({"index": str(target), "entries": len(entries)})
     else:

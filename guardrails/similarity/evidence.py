@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from guardrails.domain.images import Match
 from guardrails.imaging import Pixels
+from guardrails.imaging.decoding import decode
 from guardrails.similarity.verification import TILES, Agreement, compare
 
 _PANEL = 256
@@ -22,7 +23,7 @@ _OTHER_COLOUR = (225, 150, 0)
 _DIFFERS = (205, 40, 40)
 
 
-def side_by_side(picture: Pixels, source: Pixels | None, match: Match) -> Pixels:
+def side_by_side(picture: Pixels, source: Pixels | None, match: Match, thumbnail: bytes | None = None) -> Pixels:
     """The picture beside the work it resembles, with licence, creator and distances beneath.
 
     With the source at hand a third panel shows the picture as it was laid over the work: tiles that agree are framed
@@ -30,11 +31,12 @@ def side_by_side(picture: Pixels, source: Pixels | None, match: Match) -> Pixels
 
     Args:
         picture, source: RGB, uint8, height x width x 3; `source` is None when only its hashes are at hand.
+        thumbnail: a small file of the work, shown where `source` is None; it is not compared.
 
     Returns:
         RGB, uint8, height x width x 3.
     """
-    panels = [("picture", _panel(picture)), ("work in the index", _absent() if source is None else _panel(source))]
+    panels = [("picture", _panel(picture)), _work(source, thumbnail)]
     lines = _caption(match)
     if source is not None:
         agreement = compare(picture, source)
@@ -66,6 +68,14 @@ def _caption(match: Match) -> list[str]:
         f"licence: {rights.licence or 'unknown'}; reservation: {rights.reservation or 'none known'}",
         f"source: {rights.source}",
     ]
+
+
+def _work(source: Pixels | None, thumbnail: bytes | None) -> tuple[str, Image.Image]:
+    if source is not None:
+        return "work in the index", _panel(source)
+    if thumbnail is not None:
+        return "work in the index, thumbnail", _panel(decode(thumbnail).pixels)
+    return "work in the index", _absent()
 
 
 def _panel(pixels: Pixels) -> Image.Image:

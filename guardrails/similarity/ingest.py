@@ -14,12 +14,15 @@ import numpy as np
 from guardrails.errors import GuardrailsError
 from guardrails.files import write_atomically
 from guardrails.imaging.decoding import decode
+from guardrails.imaging.thumbnails import thumbnail
+from guardrails.similarity.banks import BankSettings
 from guardrails.similarity.fingerprints import Fingerprinter, Region
 from guardrails.similarity.hashes import ImageHash
 from guardrails.similarity.interchange import ListedHash, ListFormat, Rejected, read_list
 from guardrails.similarity.parts import NewEntry, State
 from guardrails.similarity.sources import Item
 from guardrails.similarity.store import Store
+from guardrails.similarity.thumbnails import Thumbnails
 
 UNREADABLE = "unreadable.csv"
 _BATCH = 256
@@ -61,23 +64,22 @@ def ingest(store: Store, items: Iterable[Item], progress: Callable[[int], None] 
     Raises:
         StorageError: the index's folder cannot be written; what was added before stays.
     """
-    fingerprinter = Fingerprinter(store.algorithm)
+    intake = Intake(store)
     added = known = unhashable = done = 0
     unreadable: list[Unreadable] = []
     stream = iter(items)
     while batch := list(islice(stream, _BATCH)):
-        fresh: dict[str, NewEntry] = {}
+        fresh: dict[str, Hashed] = {}
         for item in batch:
             if item.id in fresh or item.id in store:
                 known += 1
                 continue
-            hashed = hash_item(item, fingerprinter)
-            if isinstance(hashed, NewEntry):
-                fresh[item.id] = hashed
-                unhashable += not hashed.rows
-            else:
-                unreadable.append(hashed)
-        added += store.add(fresh.values())
+            try:
+                fresh[item.id] = hashed = intake.hash(item)
+                unhashable += not hashed.entry.rows
+            except GuardrailsError as error:
+                unreadable.append(Unreadable(item.id, error.code, error.message))
+        added += intake.add(fresh.values())
         done += len(batch)
         progress(done)
     store.merge(everything=True)
@@ -85,18 +87,61 @@ def ingest(store: Store, items: Iterable[Item], progress: Callable[[int], None] 
     return BuildReport(added=added, known=known, unhashable=unhashable, unreadable=tuple(unreadable))
 
 
-def hash_item(item: Item, fingerprinter: Fingerprinter) -> NewEntry | Unreadable:
-    """The entry of one picture, or why there is none."""
-    if not isinstance(item.data, bytes):
-        return Unreadable(item.id, item.data.code, item.data.message)
-    try:
-        decoded = decode(item.data)
-    except GuardrailsError as error:
-        return Unreadable(item.id, error.code, error.message)
-    fingerprint = fingerprinter.fingerprint(decoded.pixels, decoded.alpha)
-    height, width = decoded.pixels.shape[:2]
-    facts = {**item.facts, "width": str(width), "height": str(height), "quality": str(fingerprint.quality)}
-    return NewEntry(item.id, fingerprint.rows, facts)
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A picture as an index keeps it.
+
+    Attributes:
+        thumbnail: WebP; empty where none is kept.
+    """
+
+    entry: NewEntry
+    thumbnail: bytes = b""
+
+
+class Intake:
+    """Hashes pictures for an index, and keeps of them what its bank may keep: of a sensitive one, hashes alone."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._fingerprinter = Fingerprinter(store.algorithm)
+        self._thumbnails = Thumbnails(store.folder)
+        settings = BankSettings.from_json(store.settings) if store.settings else None
+        self._hashes_only = settings is not None and settings.hashes_only
+        self._thumbnail_bytes = 0 if settings is None else settings.thumbnail_limit
+
+    def hash(self, item: Item, *, measured: bool = True) -> Hashed:
+        """One picture, hashed.
+
+        Args:
+            measured: add its size and quality to its facts.
+
+        Raises:
+            ImageError: it cannot be had or read; says why.
+        """
+        decoded = decode(item.read())
+        fingerprint = self._fingerprinter.fingerprint(decoded.pixels, decoded.alpha)
+        facts = dict(item.facts)
+        if measured:
+            height, width = decoded.pixels.shape[:2]
+            facts |= {"width": str(width), "height": str(height), "quality": str(fingerprint.quality)}
+        limit = self._thumbnail_bytes
+        return Hashed(
+            NewEntry(item.id, fingerprint.rows, {} if self._hashes_only else facts),
+            thumbnail(decoded.pixels, max_bytes=limit) if limit else b"",
+        )
+
+    def add(self, hashed: Iterable[Hashed]) -> int:
+        """Add works to the index; returns how many.
+
+        Raises:
+            OptionError: an id that is there already.
+            StorageError: the index's folder cannot be written.
+        """
+        works = list(hashed)
+        # First, because a thumbnail too many is harmless.
+        self._thumbnails.put({work.entry.id: work.thumbnail for work in works if work.thumbnail})
+        return self._store.add(work.entry for work in works)
 
 
 def write_unreadable(folder: Path, unreadable: list[Unreadable]) -> None:

@@ -43,6 +43,13 @@ def redraws(findings: Sequence[Finding], rules: Sequence[SimilarityRule]) -> int
     return min((rule.redraw for rule in rules if rule.id in spoken), default=0)
 
 
+def error_rate(match: Match) -> str:
+    """How often a match of this state is wrong, with its n and bound, in words."""
+    if match.agreement is None and match.state.confirms:
+        return ERROR_RATE_HASHES
+    return ERROR_RATES[match.state]
+
+
 def _concerns(rule: SimilarityRule, match: Match) -> bool:
     rights = match.rights
     return (
@@ -71,7 +78,7 @@ def _finding(check: Check, rule: SimilarityRule, match: Match, count: int) -> Fi
         action=rule.action,
         message=rule.message,
         detector=check.component,
-        error_rate=_error_rate(match),
+        error_rate=error_rate(match),
         evidence={
             "entry": match.entry,
             "title": match.title,
@@ -94,9 +101,3 @@ def _finding(check: Check, rule: SimilarityRule, match: Match, count: int) -> Fi
             "matching_works": count,
         },
     )
-
-
-def _error_rate(match: Match) -> str:
-    if match.agreement is None and match.state.confirms:
-        return ERROR_RATE_HASHES
-    return ERROR_RATES[match.state]

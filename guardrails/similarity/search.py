@@ -9,6 +9,7 @@ from guardrails.domain.findings import Check, CheckStatus, Component
 from guardrails.domain.images import OTHER_COLOURS, SAME_FAMILY, UNVERIFIABLE, Match, MatchState
 from guardrails.errors import IndexFormatError
 from guardrails.imaging import Pixels
+from guardrails.imaging.thumbnails import thumbnail
 from guardrails.similarity.alignment import Frame
 from guardrails.similarity.colours import colour_distance
 from guardrails.similarity.description import Description, describe
@@ -25,6 +26,7 @@ from guardrails.similarity.radii import (
     joint_distance,
     jointly_near,
 )
+from guardrails.similarity.thumbnails import Thumbnails
 from guardrails.similarity.verification import Agreement, PictureSource, compare_frames
 from guardrails.similarity.views import Kind
 
@@ -89,10 +91,17 @@ class _Measured:
 class SimilarityIndex:
     """An opened index with its entry table and, where the caller has them, the reference pictures."""
 
-    def __init__(self, index: HashIndex, entries: EntryTable, pictures: PictureSource | None = None) -> None:
+    def __init__(
+        self,
+        index: HashIndex,
+        entries: EntryTable,
+        pictures: PictureSource | None = None,
+        thumbnails: Thumbnails | None = None,
+    ) -> None:
         self._index = index
         self._entries = entries
         self._pictures = pictures
+        self._thumbnails = thumbnails
 
     @classmethod
     def open(
@@ -114,7 +123,7 @@ class SimilarityIndex:
             raise IndexFormatError(
                 f"{folder} was not built from {table_path}", hint="build the index again from this table"
             )
-        return cls(index, table, pictures)
+        return cls(index, table, pictures, Thumbnails(folder))
 
     @property
     def component(self) -> Component:
@@ -123,6 +132,14 @@ class SimilarityIndex:
     def picture(self, entry_id: str) -> Pixels | None:
         """The reference picture of a work, where it is at hand."""
         return None if self._pictures is None else self._pictures.picture(entry_id)
+
+    def thumbnail(self, entry_id: str) -> bytes | None:
+        """A WebP that shows a work: the one that was kept, else one of its picture, where that is at hand."""
+        kept = None if self._thumbnails is None else self._thumbnails.get(entry_id)
+        if kept is not None:
+            return kept
+        picture = self.picture(entry_id)
+        return None if picture is None else thumbnail(picture)
 
     def __len__(self) -> int:
         """Number of works."""

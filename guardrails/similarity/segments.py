@@ -39,7 +39,7 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 CODES, REGIONS, ENTRY = "codes", "regions", "entry"
 _OFFSETS, _IDS = "offsets", "ids"
-_STAGED = ".segment-"
+STAGED = ".segment-"
 _REBUILD = "build the index again with this version, or restore the folder from a copy"
 # Looking up stops being cheaper than a scan when this share of the rows has to be compared.
 _SCAN_SHARE = 8
@@ -222,7 +222,7 @@ def write_segment(
     plan = make_plan(rows, HASH_BYTES[algorithm] * 8, radius)
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(dir=parent, prefix=_STAGED))
+        staged = Path(tempfile.mkdtemp(dir=parent, prefix=STAGED))
     except OSError as error:
         raise _unwritable(parent, error) from error
     try:
@@ -286,7 +286,7 @@ def open_segment(folder: Path, facts: Mapping[str, Any], *, verify: bool = False
 
 def clear_staged(parent: Path) -> None:
     """Remove what builds that died left behind; only while no other process builds."""
-    for folder in parent.glob(f"{_STAGED}*"):
+    for folder in parent.glob(f"{STAGED}*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 

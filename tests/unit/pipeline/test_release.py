@@ -71,7 +71,7 @@ def test_the_time_of_the_guards_stands_beside_that_of_the_drawing(guard: Guard) 
     for sealed in pictures:
         assert isinstance(sealed, Sealed)
         stages = sealed.timings.stages
-        assert list(stages) == ["prompt", "generation", "screening", "watermark", "provenance"]
+        assert list(stages) == ["prompt", "generation", "screening", "label", "watermark", "provenance"]
         assert all(spent > 0 for spent in stages.values())
         assert sealed.timings.guard == pytest.approx(sum(stages.values()) - stages["generation"])
         assert 0 < sealed.timings.share < 1

@@ -10,7 +10,7 @@ import pytest
 from guardrails.domain.calibration import clopper_pearson_upper
 from guardrails.errors import GuardrailsError, ScreenUnavailable
 from guardrails.screens.heads import HeadSet, Linear
-from guardrails.screens.references import Calibrated, pack, read_references, upper_bounds, unpack
+from guardrails.screens.references import Calibrated, pack, read_references, unpack, upper_bounds
 from guardrails.testing.spaces import DIM, ENCODER, axis, cloud, unit
 
 
