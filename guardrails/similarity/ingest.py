@@ -13,10 +13,11 @@ import numpy as np
 
 from guardrails.errors import GuardrailsError
 from guardrails.files import write_atomically
-from guardrails.imaging.decoding import decode
+from guardrails.imaging.decoding import Decoded, decode
 from guardrails.similarity.fingerprints import Fingerprinter, Region
 from guardrails.similarity.hashes import ImageHash
 from guardrails.similarity.interchange import ListedHash, ListFormat, Rejected, read_list
+from guardrails.similarity.keypoint_index import KeypointIndex, keypoint_entry
 from guardrails.similarity.parts import NewEntry, State
 from guardrails.similarity.sources import Item
 from guardrails.similarity.store import Store
@@ -52,10 +53,16 @@ class BuildReport:
     unreadable: tuple[Unreadable, ...]
 
 
-def ingest(store: Store, items: Iterable[Item], progress: Callable[[int], None] = lambda done: None) -> BuildReport:
+def ingest(
+    store: Store,
+    items: Iterable[Item],
+    progress: Callable[[int], None] = lambda done: None,
+    keypoints: KeypointIndex | None = None,
+) -> BuildReport:
     """Hash a collection into an index; can be stopped at any time and called again.
 
     Args:
+        keypoints: of the same index, where parts of its works are to be found.
         progress: told after each batch how many items are done.
 
     Raises:
@@ -67,32 +74,60 @@ def ingest(store: Store, items: Iterable[Item], progress: Callable[[int], None] 
     stream = iter(items)
     while batch := list(islice(stream, _BATCH)):
         fresh: dict[str, NewEntry] = {}
+        pointed: dict[str, NewEntry] = {}
         for item in batch:
             if item.id in fresh or item.id in store:
                 known += 1
                 continue
-            hashed = hash_item(item, fingerprinter)
-            if isinstance(hashed, NewEntry):
-                fresh[item.id] = hashed
-                unhashable += not hashed.rows
-            else:
-                unreadable.append(hashed)
-        added += store.add(fresh.values())
+            decoded = _decoded(item)
+            if isinstance(decoded, Unreadable):
+                unreadable.append(decoded)
+                continue
+            fresh[item.id] = _hashed(item, decoded, fingerprinter)
+            unhashable += not fresh[item.id].rows
+            if keypoints is not None:
+                pointed[item.id] = keypoint_entry(item.id, decoded.pixels)
+        add_works(store, fresh.values(), keypoints, pointed.values())
+        added += len(fresh)
         done += len(batch)
         progress(done)
-    store.merge(everything=True)
+    for index in (store, None if keypoints is None else keypoints.store):
+        if index is not None:
+            index.merge(everything=True)
     write_unreadable(store.folder, unreadable)
     return BuildReport(added=added, known=known, unhashable=unhashable, unreadable=tuple(unreadable))
 
 
 def hash_item(item: Item, fingerprinter: Fingerprinter) -> NewEntry | Unreadable:
     """The entry of one picture, or why there is none."""
+    decoded = _decoded(item)
+    return decoded if isinstance(decoded, Unreadable) else _hashed(item, decoded, fingerprinter)
+
+
+def add_works(
+    store: Store, entries: Iterable[NewEntry], keypoints: KeypointIndex | None, pointed: Iterable[NewEntry]
+) -> None:
+    """Add entries and their keypoints; those first, so that no entry that is known ever lacks them.
+
+    Raises:
+        OptionError: an id that the index holds already.
+        StorageError: the folder cannot be written; keypoints without an entry are never answered.
+    """
+    if keypoints is not None:
+        keypoints.add(pointed)
+    store.add(entries)
+
+
+def _decoded(item: Item) -> Decoded | Unreadable:
     if not isinstance(item.data, bytes):
         return Unreadable(item.id, item.data.code, item.data.message)
     try:
-        decoded = decode(item.data)
+        return decode(item.data)
     except GuardrailsError as error:
         return Unreadable(item.id, error.code, error.message)
+
+
+def _hashed(item: Item, decoded: Decoded, fingerprinter: Fingerprinter) -> NewEntry:
     fingerprint = fingerprinter.fingerprint(decoded.pixels, decoded.alpha)
     height, width = decoded.pixels.shape[:2]
     facts = {**item.facts, "width": str(width), "height": str(height), "quality": str(fingerprint.quality)}
