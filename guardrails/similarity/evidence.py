@@ -87,11 +87,11 @@ def _placement(match: Match) -> Placement | None:
 def _panel(pixels: Pixels, match: Match | None = None) -> Image.Image:
     """Scaled into a square, keeping its proportions; where the match was found is framed."""
     image = Image.fromarray(pixels)
+    scale = _PANEL / max(image.size)
+    image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     box = None if match is None else match.evidence.get("found_at")
     if isinstance(box, list):
         frame_part(image, box)
-    scale = _PANEL / max(image.size)
-    image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     panel = Image.new("RGB", (_PANEL, _PANEL), _PAPER)
     panel.paste(image, ((_PANEL - image.width) // 2, (_PANEL - image.height) // 2))
     return panel
