@@ -22,6 +22,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -34,9 +35,12 @@ from guardrails.pocket.scenes import canonical
 from guardrails.resources import datasets_path
 from guardrails.similarity.entries import read_entries
 from guardrails.similarity.fingerprints import Fingerprinter
-from guardrails.similarity.hashes import PDQ256, code_distances
-from guardrails.similarity.keypoint_index import KeypointIndex, Located, keypoint_entry
+from guardrails.similarity.hashes import KEYPOINT128, PDQ256, code_distances
+from guardrails.similarity.keypoint_index import REACH, KeypointIndex, Located, keypoint_entry
+from guardrails.similarity.keypoints import picture_keypoints
 from guardrails.similarity.levels import CONFIRMED_TILES, Level
+from guardrails.similarity.parts import SegmentPart, State
+from guardrails.similarity.segments import Near, open_segment, write_segment
 from guardrails.similarity.verification import compare, compare_placed
 
 Attack = Callable[[Pixels, np.random.Generator, list[Pixels]], Pixels]
@@ -221,6 +225,70 @@ def measure(options: argparse.Namespace, works: Works) -> None:
             out.flush()
 
 
+class Grown:
+    """A part as large as that of many more works: real rows repeated, a few bits and places changed each time."""
+
+    def __init__(self, part: SegmentPart, works: int, folder: Path) -> None:
+        times = -(-works // part.entries)
+        rng = np.random.default_rng(SEED)
+        codes = np.tile(np.asarray(part.codes), (times, 1))
+        for _ in range(3):
+            changed = np.arange(len(part.codes), len(codes))
+            codes[changed, rng.integers(0, 16, len(changed))] ^= (1 << rng.integers(0, 8, len(changed))).astype(
+                np.uint8
+            )
+        copies = np.repeat(np.arange(times, dtype=np.uint32), len(part.codes))
+        columns = {
+            "codes": codes,
+            "regions": np.tile(np.asarray(part.regions), times)
+            ^ rng.integers(0, 2**8, len(codes), dtype=np.uint32) << 10,
+            "entry": np.tile(np.asarray(part.entry), times) + copies * np.uint32(part.entries),
+        }
+        self.entries = times * part.entries
+        started = time.process_time()
+        path = write_segment(folder, KEYPOINT128, columns, self.entries, {}, radius=REACH)
+        self.build_seconds = time.process_time() - started
+        self.segment = open_segment(path, {})
+        self.bytes = sum(file.stat().st_size for file in path.iterdir())
+        self.regions, self.entry = self.segment.columns["regions"], self.segment.columns["entry"]
+        self.states: dict[int, State] = {}
+
+    def within(self, code: NDArray[np.uint8], radius: int, reach: int | None = None) -> Near:
+        return self.segment.within(code, radius, reach=reach)
+
+    def name(self, number: int) -> str:
+        return str(number)
+
+    def facts(self, number: int) -> dict[str, str]:
+        return {"width": "1", "height": "1"}
+
+
+def grown_times(options: argparse.Namespace, works: Works) -> None:
+    index = KeypointIndex.of(options.out)
+    assert index is not None
+    part = next(part for part in index.store.parts if isinstance(part, SegmentPart))
+    grown = Grown(part, options.grown, options.out / "grown")
+    large = KeypointIndex(SimpleNamespace(parts=[grown]))  # type: ignore[arg-type]
+    names = [name for source in SOURCES for name in works.sources[source] if not indexed(name)]
+    spent = []
+    for name in np.random.default_rng(SEED).permutation(names)[:30]:
+        picture = works.picture(str(name))
+        started = time.process_time()
+        picture_keypoints(picture)
+        points = time.process_time()
+        found = large.find(picture)
+        ended = time.process_time()
+        # Finding detects once more.
+        spent.append((points - started, ended - points, len(found)))
+    detecting, finding, found_works = np.median(spent, axis=0)
+    rows = len(grown.regions)
+    print(f"{grown.entries:,} works, {rows:,} keypoints, {grown.bytes / grown.entries:.0f} bytes each work on disk")
+    print(f"build {grown.build_seconds:.1f} s; {finding * 1e3:.0f} ms, {detecting * 1e3:.0f} of them for keypoints")
+    print(
+        f"95th percentile {np.percentile(spent, 95, axis=0)[1] * 1e3:.0f} ms; {found_works:.0f} works placed (median)"
+    )
+
+
 def table(rows: list[dict[str, Any]]) -> None:
     asked = [row for row in rows if row["attack"]]
     head = ("n", "placed", ">= 6", "review", "confirmed", "hashes", "windows <= 31", "<= 50")
@@ -277,10 +345,13 @@ def main() -> None:
     parser.add_argument("--negatives", type=int, default=100, help="of each source, asked as they are")
     parser.add_argument("--windowed", type=int, default=20, help="works of each source, also sought by windows")
     parser.add_argument("--compared", type=int, default=16, help="finds of one question whose pixels are compared")
+    parser.add_argument("--grown", type=int, default=0, help="only time questions to an index grown to so many works")
     parser.add_argument("--table-only", action="store_true")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.grown:
+        return grown_times(options, Works(options))
     if not options.table_only:
         measure(options, Works(options))
     table([json.loads(line) for line in (options.out / "answers.jsonl").read_text().splitlines()])

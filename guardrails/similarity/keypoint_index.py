@@ -35,6 +35,9 @@ FOLDER = "keypoints"
 PLACEMENT = "placement"
 # Bits of the first word, and of all, in which matching keypoints differ at most.
 REACH, RADIUS = 6, 22
+# Corners and rims that many works have are looked up less widely, and not at all where even that leads to too much.
+_REACHES = (REACH, 2)
+_BUDGET = 2000
 # Rows that one keypoint of a picture may vote for: what is near more than this is near everything.
 _MOST_ROWS = 100
 _MOST_PLACED = 32
@@ -132,7 +135,7 @@ def _pairs(keypoints: Keypoints, codes: NDArray[np.uint8], parts: Iterable[Part]
     before = 0
     for part in parts:
         for point, code in enumerate(codes):
-            near = part.within(code, RADIUS, REACH)
+            near = part.nearby(code, RADIUS, _REACHES, _BUDGET)
             kept = near.rows
             if not len(kept):
                 continue

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from guardrails.errors import IndexFormatError
 from guardrails.similarity.hashes import HASH_BYTES
-from guardrails.similarity.segments import CODES, ENTRY, REGIONS, Near, Segment, reached, region_type, scan
+from guardrails.similarity.segments import CODES, ENTRY, REGIONS, Near, Segment, region_type, scan, scan_nearby
 from guardrails.similarity.strings import StringTable, string_columns
 
 _NAMES, _FACTS = "names", "facts"
@@ -66,8 +66,12 @@ class Part(Protocol):
     @property
     def states(self) -> dict[int, State]: ...
 
-    def within(self, code: NDArray[np.uint8], radius: int, reach: int | None = None) -> Near:
-        """All rows within `radius` (inclusive) of one code; for `reach` see `segments.Segment.within`."""
+    def within(self, code: NDArray[np.uint8], radius: int) -> Near:
+        """All rows within `radius` (inclusive) of one code."""
+        ...
+
+    def nearby(self, code: NDArray[np.uint8], radius: int, reaches: Sequence[int], budget: int) -> Near:
+        """Rows near a keypoint's code, see `segments.Segment.nearby`."""
         ...
 
     def code(self, row: int) -> bytes:
@@ -105,8 +109,11 @@ class SegmentPart:
     def codes(self) -> NDArray[np.uint8]:
         return self.segment.columns[CODES]
 
-    def within(self, code: NDArray[np.uint8], radius: int, reach: int | None = None) -> Near:
-        return self.segment.within(code, radius, reach=reach)
+    def within(self, code: NDArray[np.uint8], radius: int) -> Near:
+        return self.segment.within(code, radius)
+
+    def nearby(self, code: NDArray[np.uint8], radius: int, reaches: Sequence[int], budget: int) -> Near:
+        return self.segment.nearby(code, radius, reaches, budget)
 
     def code(self, row: int) -> bytes:
         return bytes(self.codes[row])
@@ -179,9 +186,12 @@ class RecentPart:
         # Last, so that a search in another thread never sees a row that is not filled.
         self._rows += len(entry.rows)
 
-    def within(self, code: NDArray[np.uint8], radius: int, reach: int | None = None) -> Near:
-        words = self.codes.view(np.uint64)
-        return reached(scan(words, code, radius, len(words)), words, code, reach)
+    def within(self, code: NDArray[np.uint8], radius: int) -> Near:
+        codes = self.codes
+        return scan(codes.view(np.uint64), code, radius, len(codes))
+
+    def nearby(self, code: NDArray[np.uint8], radius: int, reaches: Sequence[int], budget: int) -> Near:
+        return scan_nearby(self.codes.view(np.uint64), code, radius, reaches, budget)
 
     def code(self, row: int) -> bytes:
         return bytes(self.codes[row])

@@ -20,7 +20,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,6 +66,9 @@ class Near:
     total: int
 
 
+NOTHING_NEAR = Near(np.zeros(0, np.uint32), np.zeros(0, np.uint16), 0)
+
+
 @cache
 def engine() -> ModuleType:
     """The compiled inner loops, or numpy's where numba is missing."""
@@ -98,11 +101,22 @@ def scan(words: NDArray[np.uint64], code: NDArray[np.uint8], radius: int, limit:
     return _gather(lambda found, distances: engine().scan(words, query, radius, found, distances), limit)
 
 
-def reached(near: Near, words: NDArray[np.uint64], code: NDArray[np.uint8], reach: int | None) -> Near:
-    """Of the rows near a code, those whose first word is within `reach`, too; all, where there is none."""
-    if reach is None or not len(near.rows):
-        return near
-    kept = np.bitwise_count(words[near.rows, 0] ^ np.ascontiguousarray(code).view(np.uint64)[0]) <= reach
+def scan_nearby(
+    words: NDArray[np.uint64], code: NDArray[np.uint8], radius: int, reaches: Sequence[int], budget: int
+) -> Near:
+    """See `Segment.nearby`."""
+    near = scan(words, code, radius, len(words))
+    for reach in reaches:
+        kept = reached(near, words, code, reach)
+        if kept.total <= budget:
+            return kept
+    return NOTHING_NEAR
+
+
+def reached(near: Near, words: NDArray[np.uint64], code: NDArray[np.uint8], reach: int) -> Near:
+    """Of the rows near a code, those whose first word is within `reach`, too."""
+    first = np.ascontiguousarray(code).view(np.uint64)[0]
+    kept = np.bitwise_count(words[near.rows, 0] ^ first) <= reach
     return Near(near.rows[kept], near.distances[kept], int(kept.sum()))
 
 
@@ -144,20 +158,11 @@ class Segment:
             self._offsets, self._ids = np.asarray(columns[_OFFSETS]), np.asarray(columns[_IDS])
             self._begins = _table_begins(self.plan)
 
-    def within(
-        self,
-        code: NDArray[np.uint8],
-        radius: int,
-        *,
-        reach: int | None = None,
-        limit: int | None = None,
-        tables: bool = True,
-    ) -> Near:
+    def within(self, code: NDArray[np.uint8], radius: int, *, limit: int | None = None, tables: bool = True) -> Near:
         """All rows within `radius` (inclusive) of one code; exact.
 
         Args:
             code: uint8 (bytes,).
-            reach: of codes that are looked up by their first word: the radius of that word, see `reached`.
             limit: rows to return at most, by default all; `Near.total` counts all.
             tables: False compares every row, which other ways are checked against.
 
@@ -165,14 +170,32 @@ class Segment:
             IndexFormatError: the tables are damaged.
         """
         limit = self.rows if limit is None else limit
-        looked_up = radius if reach is None else reach
-        if tables and self.plan.pays(looked_up, self.rows):
-            near = self._look_up(np.ascontiguousarray(code).view(np.uint64), radius, looked_up, limit)
-            if near.total == engine().DAMAGED:
-                raise IndexFormatError(f"the tables of {self.folder} name rows that do not exist", hint=_REBUILD)
+        if tables and self.plan.pays(radius, self.rows):
+            near = self._look_up(code, radius, radius, self.rows // _SCAN_SHARE, limit)
+            if near.total >= 0:
+                return near
+        return scan(self.words, code, radius, limit)
+
+    def nearby(self, code: NDArray[np.uint8], radius: int, reaches: Sequence[int], budget: int) -> Near:
+        """Rows near a code that is looked up by its first word, a keypoint's: those within `radius` in all words, and
+        in the first word within the widest of `reaches` that leads to no more than `budget` rows.
+
+        None where all lead to more: such a code is near everything, and says nothing.
+
+        Args:
+            reaches: widest first.
+            budget: rows to be compared; where there are no tables, to be found.
+
+        Raises:
+            IndexFormatError: the tables are damaged.
+        """
+        if not self.plan.widths:
+            return scan_nearby(self.words, code, radius, reaches, budget)
+        for reach in reaches:
+            near = self._look_up(code, radius, reach, budget, budget)
             if near.total >= 0:
                 return reached(near, self.words, code, reach)
-        return reached(scan(self.words, code, radius, limit), self.words, code, reach)
+        return NOTHING_NEAR
 
     def warm(self) -> None:
         """Read every page once, so that the first queries do not wait for the disk."""
@@ -192,11 +215,12 @@ class Segment:
                     f"{self.folder / name} is not the file that the index was published with", hint=_REBUILD
                 )
 
-    def _look_up(self, query: NDArray[np.uint64], radius: int, looked_up: int, limit: int) -> Near:
-        probes = make_probes(self.plan, looked_up)
-        budget = self.rows // _SCAN_SHARE
+    def _look_up(self, code: NDArray[np.uint8], radius: int, reach: int, budget: int, limit: int) -> Near:
+        """Rows within `radius`, by tables of codes whose part in them is within `reach`; total -1 over the budget."""
+        query = np.ascontiguousarray(code).view(np.uint64)
+        probes = make_probes(self.plan, reach)
         run = engine().probe
-        return _gather(
+        near = _gather(
             lambda found, distances: run(
                 self.words,
                 self._offsets,
@@ -215,6 +239,9 @@ class Segment:
             ),
             limit,
         )
+        if near.total == engine().DAMAGED:
+            raise IndexFormatError(f"the tables of {self.folder} name rows that do not exist", hint=_REBUILD)
+        return near
 
 
 def write_segment(

@@ -24,7 +24,7 @@ from guardrails.similarity.levels import Level
 from guardrails.similarity.parts import NewEntry, State
 from guardrails.similarity.placing import MIN_AGREEING, Pairs, Placement, place
 from guardrails.similarity.search import SimilarityIndex
-from guardrails.similarity.segments import open_segment, scan, write_segment
+from guardrails.similarity.segments import open_segment, scan_nearby, write_segment
 from guardrails.similarity.store import Store
 from guardrails.similarity.verification import compare_placed
 
@@ -127,10 +127,16 @@ def test_look_ups_are_exact_in_both_words(tmp_path: Path, rows: int) -> None:
     for reach, radius in ((3, 12), (6, 22), (7, 70)):
         distances = np.bitwise_count(codes ^ codes[0])
         wanted = np.flatnonzero((distances.sum(axis=1) <= radius) & (distances[:, :8].sum(axis=1) <= reach))
-        near = segment.within(codes[0], radius, reach=reach)
+        near = segment.nearby(codes[0], radius, [reach], rows)
         assert sorted(near.rows.tolist()) == wanted.tolist()
         assert near.total == len(wanted)
-        assert len(wanted) < scan(segment.words, codes[0], radius, rows).total or radius < 70
+        scanned = scan_nearby(segment.words, codes[0], radius, [reach], rows)
+        assert sorted(scanned.rows.tolist()) == wanted.tolist()
+        # What is near too much is looked up less widely, or not at all.
+        same = wanted[~distances[wanted, :8].any(axis=1)]
+        narrow = scan_nearby(segment.words, codes[0], radius, [reach, 0], len(same))
+        assert sorted(narrow.rows.tolist()) == (wanted if len(wanted) == len(same) else same).tolist()
+        assert segment.nearby(codes[0], radius, [reach], 0).total == 0
 
 
 def test_a_placement_is_recovered_in_spite_of_false_pairs() -> None:
