@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench bench-latent bench-watermark lock clean
+.PHONY: help demo test test-slow test-node lint bench bench-latent bench-watermark lock clean
 
 # A bare datasets/ folder on sys.path would pass for another library's package.
 export PYTHONSAFEPATH := 1
@@ -23,6 +23,10 @@ test: .venv/.ready ## the test suite (no network, no GPU)
 
 test-slow: .venv/.ready ## tests that take minutes
 	@$(BIN)/pytest -q -m slow
+
+test-node: .venv/.ready ## the openai package for Node against the service (needs node and npm)
+	@npm ci --prefix tests/node --silent
+	@GUARDRAILS_NODE_TESTS=required $(BIN)/pytest -q tests/integration/service/test_openai_node.py
 
 lint: .venv/.ready ## style, types and layers
 	@$(BIN)/ruff check .

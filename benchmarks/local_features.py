@@ -20,7 +20,7 @@ import argparse
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -234,14 +234,13 @@ class Grown:
         codes = np.tile(np.asarray(part.codes), (times, 1))
         for _ in range(3):
             changed = np.arange(len(part.codes), len(codes))
-            codes[changed, rng.integers(0, 16, len(changed))] ^= (1 << rng.integers(0, 8, len(changed))).astype(
-                np.uint8
-            )
+            bits = (1 << rng.integers(0, 8, len(changed))).astype(np.uint8)
+            codes[changed, rng.integers(0, 16, len(changed))] ^= bits
         copies = np.repeat(np.arange(times, dtype=np.uint32), len(part.codes))
+        moved = rng.integers(0, 2**8, len(codes), dtype=np.uint32) << 10
         columns = {
             "codes": codes,
-            "regions": np.tile(np.asarray(part.regions), times)
-            ^ rng.integers(0, 2**8, len(codes), dtype=np.uint32) << 10,
+            "regions": np.tile(np.asarray(part.regions), times) ^ moved,
             "entry": np.tile(np.asarray(part.entry), times) + copies * np.uint32(part.entries),
         }
         self.entries = times * part.entries
@@ -253,8 +252,8 @@ class Grown:
         self.regions, self.entry = self.segment.columns["regions"], self.segment.columns["entry"]
         self.states: dict[int, State] = {}
 
-    def within(self, code: NDArray[np.uint8], radius: int, reach: int | None = None) -> Near:
-        return self.segment.within(code, radius, reach=reach)
+    def nearby(self, code: NDArray[np.uint8], radius: int, reaches: Sequence[int], budget: int) -> Near:
+        return self.segment.nearby(code, radius, reaches, budget)
 
     def name(self, number: int) -> str:
         return str(number)
@@ -284,9 +283,8 @@ def grown_times(options: argparse.Namespace, works: Works) -> None:
     rows = len(grown.regions)
     print(f"{grown.entries:,} works, {rows:,} keypoints, {grown.bytes / grown.entries:.0f} bytes each work on disk")
     print(f"build {grown.build_seconds:.1f} s; {finding * 1e3:.0f} ms, {detecting * 1e3:.0f} of them for keypoints")
-    print(
-        f"95th percentile {np.percentile(spent, 95, axis=0)[1] * 1e3:.0f} ms; {found_works:.0f} works placed (median)"
-    )
+    slow = np.percentile(spent, 95, axis=0)[1] * 1e3
+    print(f"95th percentile {slow:.0f} ms; {found_works:.0f} works placed (median)")
 
 
 def table(rows: list[dict[str, Any]]) -> None:
@@ -351,7 +349,8 @@ def main() -> None:
     cv2.setNumThreads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.grown:
-        return grown_times(options, Works(options))
+        grown_times(options, Works(options))
+        return
     if not options.table_only:
         measure(options, Works(options))
     table([json.loads(line) for line in (options.out / "answers.jsonl").read_text().splitlines()])

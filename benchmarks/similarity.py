@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 
 from guardrails.imaging import Pixels
 from guardrails.pocket.scenes import COLOURS, canonical
+from guardrails.similarity.description import describe
 from guardrails.similarity.entries import EntryTable, read_entries
 from guardrails.similarity.index import Arrays, HashIndex, open_index
+from guardrails.similarity.radii import CANDIDATE_RADIUS
 from guardrails.similarity.search import SimilarityIndex
 from guardrails.similarity.verification import PictureSource
 
@@ -191,6 +193,26 @@ def families(search: SimilarityIndex, entries: EntryTable, drawings: NDArray[np.
     print(f"drawings {len(rows)}: {dict(counts)}; large families: {examples.most_common(12)}")
 
 
+def candidates(index: HashIndex, entries: EntryTable, drawings: NDArray[np.uint8], stride: int) -> None:
+    """Print how often two drawings of different creators and concepts are within the candidate radius, any view."""
+    rows = range(0, len(entries), stride)
+    creators = np.array([entry.rights.creator for entry in entries.entries])
+    concepts = np.array([concept(entry.id) for entry in entries.entries])
+    pairs = near = 0
+    for row in rows:
+        strangers = (creators != creators[row]) & (concepts != concepts[row])
+        found = {
+            int(index.arrays.entry[hit.row])
+            for kind, view in describe(canonical(drawings[row])).views.items()
+            for hit in index.search(view.pdq.codes, CANDIDATE_RADIUS, kind)
+        }
+        near += int(strangers[sorted(found)].sum())
+        pairs += int(strangers.sum())
+    print(
+        f"within {CANDIDATE_RADIUS}: {near} of {pairs} pairs ({near / pairs:.1e}), upper bound {upper(near, pairs):.1e}"
+    )
+
+
 def concept(entry: str) -> str:
     return entry.partition(":")[2]
 
@@ -212,6 +234,7 @@ def main(pictures: Path, folder: Path) -> None:
     reproductions(SimilarityIndex(index, entries), entries, drawings, WORKS)
     families(SimilarityIndex(index, entries), entries, drawings, STRIDE)
     accusations(index, entries, drawings, STRIDE, None)
+    candidates(index, entries, drawings, STRIDE)
     print("with the reference pictures")
     reproductions(SimilarityIndex(index, entries, shelf), entries, drawings, WORKS_COMPARED)
     accusations(index, entries, drawings, STRIDE_COMPARED, shelf)

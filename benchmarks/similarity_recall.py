@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from guardrails.imaging import Pixels
 from guardrails.similarity.entries import read_entries
 from guardrails.similarity.fingerprints import Fingerprinter, Region
-from guardrails.similarity.hashes import PDQ256, SYM256, code_distances
+from guardrails.similarity.hashes import HASH_BYTES, ISCC_IMAGE64, PDQ256, SYM256, code_distances
 
 SIDE = 384
 Attack = Callable[[Pixels, np.random.Generator], Pixels]
@@ -189,6 +189,9 @@ assert len(ATTACKS) == 45
 # Radius of the full frame and of the peeled box, see docs/similarity.md.
 RADII = {SYM256: {Region.FULL: 50, Region.BOX: 47}, PDQ256: {Region.FULL: 50, Region.BOX: 31}}
 NARROW = {algorithm: {Region.FULL: 31, Region.BOX: 31} for algorithm in RADII}
+# Of these only the pairs are counted: lists of them come from others.
+EXCHANGED = {ISCC_IMAGE64: {Region.FULL: 4, Region.BOX: 4}}
+EXACT = {Region.FULL: 0, Region.BOX: 0}
 
 
 class Ours:
@@ -288,12 +291,13 @@ def false_positives(drawings: NDArray[np.uint8], works: int, seed: int, manifest
     chosen = np.random.default_rng(seed + 1).choice(len(drawings), works, replace=False)
     creators = np.array([entries[int(row)].rights.creator for row in chosen])
     concepts = np.array([entries[int(row)].id.partition(":")[2] for row in chosen])
-    for algorithm in (SYM256, PDQ256):
+    for algorithm, wide_radii in {**RADII, **EXCHANGED}.items():
+        narrow_radii = NARROW.get(algorithm, EXACT)
         hasher = Fingerprinter(algorithm)
         prints = [hasher.fingerprint(on_white(drawings[row])) for row in chosen]
         rows = [(number, region, code) for number, one in enumerate(prints) for region, code in one.rows]
         owner = np.array([number for number, _, _ in rows])
-        codes = np.frombuffer(b"".join(code for *_, code in rows), np.uint8).reshape(-1, 32)
+        codes = np.frombuffer(b"".join(code for *_, code in rows), np.uint8).reshape(-1, HASH_BYTES[algorithm])
         regions = np.array([region for _, region, _ in rows])
         counts: dict[str, NDArray[np.int64]] = {}
         for number, one in enumerate(prints):
@@ -307,7 +311,7 @@ def false_positives(drawings: NDArray[np.uint8], works: int, seed: int, manifest
                 "same concept, other creator": theirs & (concepts == concepts[number]),
                 "other concept, other creator": theirs & (concepts != concepts[number]),
             }
-            for narrow, radii in enumerate((RADII[algorithm], NARROW[algorithm])):
+            for narrow, radii in enumerate((wide_radii, narrow_radii)):
                 limits = np.vectorize(lambda region, radii=radii: radii[Region(region)])(regions)
                 near = np.zeros(works, np.bool_)
                 near[owner[distances <= limits]] = True
@@ -315,10 +319,10 @@ def false_positives(drawings: NDArray[np.uint8], works: int, seed: int, manifest
                     seen = counts.setdefault(group, np.zeros(3, np.int64))
                     seen[narrow] += np.sum(near & members)
                     seen[2] += 0 if narrow else np.sum(members)
-        print(f"{algorithm}: ordered pairs of different drawings within {_radii(RADII[algorithm])}")
+        print(f"{algorithm}: ordered pairs of different drawings within {_radii(wide_radii)}")
         for group, (wide, narrow, pairs) in counts.items():
             bound = f"< {3 / pairs:.1e}" if wide == 0 else f"{wide / pairs:.1e}"
-            print(f"  {group:30}{wide:7,} of {pairs:11,} ({bound}); within {_radii(NARROW[algorithm])}: {narrow:,}")
+            print(f"  {group:30}{wide:7,} of {pairs:11,} ({bound}); within {_radii(narrow_radii)}: {narrow:,}")
 
 
 def _radii(radii: dict[Region, int]) -> str:

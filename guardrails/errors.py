@@ -7,6 +7,7 @@
     │   ├── PromptError          not text, empty, too long, control characters
     │   ├── ImageError           bytes that cannot be decoded as one still picture
     │   │   └── ImageTooLarge    over the byte, pixel or frame limits: refused before pixels are touched
+    │   ├── QualityError         the watermark does not survive the file quality that was asked for
     │   ├── PolicyError          a policy document that does not load; names file:line:column
     │   └── OptionError          an option or combination of options that makes no sense
     ├── UnavailableError         something optional is not there
@@ -19,6 +20,7 @@
     ├── SigningError             the manifest could not be made or did not verify
     │   ├── LaunderingError      a new manifest would have dropped the history that the file carries
     │   └── TimeStampError       a time-stamp authority did not answer, refused, or gave a token that does not verify
+    ├── LabelError               a visible label has no room, or cannot be read in the final file
     ├── WatermarkError           the mark could not be embedded or read back
     ├── IndexFormatError         a similarity index is damaged or of another format
     ├── LedgerError              the record could not be written
@@ -77,6 +79,12 @@ class ImageTooLarge(ImageError):
     """Over the byte, pixel or frame limits."""
 
     code, http_status = "image_too_large", 413
+
+
+class QualityError(InputError):
+    """The watermark does not survive the file quality that was asked for."""
+
+    code = "quality_too_low"
 
 
 class PolicyError(InputError):
@@ -149,6 +157,12 @@ class TimeStampError(SigningError):
     """A time-stamp authority did not answer, refused, or gave a token that does not verify."""
 
     code = "time_stamp_failed"
+
+
+class LabelError(GuardrailsError):
+    """A visible label has no room, or cannot be read in the final file."""
+
+    code, exit_status, http_status = "label_failed", 6, 500
 
 
 class WatermarkError(GuardrailsError):

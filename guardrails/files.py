@@ -151,6 +151,36 @@ def publish_folder(staged: Path, target: Path) -> bool:
     return True
 
 
+def create_folder(target: Path, what: str, fill: Callable[[Path], None]) -> bool:
+    """Make a folder whose files appear all at once, unless another process is first: its folder is kept.
+
+    Args:
+        what: it holds, for the error.
+        fill: writes the files into the folder that it is given.
+
+    Returns:
+        True when this call made it.
+
+    Raises:
+        StorageError: the folder above cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(dir=target.parent, prefix=_STAGED_PREFIX))
+    except OSError as error:
+        raise StorageError(
+            f"cannot create {what} in {target.parent}: {error.strerror or error}",
+            hint="check that the folder is writable",
+        ) from error
+    try:
+        fill(staged)
+        made = publish_folder(staged, target)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    sync_folder(target.parent)
+    return made
+
+
 def clear_abandoned(folder: Path, older_than: float, *, keep: Collection[Path] = ()) -> None:
     """Remove staged files that a dead process left in `folder`.
 

@@ -39,3 +39,8 @@ def pictures_folder(root: Path) -> Path:
 def faces_folder(root: Path) -> Path:
     """The gallery of enrolled persons: numbers of faces, readable by the owner only."""
     return root / "faces"
+
+
+def hash_lists_folder(root: Path) -> Path:
+    """Lists of hashes whose pictures nobody may hold; each is an index, see `guardrails similarity import`."""
+    return root / "hash-lists"

@@ -16,7 +16,23 @@ from starlette.concurrency import run_in_threadpool
 from guardrails.errors import GuardrailsError
 from guardrails.version import __version__
 from service import pages
-from service.api import appeals, assets, edits, errors, generations, health, jobs, log, models, moderations, provenance
+from service.api import (
+    appeals,
+    assets,
+    batches,
+    edits,
+    errors,
+    files,
+    generations,
+    health,
+    jobs,
+    log,
+    lookups,
+    models,
+    moderations,
+    provenance,
+)
+from service.api.batching import BatchRunner
 from service.api.context import Context
 from service.api.middleware import Envelope
 from service.jobs.webhooks import Courier
@@ -25,6 +41,7 @@ from service.settings import Settings
 _log = logging.getLogger(__name__)
 
 _COURIER_SECONDS = 0.5
+_BATCH_SECONDS = 0.2
 _CLEANING_SECONDS = 60.0
 
 
@@ -42,12 +59,28 @@ def create_app(settings: Settings, context: Context | None = None) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        # FastAPI's own spans and logs would hold paths, queries and messages.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.context = context
     app.openapi = functools.partial(_document, app)  # type: ignore[method-assign]
     errors.install(app)
-    for part in (generations, edits, moderations, provenance, models, jobs, appeals, log, assets, health):
+    for part in (
+        generations,
+        edits,
+        moderations,
+        provenance,
+        models,
+        jobs,
+        files,
+        batches,
+        appeals,
+        log,
+        assets,
+        health,
+    ):
         app.include_router(part.router)
+    lookups.install(app, context)
     pages.install(app)
     app.add_middleware(
         Envelope,
@@ -76,6 +109,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
     tasks = [
         asyncio.create_task(_repeat(Courier(context.database, context.settings).send_due, _COURIER_SECONDS)),
+        asyncio.create_task(_repeat(BatchRunner(context).run_due, _BATCH_SECONDS)),
         asyncio.create_task(_repeat(lambda: clean(context), _CLEANING_SECONDS)),
     ]
     yield
@@ -95,9 +129,18 @@ async def _repeat(work: Callable[[], object], seconds: float) -> None:
 
 
 def clean(context: Context) -> None:
-    """Forget jobs whose time is over, and pictures that no job answers for any more; their records stay."""
+    """Forget jobs, batches and files whose time is over, and pictures that were taken down or that no job answers for.
+
+    Their records stay.
+    """
     horizon = time.time() - max(context.settings.asset_seconds, context.settings.idempotency_seconds)
-    context.table.forget_before(horizon)
+    for job in context.table.forget_before(horizon):
+        for name in job.request.get("inputs", ()):
+            (context.settings.uploads / name).unlink(missing_ok=True)
+    context.takedowns.remove_files()
+    context.batches.forget_before(time.time() - context.settings.file_seconds)
+    context.files.forget_expired()
+    context.limiter.forget_full()
     for path in context.settings.assets.glob("[0-9a-f]*"):
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - context.settings.asset_seconds:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from service import tracing
+
 REGISTRY = CollectorRegistry()
 
 HTTP_REQUESTS = Counter(
@@ -31,6 +33,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "process": record.process,
+            **tracing.ids(),
         }
         # Access lines are JSON already.
         line |= json.loads(message) if record.name == "service.access" else {"message": message}

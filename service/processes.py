@@ -15,10 +15,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
 
 from guardrails.errors import GuardrailsError, OptionError, SigningError
+from service import tracing
 from service.observation import log_to_stderr
 from service.settings import Settings, refuse_unsafe
+
+if TYPE_CHECKING:
+    from service.jobs.worker import Worker
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +45,7 @@ def serve(settings: Settings, *, started: Callable[[str], None] = lambda address
     refuse_unsafe(settings, dev_keys=not settings.signing_chain)
     log_to_stderr(settings.log_level)
     listening = _listen(settings.host, settings.port)
-    settings = settings.model_copy(update={"port": listening.getsockname()[1]})
+    settings = _with_port(settings, listening)
     with _Children(settings) as children:
         children.start()
         run_api(settings, listening, started=started)
@@ -57,6 +62,7 @@ def run_api(
 
     refuse_unsafe(settings, dev_keys=not settings.signing_chain)
     listening = listening or _listen(settings.host, settings.port)
+    settings = _with_port(settings, listening)
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -69,7 +75,8 @@ def run_api(
         # Who asks is whoever connects, unless a proxy of ours stands in front.
         proxy_headers=settings.behind_tls,
     )
-    Server(config, app.state.context, lambda: started(settings.base_url)).run(sockets=[listening])
+    with tracing.process("api"):
+        Server(config, app.state.context, lambda: started(settings.base_url)).run(sockets=[listening])
 
 
 def run_signer(settings: Settings) -> None:
@@ -78,33 +85,56 @@ def run_signer(settings: Settings) -> None:
 
     stopping = _stop_by_signal()
     server = SignerServer(settings.signer_socket, *load_key(settings))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    stopping.wait()
-    server.shutdown()
+    with tracing.process("signer"):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stopping.wait()
+        server.shutdown()
 
 
 def run_worker(settings: Settings, reached: Callable[[str], None] | None = None) -> None:
-    """One worker, until it is stopped; the job at hand is finished first."""
+    """One worker, until it is stopped; the jobs at hand are finished first."""
+    stopping = _stop_by_signal()
+    with tracing.process("worker"):
+        make_worker(settings, reached).run(stopping)
+
+
+def make_worker(settings: Settings, reached: Callable[[str], None] | None = None) -> Worker:
+    """A worker as the settings want it, once the signer answers.
+
+    Args:
+        reached: see `Worker`.
+
+    Raises:
+        SigningError: the signer does not answer in time.
+    """
     from service.access.secrets import Secrets
+    from service.acts import Acts
     from service.jobs.guards import open_guards
+    from service.jobs.signer import SignerClient
     from service.jobs.table import JobTable
     from service.jobs.worker import Worker
     from service.policies import Policies
+    from service.standing import note_standing
     from service.stores import open_database
 
-    stopping = _stop_by_signal()
     wait_for_signer(settings)
-    worker = Worker(
-        JobTable(open_database(settings), lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts),
+    settings.assets.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database, policies = open_database(settings), Policies(settings.policy_names)
+    secrets = Secrets.load_or_create(settings.folder)
+    acts = Acts(settings, secrets, lambda: policies.get().ref)
+    note_standing(database, acts, policies, SignerClient(settings.signer_socket).chain())
+    return Worker(
+        JobTable(database, lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts),
         open_guards(settings),
-        Policies(settings.policy_names),
-        Secrets.load_or_create(settings.folder),
+        policies,
+        secrets,
         assets=settings.assets,
         uploads=settings.uploads,
         lease_seconds=settings.lease_seconds,
+        batch_pictures=settings.batch_pictures,
+        batch_seconds=settings.batch_wait_ms / 1000,
         reached=reached,
     )
-    worker.run(stopping)
 
 
 def wait_for_signer(settings: Settings, seconds: float = _SIGNER_SECONDS) -> None:
@@ -207,6 +237,11 @@ def _stop_by_signal() -> threading.Event:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: stopping.set())
     return stopping
+
+
+def _with_port(settings: Settings, listening: socket.socket) -> Settings:
+    """Port 0 takes any; addresses that clients are told name the one that it took."""
+    return settings.model_copy(update={"port": listening.getsockname()[1]})
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -23,7 +23,7 @@ from guardrails.audit.matching import Match, Matcher
 from guardrails.errors import GuardrailsError, OptionError
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import DEFAULT_LIMITS, decode
-from guardrails.provenance.iscc import ALGORITHM as ISCC
+from guardrails.imaging.iscc import ALGORITHM as ISCC
 from guardrails.provenance.manifest import WATERMARK
 
 MANIFEST_TYPE = "application/c2pa"

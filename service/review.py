@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from guardrails.domain.records import RecordKind
 from guardrails.errors import OptionError
+from service.acts import Act, Acts
 from service.jobs.model import Job
+from service.jobs.outcomes import LISTED
 from service.jobs.table import JobTable
 from service.jobs.webhooks import enqueue_event
 from service.stores import Database, Row, Transaction
@@ -41,9 +44,10 @@ class Decision:
 class Reviews:
     """The queue of held requests."""
 
-    def __init__(self, database: Database, table: JobTable) -> None:
+    def __init__(self, database: Database, table: JobTable, acts: Acts) -> None:
         self._database = database
         self._table = table
+        self._acts = acts
 
     def waiting(self, limit: int = 100) -> list[Row]:
         """What waits for a decision, the oldest first."""
@@ -90,7 +94,7 @@ class Reviews:
             _add_event(transaction, id, person, type)
 
     def decide(self, id: str, person: str, decision: Decision) -> str:
-        """A reviewer's decision.
+        """A reviewer's decision: a record of the ledger, then in force.
 
         Returns:
             "open" while another person is needed, else "released" or "refused".
@@ -101,7 +105,10 @@ class Reviews:
         if not decision.reason.strip() or len(decision.reason) > LONGEST_TEXT:
             raise OptionError("a decision needs a reason", hint=f"write up to {LONGEST_TEXT} characters")
         with self._database.transaction() as transaction:
-            row = transaction.one("SELECT * FROM reviews WHERE id = ? AND status = 'open'", id)
+            row = transaction.one(
+                f"SELECT * FROM reviews WHERE id = ? AND status = 'open'{self._database.locking}",  # noqa: S608
+                id,
+            )
             if row is None:
                 raise OptionError("this review is decided already", hint="take another one")
             if row["claimed_by"] not in ("", person) and row["claimed_until"] > time.time():
@@ -109,6 +116,8 @@ class Reviews:
             asked = transaction.one("SELECT api_key FROM jobs WHERE id = ?", row["job"])
             if asked is not None and asked["api_key"] == f"person:{person}":
                 raise OptionError("nobody decides on their own request", hint="leave it to somebody else")
+            if decision.release and row["stage"] == LISTED:
+                raise OptionError("a picture on a hash list is never released", hint="write down what was done")
             if decision.release and person in self._approvers(transaction, id):
                 raise OptionError("one person counts once", hint="a second person must look at it")
             _add_event(transaction, id, person, "release" if decision.release else "refuse", decision)
@@ -132,6 +141,7 @@ class Reviews:
             if status != "open":
                 data = {"review_id": id, "job_id": row["job"], "outcome": status}
                 enqueue_event(transaction, row["tenant"], "review.decided", data)
+            self._acts.note(transaction, _decided(row, person, decision, status))
         return status
 
     def statistics(self) -> dict[str, Any]:
@@ -171,10 +181,11 @@ class Reviews:
 
 
 class Appeals:
-    """Threads between a tenant and the reviewers about one decision."""
+    """Threads between a tenant and the reviewers about one decision. Each message is a record of the ledger first."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, acts: Acts) -> None:
         self._database = database
+        self._acts = acts
 
     def open(self, decision: str, tenant: str, text: str) -> Row:
         """Begin an appeal, or go on with the one that is there.
@@ -185,9 +196,10 @@ class Appeals:
         known = self._database.one("SELECT id FROM decisions WHERE id = ? AND tenant = ?", decision, tenant)
         if known is None:
             raise OptionError("there is no such decision", hint="use the decision_id of the refusal")
-        now, id = time.time(), f"apl_{secrets.token_hex(12)}"
+        # There is one appeal for each decision; after a crash the second try is to make the very same one.
+        now, id = time.time(), f"apl_{hashlib.sha256(decision.encode()).hexdigest()[:24]}"
         with self._database.transaction() as transaction:
-            transaction.run(
+            is_new = transaction.run(
                 "INSERT INTO appeals (id, decision, tenant, created_at, deadline, status, answered_at, answered_by)"
                 " VALUES (?, ?, ?, ?, ?, 'open', NULL, '') ON CONFLICT DO NOTHING",
                 id,
@@ -196,18 +208,19 @@ class Appeals:
                 now,
                 now + APPEAL_SECONDS,
             )
-            row = transaction.one("SELECT id FROM appeals WHERE decision = ?", decision)
+            row = transaction.one(f"SELECT * FROM appeals WHERE decision = ?{self._database.locking}", decision)  # noqa: S608
             assert row is not None
-            _add_message(transaction, row["id"], f"tenant:{tenant}", text)
+            self._add_message(transaction, row, f"tenant:{tenant}", text, "open" if is_new else "reply")
         return self.get(row["id"])
 
     def reply(self, id: str, author: str, text: str, *, tenant: str | None = None) -> Row:
         """Add to a thread; a tenant can also reopen a closed one by this."""
         self.get(id, tenant)
         with self._database.transaction() as transaction:
-            _add_message(transaction, id, author, text)
+            row = self._locked(transaction, id)
             if tenant is not None:
                 transaction.run("UPDATE appeals SET status = 'open' WHERE id = ? AND status <> 'open'", id)
+            self._add_message(transaction, row, author, text, "reply")
         return self.get(id, tenant)
 
     def answer(self, id: str, person: str, outcome: str, text: str) -> Row:
@@ -218,9 +231,9 @@ class Appeals:
         """
         if outcome not in ("upheld", "overturned"):
             raise OptionError("an appeal is upheld or overturned", hint="choose one of them")
-        row = self.get(id)
+        self.get(id)
         with self._database.transaction() as transaction:
-            _add_message(transaction, id, f"person:{person}", text)
+            row = self._locked(transaction, id)
             changed = transaction.run(
                 "UPDATE appeals SET status = ?, answered_at = ?, answered_by = ? WHERE id = ? AND status = 'open'",
                 outcome,
@@ -232,6 +245,7 @@ class Appeals:
                 raise OptionError("this appeal is closed", hint="the tenant can reopen it with a reply")
             data = {"appeal_id": id, "decision_id": row["decision"], "outcome": outcome}
             enqueue_event(transaction, row["tenant"], "appeal.answered", data)
+            self._add_message(transaction, row, f"person:{person}", text, outcome)
         return self.get(id)
 
     def get(self, id: str, tenant: str | None = None) -> Row:
@@ -266,6 +280,51 @@ class Appeals:
             "by_status": _counted(row["status"] for row in rows),
             "overturned": {rule: {"answered": n, "overturned": k} for rule, (n, k) in sorted(by_rule.items())},
         }
+
+    def _locked(self, transaction: Transaction, id: str) -> Row:
+        """The appeal as it stands, which nobody else changes until the transaction ends."""
+        row = transaction.one(f"SELECT * FROM appeals WHERE id = ?{self._database.locking}", id)  # noqa: S608
+        if row is None:
+            raise OptionError("there is no such appeal", hint="use the id that opening it gave")
+        return row
+
+    def _add_message(self, transaction: Transaction, appeal: Row, author: str, text: str, act: str) -> None:
+        """The last thing in a transaction: what it writes to the ledger stays there."""
+        _add_message(transaction, appeal["id"], author, text)
+        facts = {"appeal": appeal["id"], "decision": appeal["decision"]}
+        self._acts.note(
+            transaction,
+            Act(
+                kind=RecordKind.APPEAL,
+                name=f"appeal.{act}",
+                actor=author,
+                subject=appeal["decision"],
+                facts=facts,
+                words=text,
+            ),
+        )
+
+
+def _decided(row: Row, person: str, decision: Decision, status: str) -> Act:
+    """A decision as an act; only names that the policy gave stand in clear."""
+    findings = json.loads(row["findings"])
+    known = {
+        "category": {name for entry in findings for name in entry["categories"]},
+        "rule": {rule for entry in findings for rule in entry["rules"]},
+    }
+    chosen = {"category": decision.category, "rule": decision.rule}
+    return Act(
+        kind=RecordKind.REVIEW,
+        name="review.release" if decision.release else "review.refuse",
+        actor=f"person:{person}",
+        subject=row["id"],
+        facts={
+            "decision": row["id"],
+            "outcome": status,
+            **{name: value for name, value in chosen.items() if value in known[name]},
+        },
+        words=decision.reason,
+    )
 
 
 def _add_event(transaction: Transaction, review: str, person: str, type: str, decision: Decision | None = None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from guardrails import home as homes
 from guardrails.errors import OptionError
@@ -60,10 +60,23 @@ class Settings(BaseModel):
         default="guardrails.screens:default_screens",
         description="Factory of the screens that moderate incoming pictures.",
     )
+    works: str = Field(
+        default="guardrails.pipeline.guard:shipped_index",
+        description="Factory of the index of works that the explorer searches.",
+    )
+    banks: tuple[str, ...] = Field(
+        default=(), description="Folders of further indexes of one hash that the explorer searches."
+    )
     model: str = Field(default="pocket", description="pocket, a diffusers folder, or a hub id.")
     device: str = Field(default="", description="Torch device of the workers; chosen by itself when empty.")
     workers: int = Field(
         default=1, ge=0, le=64, description="Worker processes on this machine; one for each accelerator."
+    )
+    batch_pictures: int = Field(
+        default=4, ge=1, le=64, description="Pictures that one call of the model draws, also of several requests."
+    )
+    batch_wait_ms: float = Field(
+        default=10.0, ge=0, le=10_000, description="How long a request waits for others to be drawn with."
     )
     lease_seconds: float = Field(
         default=30.0, gt=0, le=3600, description="A worker that is silent for so long has lost its job."
@@ -86,6 +99,14 @@ class Settings(BaseModel):
     replay_seconds: float = Field(
         default=600.0, ge=0, description="How long a client's retry joins the job it repeats."
     )
+    file_seconds: float = Field(
+        default=7 * 86400.0, gt=0, description="How long files of batches, and ended batches, are kept."
+    )
+    file_bytes: int = Field(default=1 << 30, ge=0, description="Of all uploaded files of a tenant together.")
+    batch_seconds: float = Field(default=86400.0, gt=0, description="After which the rest of a batch is given up.")
+    batch_requests: int = Field(default=5000, ge=1, le=50_000, description="Lines of one batch.")
+    batch_jobs: int = Field(default=8, ge=1, description="Jobs of one batch that may be open at once.")
+    batches_open: int = Field(default=10, ge=1, description="Batches of a tenant that may be open at once.")
     webhook_hosts: tuple[str, ...] = Field(
         default=(), description="Hosts that webhooks may be sent to; none by default."
     )
@@ -98,9 +119,25 @@ class Settings(BaseModel):
     verify_depth: Literal["fast", "standard", "deep"] = Field(
         default="standard", description="How hard the watermark is looked for when a check does not say."
     )
+    resolution: Literal["off", "keys", "public"] = Field(
+        default="off",
+        description="Who may look manifests up (C2PA Soft Binding Resolution): `off`, `keys` of the scope verify, or"
+        " `public`, within `public_per_minute`.",
+    )
+    time_stamps: bool = Field(
+        default=False,
+        description="Answer time-stamp requests (RFC 3161) at `/tsa`; the API then reads the keys that"
+        " `guardrails tsa init` made.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Of the log on standard error."
     )
+
+    @model_validator(mode="after")
+    def _poison_can_be_found(self) -> Settings:
+        if self.max_attempts == 1 and self.batch_pictures > 1:
+            raise ValueError("1 leaves no second try to find what stopped a batch: set batch_pictures to 1 as well")
+        return self
 
     @property
     def folder(self) -> Path:
@@ -116,6 +153,16 @@ class Settings(BaseModel):
     def uploads(self) -> Path:
         """Pictures that jobs start from, until the job is over."""
         return self.folder / "uploads"
+
+    @property
+    def files(self) -> Path:
+        """Input and output files of batches, until they expire."""
+        return self.folder / "files"
+
+    @property
+    def batches(self) -> Path:
+        """Answers of batches that are at work, one file for each line."""
+        return self.folder / "batches"
 
     @property
     def signer_socket(self) -> Path:

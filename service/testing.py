@@ -58,10 +58,11 @@ class Running:
             self.process.wait(60)
 
 
-def start_service(home: Path, **settings: Any) -> Running:
+def start_service(home: Path, *, role: str = "all", **settings: Any) -> Running:
     """`guardrails serve` in a process of its own; returns once it answers.
 
     Args:
+        role: "all", or "api" for one more API process of a service that runs.
         settings: of `service.settings.Settings`; the model is a drawing double unless they say otherwise.
 
     Raises:
@@ -70,7 +71,7 @@ def start_service(home: Path, **settings: Any) -> Running:
     values = {"guard": DRAWING, "screens": PASSING, "port": 0, **settings}
     environment = {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
     process = subprocess.Popen(
-        [sys.executable, "-m", "guardrails.cli", "serve", "--home", str(home)],
+        [sys.executable, "-m", "guardrails.cli", "serve", "--home", str(home), "--role", role],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -19,8 +19,8 @@ from guardrails.domain.images import MarkReading, MarkVerdict
 from guardrails.errors import OptionError, WatermarkError
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode, read_image_bytes
-from guardrails.provenance.iscc import ALGORITHM as ISCC
-from guardrails.provenance.iscc import code_bits
+from guardrails.imaging.iscc import ALGORITHM as ISCC
+from guardrails.imaging.iscc import code_bits
 from guardrails.provenance.manifest import WATERMARK
 from guardrails.provenance.repository import Entry, Repository
 from guardrails.watermark.keys import KEY_FILE, Keyring

@@ -27,8 +27,8 @@ from guardrails.domain.images import (
 )
 from guardrails.errors import RepositoryError
 from guardrails.imaging import Pixels
+from guardrails.imaging.iscc import grey_code, reduced
 from guardrails.provenance import Verifier
-from guardrails.provenance.iscc import grey_code, reduced
 from guardrails.provenance.repository import Entry, Fingerprints, Near, Repository, attach, rest_digest
 from guardrails.similarity.hashes import ORIENTATIONS, oriented, pdq256
 

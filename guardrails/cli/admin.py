@@ -23,6 +23,7 @@ Examples
   guardrails admin tenant add demo --requests-per-minute 60
   guardrails admin key add demo --scope generate --scope moderate --scope verify
   guardrails admin user add maria --role reviewer --role auditor
+  guardrails admin takedown 6f0c7b0e-5d0f-4c62-9d0a-0c9a3f6f2b11 --ground "claim of the rights holder"
   guardrails admin audit
 """
 config_option = click.option(
@@ -32,7 +33,7 @@ config_option = click.option(
 
 @click.group(name="admin", epilog=EPILOG)
 def command() -> None:
-    """Make tenants, API keys and accounts; read who changed what."""
+    """Make tenants, API keys and accounts; take pictures down; read who changed what."""
 
 
 @command.group()
@@ -47,6 +48,9 @@ def _limits(function: Any) -> Any:
         click.option("--policy", help="Pack that it is bound to."),
         click.option("--pin", is_flag=True, help="Bind it to the pack's present digest too."),
         click.option("--jurisdiction", help="ISO 3166 code of where its pictures are asked for."),
+        click.option(
+            "--label", "labels", multiple=True, help='Visible label on all of its pictures: cn, eu or us; "" for none.'
+        ),
         click.option("--requests-per-minute", type=click.IntRange(min=0), help="0 is no limit."),
         click.option("--images-per-day", type=click.IntRange(min=0), help="0 is no limit."),
         click.option("--concurrent-jobs", type=click.IntRange(min=0), help="0 is no limit."),
@@ -65,8 +69,8 @@ def _limits(function: Any) -> Any:
 def tenant_add(id: str, pin: bool, config: Path | None, home: Path | None, as_json: bool, **settings: Any) -> int:
     """Add the tenant ID."""
     admin = _open(config, home)
-    made = admin.tenants.add(id, **_given(admin, settings, pin))
-    admin.note("tenant.add", id, _given(admin, settings, pin))
+    given = _given(admin, settings, pin)
+    made = admin.tenants.add(id, also=admin.noting("tenant.add", id, given), **given)
     return _show("TENANT", made.id, made, as_json)
 
 
@@ -83,8 +87,7 @@ def tenant_set(id: str, pin: bool, config: Path | None, home: Path | None, as_js
     given = _given(admin, settings, pin)
     if not given:
         raise OptionError("nothing to change was given", hint="see `guardrails admin tenant set --help`")
-    changed = admin.tenants.change(id, **given)
-    admin.note("tenant.set", id, given)
+    changed = admin.tenants.change(id, also=admin.noting("tenant.set", id, given), **given)
     return _show("TENANT", changed.id, changed, as_json)
 
 
@@ -103,8 +106,8 @@ def tenant_webhook(id: str, url: str, config: Path | None, home: Path | None, as
         check_address(url, admin.settings.webhook_hosts)
     secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     kept = (secret, *admin.tenants.get(id).webhook_secrets[:1]) if url else ()
-    admin.tenants.change(id, webhook_url=url, webhook_secrets=kept)
-    admin.note("tenant.webhook", id, {"url": url})
+    noting = admin.noting("tenant.webhook", id, {"url": url})
+    admin.tenants.change(id, also=noting, webhook_url=url, webhook_secrets=kept)
     if as_json:
         print_json({"tenant": id, "url": url, "secret": secret if url else None})
         return 0
@@ -153,8 +156,9 @@ def key_add(
     """A new key for TENANT. Scopes: generate, moderate, verify, review, admin, report."""
     admin = _open(config, home)
     admin.tenants.get(tenant)
-    written, made = admin.keys.create(tenant, scopes, name=name, days=days)
-    admin.note("key.add", made.id, {"tenant": tenant, "scopes": sorted(scopes)})
+    id = admin.keys.new_id()
+    noting = admin.noting("key.add", id, {"tenant": tenant, "scopes": sorted(scopes)})
+    written, made = admin.keys.create(tenant, scopes, name=name, days=days, id=id, also=noting)
     return _show_key(written, made, as_json)
 
 
@@ -167,8 +171,9 @@ def key_add(
 def key_rotate(id: str, overlap: float, config: Path | None, home: Path | None, as_json: bool) -> int:
     """A new key like the key ID, which stays good for a while."""
     admin = _open(config, home)
-    written, made = admin.keys.rotate(id, overlap * 3600)
-    admin.note("key.rotate", id, {"new": made.id, "overlap_hours": overlap})
+    new_id = admin.keys.new_id()
+    noting = admin.noting("key.rotate", id, {"new_key": new_id, "overlap_hours": overlap})
+    written, made = admin.keys.rotate(id, overlap * 3600, new_id=new_id, also=noting)
     return _show_key(written, made, as_json)
 
 
@@ -180,8 +185,7 @@ def key_rotate(id: str, overlap: float, config: Path | None, home: Path | None, 
 def key_revoke(id: str, config: Path | None, home: Path | None, as_json: bool) -> int:
     """End the key ID at once."""
     admin = _open(config, home)
-    ended = admin.keys.expire(id, time.time())
-    admin.note("key.revoke", id)
+    ended = admin.keys.expire(id, time.time(), also=admin.noting("key.revoke", id))
     return _show("REVOKED", id, ended, as_json)
 
 
@@ -221,8 +225,8 @@ def user_add(
 ) -> int:
     """An account for NAME."""
     admin = _open(config, home)
-    made = admin.persons.add(name, _password(password_file), roles)
-    admin.note("user.add", name, {"roles": sorted(roles)})
+    noting = admin.noting("user.add", name, {"roles": sorted(roles)})
+    made = admin.persons.add(name, _password(password_file), roles, also=noting)
     return _show("ACCOUNT", made.id, made, as_json)
 
 
@@ -235,8 +239,7 @@ def user_add(
 def user_password(name: str, password_file: Path | None, config: Path | None, home: Path | None, as_json: bool) -> int:
     """Give NAME a new password and end all its sessions."""
     admin = _open(config, home)
-    admin.persons.set_password(name, _password(password_file))
-    admin.note("user.password", name)
+    admin.persons.set_password(name, _password(password_file), also=admin.noting("user.password", name))
     return _show("ACCOUNT", name, admin.persons.get(name), as_json)
 
 
@@ -248,8 +251,7 @@ def user_password(name: str, password_file: Path | None, config: Path | None, ho
 def user_disable(name: str, config: Path | None, home: Path | None, as_json: bool) -> int:
     """Lock NAME out."""
     admin = _open(config, home)
-    admin.persons.disable(name)
-    admin.note("user.disable", name)
+    admin.persons.disable(name, also=admin.noting("user.disable", name))
     return _show("ACCOUNT", name, admin.persons.get(name), as_json)
 
 
@@ -265,6 +267,23 @@ def user_list(config: Path | None, home: Path | None, as_json: bool) -> int:
         return 0
     rows = [(one.id, ",".join(sorted(one.roles)), "locked" if one.disabled else "active") for one in people]
     print_table(("account", "roles", "state"), rows)
+    return 0
+
+
+@command.command()
+@click.argument("record")
+@click.option("--ground", required=True, help="Why; kept in the erasable part of the takedown's record.")
+@config_option
+@home_option
+@json_option
+def takedown(record: str, ground: str, config: Path | None, home: Path | None, as_json: bool) -> int:
+    """Give out the picture of RECORD no more."""
+    admin = _open(config, home)
+    admin.takedowns.take_down(record, admin.actor, ground)
+    if as_json:
+        print_json({"taken_down": record})
+        return 0
+    print_heading("TAKEN DOWN", record, style="green")
     return 0
 
 
@@ -294,7 +313,9 @@ def _open(config: Path | None, home: Path | None) -> Administration:
 
 
 def _given(admin: Administration, settings: dict[str, Any], pin: bool) -> dict[str, Any]:
-    given = {name: value for name, value in settings.items() if value is not None}
+    given = {name: value for name, value in settings.items() if value not in (None, ())}
+    if "labels" in given:
+        given["labels"] = tuple(filter(None, given["labels"]))
     if "policy" in given or pin:
         digest = admin.digest_of(given.get("policy", ""))
         given["policy"] = given.get("policy") or admin.settings.policy

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,17 +34,36 @@ Examples
 """
 
 dataset_argument = click.argument("dataset", type=click.Path(path_type=Path))
-sites_options = (
+_CHECKING = (
+    dataset_argument,
     click.option("--tdmrep", multiple=True, type=click.Path(path_type=Path), help="The site's tdmrep.json."),
     click.option("--ai-txt", multiple=True, type=click.Path(path_type=Path), help="The site's ai.txt."),
     click.option("--hash-list", type=click.Path(path_type=Path), help="PDQ codes that must not be in the set."),
+    home_option,
+    json_option,
 )
 
 
-def _with_sites(command: click.decorators.FC) -> click.decorators.FC:
-    for decorate in reversed(sites_options):
-        command = decorate(command)
-    return command
+def _checking(command: Callable[..., int]) -> Callable[..., int]:
+    """Lets a command be asked about a data set: it gets the collection and the report of its check."""
+
+    @functools.wraps(command)
+    def run(
+        dataset: Path,
+        tdmrep: tuple[Path, ...],
+        ai_txt: tuple[Path, ...],
+        hash_list: Path | None,
+        home: Path | None,
+        as_json: bool,
+        **options: Any,
+    ) -> int:
+        collection = _open(dataset, home)
+        report = _check(collection, tdmrep, ai_txt, hash_list, home, quiet=as_json)
+        return command(collection, report, as_json=as_json, **options)
+
+    for decorate in reversed(_CHECKING):
+        run = decorate(run)
+    return run
 
 
 @click.group(name="datasets", epilog=EPILOG)
@@ -52,25 +72,12 @@ def command() -> None:
 
 
 @command.command()
-@dataset_argument
-@_with_sites
+@_checking
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.json and index.html.")
-@home_option
-@json_option
-def check(
-    dataset: Path,
-    tdmrep: tuple[Path, ...],
-    ai_txt: tuple[Path, ...],
-    hash_list: Path | None,
-    out: Path | None,
-    home: Path | None,
-    as_json: bool,
-) -> int:
+def check(collection: Collection, report: DatasetReport, out: Path | None, as_json: bool) -> int:
     """Check every work of DATASET; exits with 0 only when nobody needs to look at anything."""
     from guardrails.domain.canonical import to_plain
 
-    collection = _open(dataset, home)
-    report = _check(collection, tdmrep, ai_txt, hash_list, home, quiet=as_json)
     if out is not None:
         from guardrails.cli.datasets_page import write_page
         from guardrails.files import write_atomically
@@ -86,8 +93,7 @@ def check(
 
 
 @command.command()
-@dataset_argument
-@_with_sites
+@_checking
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File, .md or .json.  [default: print]")
 @click.option("--provider", default="", help="Name of the model's provider.")
 @click.option("--contact", default="", help="How to reach them.")
@@ -96,24 +102,13 @@ def check(
 @click.option("--user-data", default="", help="What of it came from users.")
 @click.option("--synthetic", default="", help="What of it was made by a model.")
 @click.option("--illegal-content", default="", help="What was done against illegal content.")
-@home_option
-@json_option
 def card(
-    dataset: Path,
-    tdmrep: tuple[Path, ...],
-    ai_txt: tuple[Path, ...],
-    hash_list: Path | None,
-    out: Path | None,
-    home: Path | None,
-    as_json: bool,
-    provider: str,
-    **stated: str,
+    collection: Collection, report: DatasetReport, out: Path | None, as_json: bool, provider: str, **stated: str
 ) -> int:
     """Write the card of DATASET: the fields of the EU's summary of training content."""
     from guardrails.audit.dataset_card import Provider, as_markdown, dataset_card
     from guardrails.files import write_atomically
 
-    report = _check(_open(dataset, home), tdmrep, ai_txt, hash_list, home, quiet=as_json)
     known = {name: text for name, text in {"name": provider, **stated}.items() if text}
     made = dataset_card(report, Provider(**known), _now())
     as_json = as_json or (out is not None and out.suffix == ".json")

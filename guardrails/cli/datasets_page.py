@@ -33,7 +33,7 @@ def write_page(report: DatasetReport, collection: Collection, out: Path) -> Path
             pixels = collection.pixels(work, collection.data(work))
         except ImageError:
             return ""
-        return "" if pixels is None else thumbnail(pixels)
+        return "" if pixels is None else address(pixels)
 
     groups = [
         (group, [(works[name], shown(name)) for name in group.works[:MEMBERS]]) for group in report.groups[:GROUPS]
@@ -45,16 +45,9 @@ def write_page(report: DatasetReport, collection: Collection, out: Path) -> Path
     return page
 
 
-def thumbnail(pixels: Pixels, side: int = _SIDE) -> str:
-    """A picture as a `data:` address, its long side at most `side` pixels."""
-    import cv2
-    import numpy as np
+def address(pixels: Pixels) -> str:
+    """A picture, made small, as a `data:` address."""
+    from guardrails.imaging.thumbnails import thumbnail
 
-    from guardrails.imaging.encoding import ImageFormat, encode
-
-    height, width = pixels.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    data = encode(np.ascontiguousarray(small), ImageFormat.WEBP, quality=80)
+    data = thumbnail(pixels, side=_SIDE)
     return f"data:image/webp;base64,{base64.b64encode(data).decode('ascii')}"

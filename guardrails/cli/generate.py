@@ -21,6 +21,7 @@ from guardrails.cli.status import REFUSED, UNEXPECTED
 
 if TYPE_CHECKING:
     from guardrails.domain.images import Match
+    from guardrails.domain.labels import VisibleLabel
     from guardrails.domain.records import Refusal
     from guardrails.domain.requests import PromptRequest
     from guardrails.generation.protocol import Drawn, Generator, Progress
@@ -39,6 +40,7 @@ EPILOG = """\b
 Examples
   guardrails generate "a red apple on a blue background"
   guardrails generate "a fox in the snow" --count 4 --seed 7 --out foxes --json
+  guardrails generate "a fox in the snow" --jurisdiction CN --label eu
   guardrails generate "a fox" --model stabilityai/stable-diffusion-xl-base-1.0 --device cuda
 """
 
@@ -77,6 +79,15 @@ Examples
 )
 @option("--compile", "compiled", section=HOW, is_flag=True, help="Compile the denoiser: slow start, faster steps.")
 @option("--policy", section=WHERE, default="default", show_default=True, help="Name of a pack, or a YAML file.")
+@option("--jurisdiction", section=WHERE, default="", help="ISO 3166 code of where it is asked, as CN.")
+@option(
+    "--label",
+    "labels",
+    metavar="NAME",
+    section=WHERE,
+    multiple=True,
+    help="Draw this visible label too: cn, eu or us. Repeatable; what the jurisdiction requires is always drawn.",
+)
 @option("--out", section=WHERE, type=click.Path(path_type=Path), default=Path("out"), show_default=True, help="Folder.")
 @option(
     "--format",
@@ -112,6 +123,8 @@ def command(
     batch_size: int,
     compiled: bool,
     policy: str,
+    jurisdiction: str,
+    labels: tuple[str, ...],
     out: Path,
     file_format: str,
     tsa: str | None,
@@ -126,6 +139,7 @@ def command(
     from guardrails.domain.requests import PromptRequest
     from guardrails.files import check_writable
     from guardrails.policy import load_policy
+    from guardrails.policy.labelling import wanted_labels
     from guardrails.prompts import PromptGuard
 
     request = PromptRequest(
@@ -137,7 +151,10 @@ def command(
         guidance_scale=guidance_scale,
         width=width,
         height=height,
+        jurisdiction=jurisdiction,
+        labels=labels,
     )
+    wanted_labels(jurisdiction, labels)
     rules = load_policy(policy)
     # What cannot be used is told before a model is loaded, and what is refused needs none.
     cleared = PromptGuard(rules).decide(request).action.releases
@@ -250,6 +267,7 @@ def describe(outcome: Any) -> dict[str, Any]:
         "similar": outcome.matches,
         "watermark": outcome.embedding,
         "latent": outcome.latent,
+        "label": outcome.label,
         "manifest": outcome.manifest,
         "receipt": outcome.receipt,
     }
@@ -278,6 +296,7 @@ def show_sealed(sealed: Sealed, request: PromptRequest) -> None:
             *_checks(sealed),
             *(("similar", _work(match)) for match in sealed.matches),
             ("watermark", f"{mark.psnr:.1f} dB PSNR, {'robust' if mark.robust else 'NOT robust'}, id {mark.mark_id}"),
+            *(("label", _label(label)) for label in (sealed.label,) if label is not None),
             ("latent mark", "its noise carries the id" if sealed.latent.scheme else f"none: {sealed.latent.reason}"),
             ("manifest", f"{sealed.manifest.status.value}: {sealed.manifest.explanation}"),
             ("ledger", f"record {sealed.receipt.index}"),
@@ -314,6 +333,10 @@ def _checks(outcome: Sealed | Refusal) -> list[tuple[str, str]]:
         )
         for check in outcome.checks
     ]
+
+
+def _label(label: VisibleLabel) -> str:
+    return f"{label.text} ({', '.join(label.profiles)}), contrast {label.contrast:g} in the final file"
 
 
 def _work(match: Match) -> str:

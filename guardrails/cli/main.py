@@ -20,6 +20,7 @@ SECTIONS = {
         "seal": "sign finished files, folders of them",
         "verify": "say what a file proves: manifest, watermark, ledger",
         "mark": "write, read and measure the invisible watermark alone",
+        "label": "draw the visible label alone",
         "screens": "look at pictures, calibrate what is seen, enrol faces",
         "demo": "the main job from prompt to proof, with a page to look at",
     },

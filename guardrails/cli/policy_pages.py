@@ -113,7 +113,7 @@ def _rule(finding: Finding) -> str:
     if "view" in evidence:
         details.append(f"matched <b>{escape(str(evidence['term']))}</b> in the view {escape(str(evidence['view']))}")
     if finding.score is not None and finding.threshold is not None:
-        details.append(f"score {finding.score:.3g}, threshold {finding.threshold:.3g}")
+        details.append(f"score {finding.score:.4g}, threshold {finding.threshold:.4g}")
     if "cues" in evidence:
         details.append("cues: " + escape(", ".join(evidence["cues"])))
     changes = "".join(
@@ -123,8 +123,26 @@ def _rule(finding: Finding) -> str:
     return (
         f'<div class=rule style="border-color:{_COLOURS[finding.action]}">{_badge(finding.action)} '
         f"<b>{escape(finding.rule)}</b><br>{escape(finding.message)}{changes}"
-        f"<div class=dim>{'; '.join(details)}</div></div>"
+        f"<div class=dim>{'; '.join(details)}</div>{_certainty(finding)}{_examples(finding)}</div>"
     )
+
+
+def _certainty(finding: Finding) -> str:
+    """How often harmless prompts reach the threshold; an exact match has none."""
+    if finding.threshold is None:
+        return ""
+    stated = escape(finding.error_rate) or "not stated"
+    return f"<div class=dim>Error rate of the threshold: {stated}.</div>"
+
+
+def _examples(finding: Finding) -> str:
+    """The labelled examples that a rule about meaning came nearest to, unsafe and harmless."""
+    rows = [
+        (kind, escape(str(example["text"])), f"{example['cosine']:.2f}")
+        for kind, name in (("unsafe", "nearest"), ("harmless", "nearest_harmless"))
+        for example in finding.evidence.get(name, ())
+    ]
+    return _table(("nearest example", "", "cosine"), rows) if rows else ""
 
 
 def _badge(action: Action) -> str:

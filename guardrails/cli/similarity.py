@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from guardrails.cli.output import Steps, json_option, print_facts, print_heading, print_json, print_table
+from guardrails.cli.similarity_semantic import semantic
 from guardrails.errors import OptionError
 
 if TYPE_CHECKING:
@@ -23,11 +24,17 @@ Examples
   guardrails similarity import list hashes.csv --role sensitive
   guardrails similarity build logos brand/ --role protected   parts and composites are found, too
   guardrails similarity search picture.png works list
+  guardrails similarity lookup ISCC:EEA4GQZQTY6J5DTH iscc-index
   guardrails similarity disable works photos/7.jpg --reason "claim 12"
 """
 
 _SHOWN = 20
+HASHES = ("pdq256", "sym256", "phash64", "dhash64", "iscc-image64")
 _MATCH_COLUMNS = ("bank", "role", "entry", "distance", "region", "state", "rights")
+banks_argument = click.argument("indexes", nargs=-1, required=True, type=click.Path(file_okay=False, path_type=Path))
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), default=_SHOWN, show_default=True, help="Matches of each index."
+)
 index_argument = click.argument("index", type=click.Path(file_okay=False, path_type=Path))
 role_option = click.option(
     "--role",
@@ -48,13 +55,16 @@ def command() -> None:
     """Build indexes of works and hash lists; find what a picture resembles."""
 
 
+command.add_command(semantic)
+
+
 @command.command()
 @index_argument
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--hash",
     "algorithm",
-    type=click.Choice(["pdq256", "sym256", "phash64", "dhash64"]),
+    type=click.Choice(HASHES),
     default="pdq256",
     show_default=True,
     help="Of a new index; pdq256 is the one that others exchange.",
@@ -63,6 +73,9 @@ def command() -> None:
 @name_option
 @radius_option
 @keypoints_option
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; more than one runs on Ray."
+)
 @json_option
 def build(
     index: Path,
@@ -72,6 +85,7 @@ def build(
     name: str | None,
     radius: int | None,
     keypoints: bool | None,
+    workers: int,
     as_json: bool,
 ) -> int:
     """Hash collections into INDEX; goes on where it was stopped. SOURCES are folders of pictures or of WebDataset
@@ -84,10 +98,18 @@ def build(
     collections = [(source.name, read_source(source)) for source in sources]
     store = _open_or_create(index, algorithm, role, name, radius, keypoints)
     pointed = KeypointIndex.of(index)
+    if pointed is not None and workers > 1:
+        raise OptionError("an index with keypoints is built by one process", hint="leave out --workers")
     reports = []
-    for title, items in collections:
-        with Steps(f"hashing {title}", quiet=as_json) as progress:
-            reports.append(ingest(store, items, progress.count, pointed))
+    if workers > 1:
+        from guardrails.similarity.parallel import build_parallel
+
+        with Steps("hashing", quiet=as_json) as progress:
+            reports.append(build_parallel(store, sources, workers, progress.count)[0])
+    else:
+        for title, items in collections:
+            with Steps(f"hashing {title}", quiet=as_json) as progress:
+                reports.append(ingest(store, items, progress.count))
     unreadable = [one for report in reports for one in report.unreadable]
     counts = {
         "added": sum(report.added for report in reports),
@@ -117,24 +139,16 @@ def build(
 @json_option
 def add(index: Path, pictures: tuple[Path, ...], facts: tuple[str, ...], as_json: bool) -> int:
     """Add PICTURES to INDEX under their file names; the next search of every process finds them."""
-    from guardrails.imaging.decoding import decode, read_image_bytes
-    from guardrails.similarity.fingerprints import Fingerprinter
-    from guardrails.similarity.ingest import add_works
-    from guardrails.similarity.keypoint_index import KeypointIndex, keypoint_entry
-    from guardrails.similarity.parts import NewEntry
+    from guardrails.imaging.decoding import read_image_bytes
+    from guardrails.similarity.ingest import Intake
+    from guardrails.similarity.sources import Item
     from guardrails.similarity.store import Store
 
     stated = dict(_fact(fact) for fact in facts)
-    store = Store.open(index)
-    fingerprinter = Fingerprinter(store.algorithm)
-    keypoints = KeypointIndex.of(index)
-    entries, pointed = [], []
-    for path in pictures:
-        decoded = decode(read_image_bytes(path))
-        entries.append(NewEntry(path.name, fingerprinter.fingerprint(decoded.pixels, decoded.alpha).rows, stated))
-        if keypoints is not None:
-            pointed.append(keypoint_entry(path.name, decoded.pixels))
-    add_works(store, entries, keypoints, pointed)
+    intake = Intake(Store.open(index))
+    hashed = [intake.hash(Item(path.name, read_image_bytes(path), stated), measured=False) for path in pictures]
+    intake.add(hashed)
+    entries = [one.entry for one in hashed]
     plain = [entry.id for entry in entries if not entry.rows]
     if as_json:
         print_json({"index": str(index), "added": [entry.id for entry in entries], "unhashable": plain})
@@ -172,8 +186,8 @@ _state_command("deconfirm", "deconfirmed", "Matches with ENTRY of INDEX were loo
 
 @command.command()
 @click.argument("picture", type=click.Path(path_type=Path))
-@click.argument("indexes", nargs=-1, required=True, type=click.Path(file_okay=False, path_type=Path))
-@click.option("--limit", type=click.IntRange(min=1), default=_SHOWN, show_default=True, help="Matches of each index.")
+@banks_argument
+@limit_option
 @click.option(
     "--evidence", type=click.Path(dir_okay=False, path_type=Path), help="PNG of the picture with found parts framed."
 )
@@ -193,7 +207,30 @@ def search(picture: Path, indexes: tuple[Path, ...], limit: int, evidence: Path 
     if as_json:
         print_json({"picture": str(picture), "hash": banks.algorithm, "answer": answer})
         return 0
-    _print_answer(picture, answer)
+    _print_answer(str(picture), answer)
+    return 0
+
+
+@command.command()
+@click.argument("code")
+@banks_argument
+@limit_option
+@json_option
+def lookup(code: str, indexes: tuple[Path, ...], limit: int, as_json: bool) -> int:
+    """What is near CODE, a hash that somebody else computed, in INDEXES: hexadecimal digits, or an ISCC."""
+    from guardrails.similarity.banks import Banks
+    from guardrails.similarity.interchange import read_hash
+
+    banks = Banks.open(indexes)
+    try:
+        parsed = read_hash(code, banks.algorithm)
+    except ValueError as error:
+        raise OptionError(f"{code!r} cannot be looked up: {error}", hint=f"give a {banks.algorithm}") from error
+    answer = banks.look_up(parsed, limit=limit)
+    if as_json:
+        print_json({"code": code, "hash": banks.algorithm, "answer": answer})
+        return 0
+    _print_answer(code, answer)
     return 0
 
 
@@ -238,6 +275,8 @@ def info(index: Path, verify: bool, as_json: bool) -> int:
 @click.option("--box-radius", type=click.IntRange(0, 128), help="Hamming radius of the peeled box.")
 @click.option("--flood-limit", type=click.IntRange(0), help="Matches of one entry before it is set aside; 0 never.")
 @click.option("--flood-seconds", type=click.IntRange(1), help="Within this time.")
+@click.option("--thumbnail-bytes", type=click.IntRange(0), help="Largest thumbnail that is kept; 0 drops all.")
+@click.option("--pictures", help="Folder with the works under their ids, for comparing pixels.")
 @json_option
 def configure(index: Path, as_json: bool, **changes: Any) -> int:
     """Change what a match with INDEX means."""
@@ -245,13 +284,22 @@ def configure(index: Path, as_json: bool, **changes: Any) -> int:
 
     from guardrails.similarity.banks import BankSettings, Role
     from guardrails.similarity.store import Store
+    from guardrails.similarity.thumbnails import Thumbnails
 
     store = Store.open(index)
     given = {name: value for name, value in changes.items() if value is not None}
     if "role" in given:
         given["role"] = Role(given["role"])
-    settings = replace(BankSettings.from_json(store.settings), **given)
+    before = BankSettings.from_json(store.settings)
+    settings = replace(before, **given)
+    if settings.hashes_only and not before.hashes_only and len(store):
+        raise OptionError(
+            f"{index} was filled before it became sensitive, and may hold more than hashes",
+            hint="export its hashes, and import them into a new index with --role sensitive",
+        )
     store.configure(settings.to_json())
+    if not settings.thumbnail_limit:
+        Thumbnails(index).drop()
     if as_json:
         print_json({"index": str(index), "settings": settings})
     else:
@@ -266,7 +314,7 @@ def configure(index: Path, as_json: bool, **changes: Any) -> int:
 @click.option(
     "--hash",
     "algorithm",
-    type=click.Choice(["pdq256", "sym256", "phash64", "dhash64", "iscc-image64"]),
+    type=click.Choice(HASHES),
     default="pdq256",
     show_default=True,
     help="Of a new index.",
@@ -374,16 +422,16 @@ def _fact(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _print_answer(picture: Path, answer: BankAnswer) -> None:
+def _print_answer(asked: str, answer: BankAnswer) -> None:
     searched = ", ".join(
         f"{count:,} in {bank} (false candidates to be expected: {_expected(answer.expected_false[bank])})"
         for bank, count in answer.searched.items()
     )
     if answer.unhashable and not answer.parts:
-        print_heading("UNHASHABLE", str(picture), style="yellow", explanation="too little detail: nothing was searched")
+        print_heading("UNHASHABLE", asked, style="yellow", explanation="too little detail: nothing was searched")
         return
     word, style = ("CANDIDATES", "yellow") if answer.matches or answer.parts else ("NONE FOUND", "green")
-    print_heading(word, str(picture), style=style, explanation=f"searched {searched}")
+    print_heading(word, asked, style=style, explanation=f"searched {searched}")
     if answer.matches:
         print_table(_MATCH_COLUMNS, [_row(match) for match in answer.matches])
     if answer.parts:
@@ -425,10 +473,14 @@ def _write_parts(target: Path, pixels: Pixels, answer: BankAnswer) -> None:
 
 
 def _rights(facts: Mapping[str, str]) -> str:
-    return ", ".join(facts[name] for name in ("licence", "creator") if name in facts)
+    from guardrails.similarity.stated_rights import stated_rights
+
+    stated = stated_rights(facts)
+    return ", ".join(filter(None, (stated.licence, stated.creator, stated.reservation)))
 
 
 def _row(match: BankMatch) -> tuple[str, ...]:
+
     found = match.found
     return (
         match.bank,

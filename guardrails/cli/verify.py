@@ -151,6 +151,8 @@ def _facts(report: FileReport) -> list[tuple[str, str]]:
         attested = " (attested by a time-stamp authority)" if manifest.time_stamped else ""
         facts.append(("signed", f"{manifest.signed_at} by {manifest.issuer}{attested}".strip()))
         facts.append(("checks", _checks(manifest)))
+    if manifest.label:
+        facts.append(("visible label", f"the manifest says that the picture reads {manifest.label}"))
     facts += _recovery(report)
     facts.append(("watermark", _mark(report)))
     if report.latent is not None:

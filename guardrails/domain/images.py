@@ -217,6 +217,7 @@ class ManifestVerdict:
         explanation: one sentence for people.
         codes: raw validation codes, failures first.
         mark_id: value of our own watermark soft binding, or "".
+        label: text of the visible label that the manifest says was drawn, or "".
         ai_generated: True when an action declares a trained-algorithm source type.
         policy_decision: our own assertion of that name, values as they were signed; empty where there is none.
         time_stamped: `signed_at` was attested by a time-stamp authority, not stated by the signer alone.
@@ -235,6 +236,7 @@ class ManifestVerdict:
     model: str = ""
     ai_generated: bool = False
     mark_id: str = ""
+    label: str = ""
     policy_digest: str = ""
     policy_decision: Mapping[str, Json] = field(default_factory=dict)
     codes: tuple[str, ...] = ()

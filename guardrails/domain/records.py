@@ -23,6 +23,7 @@ class RecordKind(enum.Enum):
     ERASURE = "erasure"
     POLICY_CHANGE = "policy_change"
     KEY_CHANGE = "key_change"
+    ADMINISTRATION = "administration"
 
 
 class Stage(enum.Enum):
@@ -32,6 +33,7 @@ class Stage(enum.Enum):
     GENERATION = "generation"
     SCREENING = "screening"
     SIMILARITY = "similarity"
+    LABEL = "label"
     WATERMARK = "watermark"
     PROVENANCE = "provenance"
     LEDGER = "ledger"

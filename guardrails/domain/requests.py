@@ -19,6 +19,7 @@ class PromptRequest:
         jurisdiction: ISO 3166 code of where the picture is asked for. "" is not known: then the rules of every
             jurisdiction apply.
         language: ISO 639-1 code of the language in which a refusal is explained.
+        labels: ids of jurisdiction profiles whose visible label is drawn, beside what the jurisdiction requires.
     """
 
     prompt: str
@@ -31,6 +32,13 @@ class PromptRequest:
     height: int | None = None
     jurisdiction: str = ""
     language: str = "en"
+    labels: tuple[str, ...] = ()
+
+    @property
+    def form(self) -> str:
+        """Requests of equal form can be drawn in one call of a model: size, steps, guidance and kinds of condition."""
+        conditions = "with negative prompt" if self.negative_prompt else "prompt alone"
+        return f"{self.width}x{self.height}, {self.steps} steps, guidance {self.guidance_scale}, {conditions}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,8 @@ def load_encoder(spec: str) -> ImageEncoder:
     Args:
         spec: "offline-clip" (CLIP ViT-B/16 out of an installed package, no network) or
             "open_clip:<model>/<pretrained tag>", for example "open_clip:ViT-B-32/laion2b_s34b_b79k", or
-            "folder:<path>", a folder with open_clip_config.json and open_clip_model.safetensors.
+            "folder:<path>", a folder with open_clip_config.json and open_clip_model.safetensors, or
+            "sscd:<path>@<sha256>", a TorchScript file whose digest is named, see `sscd`.
 
     Raises:
         ModelUnavailable: the weights are not here and cannot be fetched.
@@ -42,6 +43,11 @@ def _load(spec: str) -> ImageEncoder:
         from guardrails.encoders.open_clip_hub import load_folder
 
         return load_folder(Path(rest))
+    if kind == "sscd" and rest:
+        from guardrails.encoders.sscd import load_sscd
+
+        path, _, digest = rest.rpartition("@")
+        return load_sscd(Path(path or rest), digest if path else "")
     model, _, tag = rest.partition("/")
     if kind == "open_clip" and model and tag:
         from guardrails.encoders.open_clip_hub import load_open_clip
@@ -49,7 +55,7 @@ def _load(spec: str) -> ImageEncoder:
         return load_open_clip(model, tag)
     raise OptionError(
         f"unknown encoder {spec!r}",
-        hint='write "offline-clip", "open_clip:<model>/<pretrained tag>" or "folder:<path>"',
+        hint='write "offline-clip", "open_clip:<model>/<pretrained tag>", "folder:<path>" or "sscd:<path>@<sha256>"',
     )
 
 

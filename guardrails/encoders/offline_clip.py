@@ -50,6 +50,7 @@ ENCODER_ID = f"clip-vit-b-16:{STATE_SHA256[:16]}:prep1"
 DIMENSION = 512
 SIDE = 224
 _PATCH = 16
+QUICK_GELU = 1.702
 # OpenAI CLIP's channel means and deviations of pixel values in 0..1.
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
@@ -91,7 +92,7 @@ class OfflineClip:
 
         vision = self._model.vision_model
         batch = torch.from_numpy(preprocess(image)[np.newaxis]).to(self._model.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(batch.device.type, dtype=torch.bfloat16):
             states = vision.pre_layrnorm(vision.embeddings(batch))
             for block in vision.encoder.layers[:-1]:
                 found = block(states, attention_mask=None)
@@ -188,7 +189,7 @@ def load_offline_clip() -> OfflineClip:
     if state is None:
         state = to_half(dequantise(read_carrier(carrier)))
         write_cache(cache, state)
-    return OfflineClip(build_model(state))
+    return OfflineClip(quickened(build_model(state)))
 
 
 def find_carrier() -> Path:
@@ -302,3 +303,23 @@ def build_model(state: State) -> CLIPVisionModelWithProjection:
     model = CLIPVisionModelWithProjection(config).eval()
     model.load_state_dict({key: torch.from_numpy(tensor.copy()) for key, tensor in state.items()}, strict=True)
     return model.to("cuda") if torch.cuda.is_available() else model
+
+
+def quickened(model: CLIPVisionModelWithProjection) -> CLIPVisionModelWithProjection:
+    """The same function in less time; changes `model` itself.
+
+    Matrices become bfloat16 once instead of at every call, and CLIP's activation x * sigmoid(1.702 x), three passes
+    over memory, becomes one of torch's: it is SiLU(1.702 x) / 1.702, and the factors go into the matrices beside it.
+    """
+    import torch
+
+    for block in model.vision_model.encoder.layers:
+        with torch.no_grad():
+            block.mlp.fc1.weight.mul_(QUICK_GELU)
+            block.mlp.fc1.bias.mul_(QUICK_GELU)
+            block.mlp.fc2.weight.div_(QUICK_GELU)
+        block.mlp.activation_fn = torch.nn.SiLU(inplace=True)
+    for module in model.modules():
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+            module.to(torch.bfloat16)
+    return model

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from guardrails.domain.requests import PromptRequest
 from guardrails.errors import OptionError
+from guardrails.generation.diffusers_pipeline import DiffusersGenerator
 from guardrails.generation.latents import Shape, Signs
-from guardrails.generation.protocol import Drawn, EditingGenerator, Progress, SignedGenerator
+from guardrails.generation.protocol import Drawn, EditingGenerator, Part, Progress
 from guardrails.imaging import Pixels
 
 
@@ -20,10 +21,10 @@ from guardrails.imaging import Pixels
 class WithDefaults:
     """Fills in what a request leaves open, then draws with `generator`.
 
-    Implements `SignedGenerator`, and `EditingGenerator` where `editor` is given.
+    Implements `SignedGenerator` and `BatchGenerator`, and `EditingGenerator` where `editor` is given.
     """
 
-    generator: SignedGenerator
+    generator: DiffusersGenerator
     steps: int
     guidance_scale: float
     editor: EditingGenerator | None = None
@@ -46,6 +47,11 @@ class WithDefaults:
     ) -> list[Drawn]:
         """See `SignedGenerator`."""
         return self.generator.draw(self._filled(request), prompt, progress=progress, signs=signs)
+
+    def draw_together(self, parts: Sequence[Part], *, progress: Progress | None = None) -> list[list[Drawn]]:
+        """See `BatchGenerator`."""
+        filled = [dataclasses.replace(part, request=self._filled(part.request)) for part in parts]
+        return self.generator.draw_together(filled, progress=progress)
 
     def edit(
         self,

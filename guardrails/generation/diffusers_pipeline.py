@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from guardrails.domain.images import GenerationFacts
@@ -23,7 +25,7 @@ from guardrails.generation.latents import (
 )
 from guardrails.generation.pictures import to_pixels
 from guardrails.generation.placement import choose_placement
-from guardrails.generation.protocol import Drawn, Progress
+from guardrails.generation.protocol import Drawn, Part, Progress
 from guardrails.imaging import Pixels
 
 # Random seeds stay in the range that other tools accept, so that a recorded seed can be used elsewhere.
@@ -113,46 +115,57 @@ class DiffusersGenerator:
         """
         plan = self._call.plan(request, prompt)
         plan = dataclasses.replace(plan, arguments={**plan.arguments, **(extra or {})})
-        first = secrets.randbelow(SEED_RANGE) if request.seed is None else request.seed
-        seeds = range(first, first + request.count)
-        starts = range(0, len(seeds), self._batch_size)
+        return self._draw_all(_singles(Part(request=request, prompt=prompt, signs=signs), plan), progress)
+
+    def draw_together(self, parts: Sequence[Part], *, progress: Progress | None = None) -> list[list[Drawn]]:
+        """See `protocol.BatchGenerator`."""
+        if len({(part.request.form, bool(len(part.signs))) for part in parts}) != 1:
+            raise OptionError("requests of different form in one call", hint="draw those of equal form together")
+        singles = [_singles(part, self._call.plan(part.request, part.prompt)) for part in parts]
+        drawn = iter(self._draw_all([single for part in singles for single in part], progress))
+        return [list(itertools.islice(drawn, len(part))) for part in singles]
+
+    def _draw_all(self, singles: Sequence[_Single], progress: Progress | None) -> list[Drawn]:
+        starts = range(0, len(singles), self._batch_size)
         drawn: list[Drawn] = []
         with self._lock:
             for done, start in enumerate(starts):
-                batch = slice(start, start + self._batch_size)
-                meter = _Meter(progress, done, len(starts), plan.steps)
-                drawn += self._draw_batch(plan, seeds[batch], signs[batch], meter)
+                meter = _Meter(progress, done, len(starts), singles[0].plan.steps)
+                drawn += self._draw_batch(singles[start : start + self._batch_size], meter)
         return drawn
 
-    def _draw_batch(self, plan: Plan, seeds: Sequence[int], signs: Sequence[Signs], meter: _Meter) -> list[Drawn]:
+    def _draw_batch(self, singles: Sequence[_Single], meter: _Meter) -> list[Drawn]:
         import torch
 
-        arguments = dict(plan.arguments)
-        arguments["generator"] = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        if signs:
+        plans = [single.plan for single in singles]
+        arguments = {**plans[0].arguments, **_conditions(plans)}
+        arguments["generator"] = [torch.Generator("cpu").manual_seed(single.seed) for single in singles]
+        if singles[0].signs is not None:
+            signs = [single.signs for single in singles if single.signs is not None]
             arguments["latents"] = signed_noise(self.pipeline, signs, arguments["generator"])
         if self._call.accepts("num_images_per_prompt"):
-            arguments["num_images_per_prompt"] = len(seeds)
+            # A list names one prompt for each picture.
+            arguments["num_images_per_prompt"] = 1 if isinstance(arguments["prompt"], list) else len(singles)
         if self._call.accepts("callback_on_step_end"):
             arguments["callback_on_step_end"] = meter.after_step
         with _memory_errors(), torch.no_grad(), self._placement.arithmetic():
             output = self.pipeline(**arguments)
         pictures = [to_pixels(image) for image in getattr(output, "images", ())]
-        if len(pictures) != len(seeds):
+        if len(pictures) != len(singles):
             raise GenerationError(
-                f"{type(self.pipeline).__name__} returned {len(pictures)} pictures instead of {len(seeds)}",
+                f"{type(self.pipeline).__name__} returned {len(pictures)} pictures instead of {len(singles)}",
                 hint="the pipeline must return them in .images",
             )
         meter.after_batch()
         # diffusers: None, or a bool per picture.
-        verdicts = getattr(output, "nsfw_content_detected", None) or [None] * len(seeds)
+        verdicts = getattr(output, "nsfw_content_detected", None) or [None] * len(singles)
         return [
             Drawn(
                 pixels=pixels,
-                facts=self._facts(plan, seed, pixels),
+                facts=self._facts(single.plan, single.seed, pixels),
                 own_checker_fired=None if fired is None else bool(fired),
             )
-            for pixels, seed, fired in zip(pictures, seeds, verdicts, strict=True)
+            for pixels, single, fired in zip(pictures, singles, verdicts, strict=True)
         ]
 
     def _facts(self, plan: Plan, seed: int, pixels: Pixels) -> GenerationFacts:
@@ -192,6 +205,35 @@ class DiffusersGenerator:
         raise OptionError(
             f"{type(self.pipeline).__name__} has neither a unet nor a transformer to compile", hint="leave compile off"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Single:
+    """One picture to draw."""
+
+    plan: Plan
+    seed: int
+    signs: Signs | None
+
+
+def _singles(part: Part, plan: Plan) -> list[_Single]:
+    """The pictures of a request, in seed order."""
+    count = part.request.count
+    first = secrets.randbelow(SEED_RANGE) if part.request.seed is None else part.request.seed
+    signs = part.signs if len(part.signs) else [None] * count
+    return [
+        _Single(plan=plan, seed=first + number, signs=given) for number, given in zip(range(count), signs, strict=True)
+    ]
+
+
+def _conditions(plans: Sequence[Plan]) -> dict[str, Any]:
+    """The prompts: one that all share, else a list with one for each picture."""
+    given: dict[str, Any] = {}
+    for name in ("prompt", "negative_prompt"):
+        if name in plans[0].arguments:
+            given[name] = [plan.arguments[name] for plan in plans]
+    shared = all(len(set(values)) == 1 for values in given.values())
+    return {name: values[0] for name, values in given.items()} if shared else given
 
 
 class _Meter:

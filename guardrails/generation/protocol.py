@@ -84,6 +84,34 @@ class SignedGenerator(Generator, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """What one request draws in a call of the model that it shares with others: the arguments of `draw`."""
+
+    request: PromptRequest
+    prompt: str
+    signs: Sequence[Signs] = ()
+
+
+@runtime_checkable
+class BatchGenerator(Generator, Protocol):
+    """A generator that draws several requests in one call of its model."""
+
+    def draw_together(self, parts: Sequence[Part], *, progress: Progress | None = None) -> list[list[Drawn]]:
+        """Draw the pictures of every part; each from its own seed, as `draw` would.
+
+        Args:
+            parts: of equal `PromptRequest.form`, with signs for all of them or for none.
+
+        Returns:
+            One list a part, in their order.
+
+        Raises:
+            OptionError, GenerationError: as `draw`; nothing of any part is given then.
+        """
+        ...
+
+
 @runtime_checkable
 class EditingGenerator(Protocol):
     """A generator that can also start from a picture."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from guardrails.domain.canonical import MAX_SAFE_INTEGER, canonical_json, quote
+from guardrails.domain.canonical import MAX_SAFE_INTEGER, canonical_json
 from guardrails.domain.records import Record, RecordKind
 from guardrails.domain.requests import PolicyRef
 from guardrails.errors import LedgerCorrupt
@@ -65,33 +65,41 @@ def decode_entry(entry: bytes) -> tuple[Record, str]:
         raise LedgerCorrupt(f"an entry is not a record: {error}", hint="run fsck on the ledger") from error
 
 
-def named_payload(entry: bytes, names: Names) -> str | None:
-    """The payload's digest, or None when the entry does not say these names; without decoding the entry, as strictly.
+def named_payload(entry: bytes, names: Sequence[str]) -> str | None:
+    """The payload's digest, or None when the entry does not say these names.
 
-    The members of canonical JSON are sorted, and a quote inside a string is escaped. So the first `},"created_at":`
-    ends the commitments, which hold strings only; and the last `,"payload":"` stands before members that hold no other.
+    The same as decoding the entry, in a fraction of the time where no name needs an escape and no `}` or `{` stands in
+    a commitment or in the policy: the members of canonical JSON are sorted, so the names stand between the commitments,
+    the facts and the policy in one order, and no quote in them can be part of a string.
+
+    Args:
+        names: in the order of `Names`.
+
+    Raises:
+        LedgerCorrupt: not an entry of this version.
     """
-    tail, text = entry.rfind(_TAIL), "".join(names)
-    # Nearly always no name needs an escape, and then it stands in the entry as it is.
-    plain = '"' not in text and "\\" not in text
-    if not (plain and _says(entry, tail, names)) and not _says(entry, tail, [quote(name)[1:-1] for name in names]):
-        return None
-    start = tail + len(_TAIL)
-    return entry[start : entry.index(b'"', start)].decode()
-
-
-def _says(entry: bytes, tail: int, names: Sequence[str]) -> bool:
     record_id, kind, created_at, mark_id, manifest_id, image_sha256 = names
-    head = entry.find(_HEAD) + len(_HEAD)
-    return entry.startswith(f'{created_at}","facts":'.encode(), head) and entry.endswith(
-        f',"id":"{record_id}","image_sha256":"{image_sha256}","kind":"{kind}"'
-        f',"manifest_id":"{manifest_id}","mark_id":"{mark_id}"'.encode(),
-        0,
-        tail,
-    )
+    text, end = "".join(names), entry.rfind(b"{") - len(_POLICY)
+    if (
+        '"' not in text
+        and "\\" not in text
+        and entry.startswith(_POLICY, end)
+        and entry.startswith(f'}},"created_at":"{created_at}","facts":'.encode(), entry.find(b"}"))
+    ):
+        said = (
+            f',"id":"{record_id}","image_sha256":"{image_sha256}","kind":"{kind}"'
+            f',"manifest_id":"{manifest_id}","mark_id":"{mark_id}","payload":"'
+        ).encode()
+        if entry.endswith(said, 0, end):
+            return ""
+        if entry.endswith(said, 0, end - _DIGEST_LENGTH):
+            return entry[end - _DIGEST_LENGTH : end].decode()
+    record, payload_sha256 = decode_entry(entry)
+    return payload_sha256 if Names.of(record) == tuple(names) else None
 
 
-_HEAD, _TAIL = b'},"created_at":"', b',"payload":"'
+_POLICY = b'","policy":'
+_DIGEST_LENGTH = 64
 
 
 def _parse_integer(digits: str) -> int | float:

@@ -288,6 +288,10 @@ class Ledger:
         """The first record of an image with this manifest ("urn:c2pa:<uuid>"), or None."""
         return _logged(self._store.leaf_by("manifest_id", manifest_id))
 
+    def holds(self, record_id: str) -> bool:
+        """Whether a record of this id is durable, in its place or still waiting for it."""
+        return self._store.entry(record_id) is not None
+
     def find_by_image(self, image_sha256: str) -> LoggedRecord | None:
         """The first record of a file with these very bytes (SHA-256, hexadecimal), or None."""
         return _logged(self._store.leaf_by("image_sha256", image_sha256))
@@ -408,7 +412,7 @@ class Ledger:
             checkpoint, note = self._signed_state()
             tree = self._tree(checkpoint.size)
             for page in self._store.leaves(start, min(stop, checkpoint.size)):
-                for leaf, _ in page:
+                for leaf in page:
                     yield note, leaf.entry, _proof(leaf.position, leaf_hash(leaf.entry), checkpoint, tree)
 
     def verify_record(self, logged: LoggedRecord) -> InclusionProof:
@@ -493,12 +497,14 @@ class Ledger:
         """Make records durable, with what else belongs to their transaction; one receipt for each."""
         if self._merges:
             places, checkpoint = self._commit(records, None, then)
+        elif then is None:
+            places, checkpoint = {}, ""
+            self._store.submit(records)
         else:
             places, checkpoint = {}, ""
             with self._store.transaction():
                 self._store.stage(records)
-                if then is not None:
-                    then()
+                then()
         return [self._receipt(record, places.get(record.names.record_id), checkpoint) for record in records]
 
     def _receipt(self, record: NewRecord, index: int | None, checkpoint: str) -> Receipt:

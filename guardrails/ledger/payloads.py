@@ -40,7 +40,12 @@ class SealedPayload(NamedTuple):
     @property
     def sha256(self) -> str:
         """What the record's entry names; of the ciphertext, so that it says nothing about the words."""
-        return hashlib.sha256(self.data).hexdigest()
+        return payload_digest(self.data)
+
+
+def payload_digest(data: bytes) -> str:
+    """SHA-256 of an encrypted payload, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
 
 
 class PayloadKey:

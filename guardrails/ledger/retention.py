@@ -14,8 +14,7 @@ from pathlib import Path
 from guardrails.errors import LedgerError, PolicyError
 from guardrails.ledger.log import Ledger
 from guardrails.policy.fields import Fields
-from guardrails.policy.yamlio import read_yaml
-from guardrails.resources import policies_path
+from guardrails.policy.jurisdictions import read_jurisdiction, review_day
 
 # An erasure names its records; more than this would make a leaf of many kilobytes.
 _LARGEST_ERASURE = 256
@@ -119,16 +118,8 @@ def _days_ago(days: int, now: datetime) -> str:
 
 
 def _load(name: str | Path) -> Retention:
-    path = Path(name)
-    if path.suffix != ".yaml":
-        known = {file.stem: file for file in policies_path("jurisdictions").glob("*.yaml")}
-        if str(name) not in known:
-            raise PolicyError(
-                f"no jurisdiction {str(name)!r}", hint=f"known: {', '.join(sorted(known))}, or a .yaml file"
-            )
-        path = known[str(name)]
     # The rest of the file is for others to read.
-    top = Fields(read_yaml(path))
+    top = read_jurisdiction(name)
     fields = Fields(top.need("retention"))
     fields.text("source")
     fields.need("erase_days")
@@ -136,14 +127,9 @@ def _load(name: str | Path) -> Retention:
         name=top.text("id"),
         keep_days=fields.number("keep_days", 0, low=0, high=_MOST_DAYS),
         erase_days=fields.number("erase_days", 0, low=1, high=_MOST_DAYS),
-        review_by=_review_day(top),
+        review_by=review_day(top),
     )
     fields.finish()
     if retention.erase_days < retention.keep_days:
         top.need("retention").fail("`erase_days` is shorter than `keep_days`", hint="raise `erase_days`")
     return retention
-
-
-def _review_day(top: Fields) -> date:
-    day = top.day("review_by")
-    return date.fromisoformat(day) if day else top.need("review_by").fail("expected a date", hint="as 2027-02-01")

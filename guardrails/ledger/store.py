@@ -57,6 +57,28 @@ class KeptPayload(NamedTuple):
     erased_by: str
 
 
+class KeptLeaf(NamedTuple):
+    """A leaf and what is kept beside it, in one flat row: a walk reads millions of them.
+
+    Attributes:
+        wrapped_key, data: the encrypted payload; None when there is none, or none any more.
+        erased_by: "" while the payload is there, the id of the record that tells of its erasure, or None when there
+            never was one.
+    """
+
+    position: int
+    record_id: str
+    kind: str
+    created_at: str
+    mark_id: str
+    manifest_id: str
+    image_sha256: str
+    entry: bytes
+    wrapped_key: bytes | None
+    data: bytes | None
+    erased_by: str | None
+
+
 class Store(Protocol):
     """One connection to a ledger's database; threads may share it.
 
@@ -82,6 +104,9 @@ class Store(Protocol):
         Raises:
             LedgerError: one of the ids is taken, in the staging area or in the log.
         """
+
+    def submit(self, records: Sequence[NewRecord]) -> None:
+        """Stage records in a transaction of their own; durable when this returns. Raises as `stage` does."""
 
     def waiting(self, limit: int) -> list[Waiting]:
         """The staged records that everyone can see, the oldest first."""
@@ -116,8 +141,8 @@ class Store(Protocol):
     def leaf_by(self, name: str, value: str) -> Leaf | None:
         """The first leaf with this `record_id`, `mark_id`, `manifest_id` or `image_sha256`; "" finds none."""
 
-    def leaves(self, start: int = 0, stop: int | None = None) -> Iterator[list[tuple[Leaf, KeptPayload | None]]]:
-        """Every leaf from `start` to before `stop` with what is kept beside it, in order, in pages."""
+    def leaves(self, start: int = 0, stop: int | None = None) -> Iterator[list[KeptLeaf]]:
+        """Every leaf from `start` to before `stop`, in order, in pages."""
 
     def leaves_between(self, since: str, until: str, kind: str = "") -> Iterator[list[Leaf]]:
         """Leaves with since <= created_at < until, of one kind or all, in the order of the log, in pages."""

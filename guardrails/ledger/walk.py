@@ -10,6 +10,7 @@ from guardrails.domain.records import RecordKind
 from guardrails.errors import LedgerCorrupt
 from guardrails.ledger.entries import decode_entry, named_payload
 from guardrails.ledger.offline import leaf_hash
+from guardrails.ledger.payloads import payload_digest
 from guardrails.ledger.store import Store
 from guardrails.ledger.tiles import HASH_BYTES, TILE_BYTES, TILE_WIDTH, TileTree, subtree_root
 
@@ -71,21 +72,23 @@ def _check_level(store: Store, level: int, hashes: Iterator[bytes]) -> tuple[int
 
 
 def _leaf_hashes(store: Store, erasures: _Erasures) -> Iterator[bytes]:
-    expected = itertools.count()
+    expected = 0
     for page in store.leaves():
-        for (position, names, entry), kept in page:
-            if position != next(expected):
+        for leaf in page:
+            position, record_id, kind, _, _, _, _, entry, _, data, erased_by = leaf
+            if position != expected:
                 raise LedgerCorrupt(f"leaf {position} stands where another is missing", hint=_RESTORE)
-            digest = named_payload(entry, names)
+            expected += 1
+            digest = named_payload(entry, leaf[1:7])
             if digest is None:
                 raise LedgerCorrupt(f"leaf {position} was changed", hint=_RESTORE)
-            if kept is not None and kept.sealed is None:
-                erasures.gone[names.record_id] = kept.erased_by
-            elif digest != ("" if kept is None or kept.sealed is None else kept.sealed.sha256):
+            if erased_by is not None and data is None:
+                erasures.gone[record_id] = erased_by
+            elif digest != ("" if data is None else payload_digest(data)):
                 raise LedgerCorrupt(f"the payload of leaf {position} is not the one that was logged", hint=_RESTORE)
-            if names.kind == _ERASURE:
-                erasures.told[names.record_id] = _erased(entry)
-        yield from [leaf_hash(leaf.entry) for leaf, _ in page]
+            if kind == _ERASURE:
+                erasures.told[record_id] = _erased(entry)
+        yield from [leaf_hash(leaf.entry) for leaf in page]
 
 
 def _told_by_staged(store: Store, event: str, record_id: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from guardrails.pipeline.approval import Approval
 from guardrails.pipeline.guard import Guard, Outcome
 from guardrails.pipeline.original import Original
-from guardrails.pipeline.stages import Sealed, Step
+from guardrails.pipeline.stages import Order, Sealed, Step
+from guardrails.pipeline.together import draw_together
 
-__all__ = ["Approval", "Guard", "Original", "Outcome", "Sealed", "Step"]
+__all__ = ["Approval", "Guard", "Order", "Original", "Outcome", "Sealed", "Step", "draw_together"]

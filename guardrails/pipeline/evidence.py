@@ -8,6 +8,7 @@ from dataclasses import replace
 from guardrails.domain.canonical import Json, to_plain
 from guardrails.domain.findings import Action, Check, Finding
 from guardrails.domain.images import GenerationFacts, LatentStart, MarkEmbedding
+from guardrails.domain.labels import VisibleLabel
 from guardrails.pipeline.approval import Approval
 
 
@@ -19,6 +20,7 @@ def public_facts(
     generation: GenerationFacts | None = None,
     latent: LatentStart | None = None,
     embedding: MarkEmbedding | None = None,
+    label: VisibleLabel | None = None,
     fingerprint: str = "",
     edges: str = "",
     approval: Approval | None = None,
@@ -48,6 +50,8 @@ def public_facts(
         facts["latent"] = to_plain(latent)
     if embedding is not None:
         facts["watermark"] = to_plain(embedding)
+    if label is not None:
+        facts["label"] = {**to_plain(label), "text": label.text}
     if fingerprint:
         facts["fingerprint"] = fingerprint
     if approval is not None:

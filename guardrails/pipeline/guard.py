@@ -2,12 +2,13 @@
 
 1. The prompt is decided by the policy.
 2. The model draws.
-3. Screens and the similarity search look at the pixels.
-4. The watermark goes in and is read back.
-5. The file is encoded, declared in XMP, signed last; the final bytes are read back; its manifest is kept, so that a
+3. Hash lists, screens and the similarity search look at the pixels.
+4. The visible label is drawn, where the jurisdiction or somebody wants one.
+5. The watermark goes in and is read back.
+6. The file is encoded, declared in XMP, signed last; the final bytes are read back; its manifest is kept, so that a
    copy that loses it can be given it back.
-6. The record is durable.
-7. The file gets its name.
+7. The record is durable.
+8. The file gets its name.
 
 A rule that does not release, or a fault in any guard, ends in a recorded Refusal. Only a mistake of the caller (an
 `InputError` before anything is drawn) and a ledger that cannot be written leave as exceptions: then nothing was
@@ -21,7 +22,7 @@ import hashlib
 import io
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from guardrails.errors import (
     InputError,
     LedgerError,
     OptionError,
+    QualityError,
     SigningError,
     StorageError,
     WatermarkError,
@@ -51,10 +53,12 @@ from guardrails.generation.defaults import WithDefaults
 from guardrails.generation.diffusers_pipeline import DiffusersGenerator
 from guardrails.generation.editing import DiffusersEditor
 from guardrails.generation.loading import load_generator
-from guardrails.generation.protocol import Drawn, EditingGenerator, Generator, Progress, SignedGenerator
+from guardrails.generation.protocol import Drawn, EditingGenerator, Generator, Part, Progress, SignedGenerator
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
-from guardrails.imaging.encoding import ImageFormat, encode
+from guardrails.imaging.encoding import DEFAULT_QUALITY, ImageFormat, encode
+from guardrails.imaging.iscc import code_bits
+from guardrails.imaging.labels import draw_label, read_back
 from guardrails.imaging.metadata import ai_generated_xmp
 from guardrails.ledger import Ledger, commit
 from guardrails.pipeline.approval import Approval, approved
@@ -62,22 +66,39 @@ from guardrails.pipeline.evidence import public_facts
 from guardrails.pipeline.original import Original, check_history
 from guardrails.pipeline.persons import join_persons
 from guardrails.pipeline.pictures import RebuiltPictures
-from guardrails.pipeline.stages import Asked, Cleared, Draft, Marked, Screened, Sealed, Signed, Step, Watch
+from guardrails.pipeline.stages import (
+    Asked,
+    Begun,
+    Cleared,
+    Draft,
+    Labelled,
+    Marked,
+    Order,
+    Pictures,
+    Screened,
+    Sealed,
+    Signed,
+    Step,
+    Watch,
+    watch_nothing,
+)
 from guardrails.policy import Policy, default_policy
+from guardrails.policy.labelling import TC260, wanted_labels
 from guardrails.prompts import PromptGuard
 from guardrails.provenance import ManifestSpec, Signer, TrustStore, Verifier, image_code
 from guardrails.provenance import Signed as SignedFile
-from guardrails.provenance.iscc import code_bits
 from guardrails.provenance.repository import Fingerprints, Repository, to_entry
 from guardrails.resources import datasets_path
 from guardrails.screens import Screen, default_screens, run_screens
 from guardrails.screens import judge as judge_screens
 from guardrails.similarity.evidence import side_by_side
+from guardrails.similarity.hash_lists import HashLists
 from guardrails.similarity.hashes import pdq256
 from guardrails.similarity.judge import attributed, redraws
 from guardrails.similarity.judge import judge as judge_similarity
 from guardrails.similarity.protocol import WorksIndex
 from guardrails.similarity.search import SimilarityIndex
+from guardrails.tracing import span
 from guardrails.version import __version__
 from guardrails.watermark.binding import EdgeMap
 from guardrails.watermark.keys import Keyring
@@ -108,6 +129,7 @@ class Guard:
         screens: the default screens when omitted. An empty sequence is legal; the policy's rules about screens that
             did not run then decide.
         index: the rights-bearing similarity index; the shipped one when omitted.
+        hash_lists: pictures that nobody may hold; those in `home` when omitted. No policy can allow a hit.
         home: folder of keys and ledger; `guardrails.home.home()` when omitted.
         signer, mark, ledger, manifests: taken from `home` when omitted.
         latent: signs the noise that pictures are drawn from; taken from `home` when mark is.
@@ -120,6 +142,7 @@ class Guard:
         policy: Policy | None = None,
         screens: Sequence[Screen] | None = None,
         index: WorksIndex | None = None,
+        hash_lists: HashLists | None = None,
         home: Path | None = None,
         signer: Signer | None = None,
         verifier: Verifier | None = None,
@@ -140,6 +163,7 @@ class Guard:
         )
         self._screens = default_screens(gallery=homes.faces_folder(home)) if screens is None else tuple(screens)
         self._index = shipped_index(home) if index is None else index
+        self._hash_lists = HashLists(homes.hash_lists_folder(home)) if hash_lists is None else hash_lists
         self._signer = signer or Signer.dev(keys)
         self._verifier = verifier or Verifier(TrustStore.dev(keys))
         self._latent = latent
@@ -164,6 +188,8 @@ class Guard:
         guidance_scale: float | None = None,
         width: int | None = None,
         height: int | None = None,
+        jurisdiction: str = "",
+        labels: Sequence[str] = (),
         format: ImageFormat | str = ImageFormat.PNG,
         out: Path | None = None,
         progress: Progress | None = None,
@@ -177,6 +203,8 @@ class Guard:
             guidance_scale=guidance_scale,
             width=width,
             height=height,
+            jurisdiction=jurisdiction,
+            labels=tuple(labels),
         )
         return self.generate_all(request, format=format, out=out, progress=progress)[0]
 
@@ -185,6 +213,7 @@ class Guard:
         request: PromptRequest,
         *,
         format: ImageFormat | str = ImageFormat.PNG,
+        quality: int | None = None,
         out: Path | None = None,
         progress: Progress | None = None,
         ids: Sequence[ImageId] | None = None,
@@ -196,6 +225,8 @@ class Guard:
 
         Args:
             format: one that `imaging.encoding` can write, for example "png" or "avif".
+            quality: 1..100, of lossy formats. The mark is read in the final file: a picture that loses it at this
+                quality is refused with the fault `quality_too_low`.
             out: folder that released files appear in, named by their id; without it the bytes are only returned.
             progress: told after every denoising step.
             ids: of the pictures, one each; drawn at random when omitted. A caller that must never make one twice
@@ -212,40 +243,89 @@ class Guard:
             InputError: the request cannot be used; nothing was drawn.
             LedgerError, StorageError: no record could be written; nothing was released.
         """
-        file_format = ImageFormat.parse(format) if isinstance(format, str) else format
-        _check_recordable(request, file_format)
+        order = Order(
+            request=request,
+            format=ImageFormat.parse(format) if isinstance(format, str) else format,
+            quality=quality,
+            out=out,
+            progress=progress,
+            ids=ids,
+            approval=approval,
+            original=original,
+            watch=watch or watch_nothing,
+        )
+        begun = self.begin(order)
+        return [begun] if isinstance(begun, Refusal) else self.complete(begun)
+
+    def begin(self, order: Order) -> Begun | Refusal:
+        """The steps before anything is drawn; `complete` does the others. Errors as `generate_all`."""
+        request, original, out = order.request, order.original, order.out
+        _check_recordable(request, order.format, order.quality)
         if out is not None:
             check_writable(out)
             clear_abandoned(out, _ABANDONED_SECONDS, keep=self.ledger.staged_files())
-        watch = watch or _watch_nothing
-        parent = {} if original is None else self._examine(original)
-        cleared = self._clear(request, approval)
+        labels = wanted_labels(request.jurisdiction, request.labels)
+        parent: dict[str, Json] = {}
+        if original is not None:
+            asked = Asked(request=request)
+            listed = self._guarded(Stage.SIMILARITY, asked, partial(self._look_up, asked, original.pixels))
+            if isinstance(listed, Refusal):
+                return listed
+            parent = self._examine(original)
+        cleared = self._clear(request, order.approval)
         if isinstance(cleared, Refusal):
-            return [cleared]
+            return cleared
+        cleared = dataclasses.replace(cleared, labels=labels)
         if original is not None:
             cleared = dataclasses.replace(cleared, original=original, parent=parent)
             refused = self._guarded(Stage.SCREENING, cleared, partial(self._screen_original, cleared, original))
             if refused is not None:
-                return [refused]
-        watch(Step.CLEARED, "")
-        chosen = ids is not None
-        ids = ids or [ImageId.new() for _ in range(request.count)]
+                return refused
+        order.watch(Step.CLEARED, "")
+        ids = order.ids or [ImageId.new() for _ in range(request.count)]
         self._check_ids(ids, request.count)
-        drawn = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, ids, progress))
-        if isinstance(drawn, Refusal):
-            return [drawn]
-        watch(Step.DRAWN, "")
-        latent, pictures = drawn
-        begin = [
-            partial(_draft, cleared, image_id, picture, latent) for image_id, picture in zip(ids, pictures, strict=True)
+        return Begun(order=order, cleared=cleared, ids=ids)
+
+    def complete(self, begun: Begun, shared: Pictures | None = None) -> list[Outcome]:
+        """Draw, and all steps after that. Errors as `generate_all`.
+
+        Args:
+            shared: the pictures, when `together.draw_together` has drawn them.
+        """
+        order, cleared, ids = begun.order, begun.cleared, begun.ids
+        pictures: Pictures | Refusal
+        if shared is not None:
+            pictures = shared
+        else:
+            seed = cleared.reviewed_seed
+            pictures = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, ids, order.progress, seed))
+        if isinstance(pictures, Refusal):
+            return [pictures]
+        order.watch(Step.DRAWN, "")
+        outcomes = [
+            self._finish(cleared, partial(_draft, cleared, image_id, picture, pictures.latent), order)
+            for image_id, picture in zip(ids, pictures.drawn, strict=True)
         ]
-        outcomes = [self._finish(cleared, draft, file_format, out, watch) for draft in begin]
-        if chosen or approval is not None:
+        if order.ids is not None and (shared is not None or len(ids) > 1):
+            # A release draws the picture by itself and has to come to exactly what reviewers saw.
+            outcomes = [
+                self._again(cleared, image_id, order, drawn.facts.seed) if _waits_for_review(outcome) else outcome
+                for image_id, drawn, outcome in zip(ids, pictures.drawn, outcomes, strict=True)
+            ]
+        if order.ids is not None or order.approval is not None:
             return outcomes
         return [
-            self._redrawn(cleared, outcome, file_format, out, watch) if isinstance(outcome, Refusal) else outcome
-            for outcome in outcomes
+            self._redrawn(cleared, outcome, order) if isinstance(outcome, Refusal) else outcome for outcome in outcomes
         ]
+
+    def part(self, begun: Begun) -> tuple[LatentStart, Part]:
+        """What `together.draw_together` asks the model for."""
+        return self._part(begun.cleared, begun.ids)
+
+    @property
+    def generator(self) -> Generator:
+        """What draws."""
+        return self._generator
 
     def _check_ids(self, ids: Sequence[ImageId], count: int) -> None:
         if len(ids) != count:
@@ -264,29 +344,35 @@ class Guard:
             return self._refuse(Stage.PROMPT, Asked(request=request, decision=decision), decision.findings)
         return Cleared(request=request, decision=decision, approval=approval)
 
-    def _draw(
-        self, cleared: Cleared, ids: Sequence[ImageId], progress: Progress | None
-    ) -> tuple[LatentStart, list[Drawn]]:
+    def _part(self, cleared: Cleared, ids: Sequence[ImageId]) -> tuple[LatentStart, Part]:
         request, prompt, generator = cleared.request, cleared.decision.prompt, self._generator
         latent = self._latent_start(request)
-        if cleared.approval is not None and cleared.approval.seed is not None:
-            # The same noise again; whether it carries the id is decided by what was asked for at first.
-            request = dataclasses.replace(request, seed=cleared.approval.seed)
-            cleared = dataclasses.replace(cleared, request=request)
+        if not (latent.scheme and self._latent is not None and isinstance(generator, SignedGenerator)):
+            return latent, Part(request=request, prompt=prompt)
+        shape = generator.latent_shape(request)
+        signs = [self._latent.signs(image_id.mark_id, shape) for image_id in ids]
+        return latent, Part(request=request, prompt=prompt, signs=signs)
+
+    def _draw(
+        self, cleared: Cleared, ids: Sequence[ImageId], progress: Progress | None, seed: int | None = None
+    ) -> Pictures:
+        """The pictures of one request; from `seed` when it was drawn before."""
+        latent, part = self._part(cleared, ids)
+        # Whether the noise carries the id is decided by what was asked for at first.
+        request = part.request if seed is None else dataclasses.replace(part.request, seed=seed)
         if cleared.original is not None:
-            latent, drawn = LatentStart(reason="drawn from a picture"), self._edit(cleared, cleared.original, progress)
-        elif latent.scheme and self._latent is not None and isinstance(generator, SignedGenerator):
-            shape = generator.latent_shape(request)
-            signs = [self._latent.signs(image_id.mark_id, shape) for image_id in ids]
-            drawn = generator.draw(request, prompt, progress=progress, signs=signs)
+            latent = LatentStart(reason="drawn from a picture")
+            drawn = self._edit(dataclasses.replace(cleared, request=request), cleared.original, progress)
+        elif isinstance(self._generator, SignedGenerator) and len(part.signs):
+            drawn = self._generator.draw(request, part.prompt, progress=progress, signs=part.signs)
         else:
-            drawn = generator.draw(request, prompt, progress=progress)
-        if len(drawn) != cleared.request.count:
+            drawn = self._generator.draw(request, part.prompt, progress=progress)
+        if len(drawn) != request.count:
             raise GenerationError(
-                f"the model gave {len(drawn)} pictures where {cleared.request.count} were asked for",
+                f"the model gave {len(drawn)} pictures where {request.count} were asked for",
                 hint="the generator must return one picture for each seed",
             )
-        return latent, drawn
+        return Pictures(latent=latent, drawn=drawn)
 
     def _examine(self, original: Original) -> dict[str, Json]:
         """The history of a picture that was given; raises ImageError when it does not hold."""
@@ -327,9 +413,8 @@ class Guard:
         reason = self._generator.refuses_signs(request)
         return LatentStart(reason=reason) if reason else self._latent.start(self._generator.latent_shape(request))
 
-    def _finish(
-        self, cleared: Cleared, begin: Callable[[], Draft], file_format: ImageFormat, out: Path | None, watch: Watch
-    ) -> Outcome:
+    def _finish(self, cleared: Cleared, begin: Callable[[], Draft], order: Order) -> Outcome:
+        watch = order.watch
         draft = self._guarded(Stage.GENERATION, cleared, begin)
         if isinstance(draft, Refusal):
             return draft
@@ -337,35 +422,53 @@ class Guard:
         if isinstance(screened, Refusal):
             return screened
         watch(Step.SCREENED, str(draft.id))
-        marked = self._guarded(Stage.WATERMARK, cleared, lambda: self._embed(screened), screened.checks)
+        labelled = self._guarded(Stage.LABEL, cleared, lambda: _labelled(screened), screened.checks)
+        if isinstance(labelled, Refusal):
+            return labelled
+        marked = self._guarded(Stage.WATERMARK, cleared, lambda: self._embed(labelled), screened.checks)
         if isinstance(marked, Refusal):
             return marked
         watch(Step.MARKED, str(draft.id))
-        signed = self._guarded(Stage.PROVENANCE, cleared, lambda: self._sign(marked, file_format), screened.checks)
+        signed = self._guarded(Stage.PROVENANCE, cleared, lambda: self._sign(marked, order), screened.checks)
         if isinstance(signed, Refusal):
             return signed
         watch(Step.SIGNED, str(draft.id))
-        return self._release(signed, out, watch)
+        return self._release(signed, order.out, watch)
 
-    def _redrawn(
-        self, cleared: Cleared, refusal: Refusal, file_format: ImageFormat, out: Path | None, watch: Watch
-    ) -> Outcome:
+    def _redrawn(self, cleared: Cleared, refusal: Refusal, order: Order) -> Outcome:
         """Draw again where a rule about works wants that first; every refused picture keeps its own record."""
         outcome: Outcome = refusal
         again = dataclasses.replace(cleared, request=dataclasses.replace(cleared.request, count=1))
         tries = redraws(refusal.findings, self.policy.similarity_rules) if cleared.request.seed is None else 0
         while tries and isinstance(outcome, Refusal) and outcome.stage is Stage.SIMILARITY:
             tries -= 1
-            image_id = ImageId.new()
-            drawn = self._guarded(Stage.GENERATION, again, lambda: self._draw(again, [image_id], None))  # noqa: B023
-            if isinstance(drawn, Refusal):
-                return drawn
-            latent, (picture,) = drawn
-            outcome = self._finish(again, partial(_draft, again, image_id, picture, latent), file_format, out, watch)
+            outcome = self._again(again, ImageId.new(), order)
         return outcome
 
+    def _again(self, cleared: Cleared, image_id: ImageId, order: Order, seed: int | None = None) -> Outcome:
+        """One picture more, drawn by itself: of `seed`, or of a fresh one."""
+        pictures = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, [image_id], None, seed))
+        if isinstance(pictures, Refusal):
+            return pictures
+        return self._finish(cleared, partial(_draft, cleared, image_id, pictures.drawn[0], pictures.latent), order)
+
+    def _look_up(self, asked: Asked | Cleared, pixels: Pixels) -> tuple[Check, ...] | Refusal:
+        """Before anything else sees a picture, and before anything of it could be kept for a review."""
+        answer = self._hash_lists.look(pixels)
+        if answer is None:
+            return ()
+        if answer.finding is None:
+            return (answer.check,)
+        return self._refuse(
+            Stage.SIMILARITY, asked, (answer.finding,), (answer.check,), private={"hash_list": answer.finding.evidence}
+        )
+
     def _screen(self, draft: Draft) -> Screened | Refusal:
-        checks = join_persons(run_screens(self._screens, draft.pixels), draft.cleared.decision.findings)
+        listed = self._look_up(draft.cleared, draft.pixels)
+        if isinstance(listed, Refusal):
+            return listed
+        screened = join_persons(run_screens(self._screens, draft.pixels), draft.cleared.decision.findings)
+        checks = (*listed, *screened)
         approval = draft.cleared.approval
         seen = "" if approval is None else approval.pixels_sha256
         if seen and seen != hashlib.sha256(draft.pixels.tobytes()).hexdigest():
@@ -393,7 +496,8 @@ class Guard:
     def _show_side_by_side(self, draft: Draft, matches: tuple[Match, ...]) -> str:
         """Keep what a reviewer needs to see, inside the installation: the draft beside the work that it repeats."""
         match = next((match for match in matches if match.rights.reservation), matches[0])
-        picture = side_by_side(draft.pixels, self._index.picture(match.entry), match)
+        source, thumbnail = self._index.picture(match.entry), self._index.thumbnail(match.entry)
+        picture = side_by_side(draft.pixels, source, match, thumbnail)
         return self._keep_for_review(picture, draft.id)
 
     def _keep_for_review(self, picture: Pixels, image_id: ImageId) -> str:
@@ -405,8 +509,9 @@ class Guard:
             return ""
         return str(path)
 
-    def _embed(self, screened: Screened) -> Marked | Refusal:
-        embedded = self._mark.embed(screened.draft.pixels, screened.draft.id.mark_id)
+    def _embed(self, labelled: Labelled) -> Marked | Refusal:
+        screened = labelled.screened
+        embedded = self._mark.embed(labelled.pixels, screened.draft.id.mark_id)
         rule = self.policy.watermark_rule
         findings: tuple[Finding, ...] = ()
         if not embedded.embedding.robust:
@@ -422,14 +527,15 @@ class Guard:
             )
         if not strongest(findings).releases:
             return self._refuse(Stage.WATERMARK, screened.draft.cleared, findings, screened.checks, screened.draft)
-        return Marked(screened=screened, pixels=embedded.pixels, embedding=embedded.embedding, findings=findings)
+        return Marked(labelled=labelled, pixels=embedded.pixels, embedding=embedded.embedding, findings=findings)
 
-    def _sign(self, marked: Marked, file_format: ImageFormat) -> Signed:
+    def _sign(self, marked: Marked, order: Order) -> Signed:
+        file_format, quality = order.format, order.quality
         draft = marked.screened.draft
         commitment = commit("prompt", draft.cleared.request.prompt)
         fingerprint = image_code(marked.pixels)
-        xmp = ai_generated_xmp(draft.id.urn, GENERATOR, draft.facts.model)
-        encoded = encode(marked.pixels, file_format, xmp=xmp)
+        xmp = self._xmp(draft)
+        encoded = encode(marked.pixels, file_format, quality=DEFAULT_QUALITY if quality is None else quality, xmp=xmp)
         spec = ManifestSpec.generated(
             image_id=draft.id,
             facts=draft.facts,
@@ -437,6 +543,7 @@ class Guard:
             decision=marked.action,
             findings=marked.all_findings,
             mark=marked.embedding,
+            label=marked.labelled.label,
             fingerprint=fingerprint,
             prompt_digest=commitment[0],
             similar=attributed(marked.screened.matches, self.policy.similarity_rules),
@@ -450,11 +557,15 @@ class Guard:
             raise SigningError(
                 f"the signed file did not verify: {verdict.explanation}", hint="run `guardrails keys doctor`"
             )
-        reading = self._mark.detect(decode(data).pixels, "fast")
+        final = decode(data).pixels
+        reading = self._mark.detect(final, "fast")
         if reading.verdict is not MarkVerdict.PRESENT or reading.mark_id != draft.id.mark_id:
-            raise WatermarkError(
-                f"the mark was not found in the final {file_format.name} file", hint="choose png, or a larger picture"
-            )
+            message = f"the mark was not found in the final {file_format.name} file"
+            if quality is not None:
+                raise QualityError(f"{message} of quality {quality}", hint="ask for a higher quality, or for png")
+            raise WatermarkError(message, hint="choose png, or a larger picture")
+        drawn = marked.labelled.label
+        label = None if drawn is None else read_back(final, drawn)
         self._keep(signed, marked, fingerprint)
         return Signed(
             marked=marked,
@@ -465,7 +576,15 @@ class Guard:
             edges=EdgeMap.of(marked.pixels).to_text(),
             prompt_commitment=commitment,
             manifest=verdict,
+            label=label,
         )
+
+    def _xmp(self, draft: Draft) -> bytes:
+        """The plain-text declaration, with the file label that a jurisdiction defines."""
+        edited, urn = draft.cleared.original is not None, draft.id.urn
+        wants_aigc = any(profile.file_label == TC260 for profile in draft.cleared.labels)
+        producer = self._signer.organisation if wants_aigc else ""
+        return ai_generated_xmp(urn, GENERATOR, draft.facts.model, edited=edited, aigc_producer=producer)
 
     def _keep(self, signed: SignedFile, marked: Marked, fingerprint: str) -> None:
         """Before anything leaves: one manifest too many is harmless, a released file without its own is not."""
@@ -503,6 +622,7 @@ class Guard:
                 generation=draft.facts,
                 latent=draft.latent,
                 embedding=marked.embedding,
+                label=signed.label,
                 fingerprint=signed.fingerprint,
                 edges=signed.edges,
                 approval=draft.cleared.approval,
@@ -528,6 +648,7 @@ class Guard:
             embedding=marked.embedding,
             manifest=signed.manifest,
             receipt=receipt,
+            label=signed.label,
         )
 
     def _record(self, record: Record, payload: dict[str, Any], data: bytes, path: Path | None, watch: Watch) -> Receipt:
@@ -536,12 +657,14 @@ class Guard:
             return self.ledger.append(record, payload)
         staged = stage(path.parent, data)
         try:
-            receipt = self.ledger.append(record, payload, release=(staged, path))
+            with span("guardrails.record"):
+                receipt = self.ledger.append(record, payload, release=(staged, path))
         except BaseException:
             staged.unlink(missing_ok=True)
             raise
         watch(Step.RECORDED, record.id)
-        self.ledger.finish_release(record.id)
+        with span("guardrails.release"):
+            self.ledger.finish_release(record.id)
         return receipt
 
     def _guarded(
@@ -549,7 +672,8 @@ class Guard:
     ) -> _Result | Refusal:
         """Run a step; whatever goes wrong inside becomes a recorded Refusal, never a release."""
         try:
-            return step()
+            with span(f"guardrails.{stage_.value}"):
+                return step()
         except (LedgerError, StorageError):
             # A refusal that cannot be recorded.
             raise
@@ -570,7 +694,9 @@ class Guard:
         *,
         fault: tuple[str, str] = ("", ""),
         evidence_file: str = "",
+        private: Mapping[str, Any] | None = None,
     ) -> Refusal:
+        """Record a refusal; `private` is kept in place of what was asked."""
         code, message = fault
         digest, salt = commit("prompt", asked.request.prompt)
         record = Record(
@@ -591,7 +717,8 @@ class Guard:
             },
         )
         # The message of a fault may quote the prompt.
-        payload = {**_private(asked, salt), "fault": message, "evidence_file": evidence_file}
+        kept = _private(asked, salt) if private is None else private
+        payload = {**kept, "fault": message, "evidence_file": evidence_file}
         receipt = self.ledger.append(record, payload)
         return Refusal(
             id=record.id,
@@ -628,7 +755,9 @@ def shipped_index(home: Path) -> SimilarityIndex:
     return SimilarityIndex.open(datasets_path("pocket", "index"), pictures)
 
 
-def _check_recordable(request: PromptRequest, file_format: ImageFormat) -> None:
+def _check_recordable(request: PromptRequest, file_format: ImageFormat, quality: int | None) -> None:
+    if quality is not None and not 1 <= quality <= 100:
+        raise OptionError(f"quality {quality} is outside 1..100", hint="leave it out for the default")
     if not file_format.writable:
         raise OptionError(
             f"{file_format.name} can be read but not written", hint="choose png, jpeg, webp, avif or tiff"
@@ -658,13 +787,22 @@ def _draft(cleared: Cleared, image_id: ImageId, picture: Drawn, latent: LatentSt
     return Draft(cleared=cleared, id=image_id, pixels=pixels, facts=picture.facts, latent=latent)
 
 
+def _waits_for_review(outcome: Outcome) -> bool:
+    return isinstance(outcome, Refusal) and bool(outcome.evidence_file) and not outcome.fault
+
+
+def _labelled(screened: Screened) -> Labelled:
+    draft = screened.draft
+    profiles = draft.cleared.labels
+    if not profiles:
+        return Labelled(screened=screened, pixels=draft.pixels)
+    pixels, label = draw_label(draft.pixels, profiles, edited=draft.cleared.original is not None)
+    return Labelled(screened=screened, pixels=pixels, label=label)
+
+
 def _private(asked: Asked | Cleared, salt: str) -> dict[str, Any]:
     """What is private and erasable: the words, and the salt that ties them to the record."""
     return {"request": to_plain(asked.request), "decision": to_plain(asked.decision), "salts": {"prompt": salt}}
-
-
-def _watch_nothing(step: Step, image_id: str) -> None:
-    pass
 
 
 def _now() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -12,8 +12,10 @@ from guardrails.domain.canonical import Json
 from guardrails.domain.findings import Action, Check, Finding, strongest
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import GenerationFacts, LatentStart, ManifestVerdict, MarkEmbedding, Match
+from guardrails.domain.labels import LabelProfile, VisibleLabel
 from guardrails.domain.records import Receipt
 from guardrails.domain.requests import PromptDecision, PromptRequest
+from guardrails.generation.protocol import Drawn, Progress
 from guardrails.imaging import Pixels
 from guardrails.imaging.encoding import ImageFormat
 from guardrails.pipeline.approval import Approval
@@ -35,6 +37,25 @@ Watch: TypeAlias = Callable[[Step, str], None]
 """Called with the step and the id of the picture, "" for all of them."""
 
 
+def watch_nothing(step: Step, image_id: str) -> None:
+    """A `Watch` for whoever does not want to know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Order:
+    """A request, and what is to become of its pictures; each attribute is explained at `Guard.generate_all`."""
+
+    request: PromptRequest
+    format: ImageFormat = ImageFormat.PNG
+    quality: int | None = None
+    out: Path | None = None
+    progress: Progress | None = None
+    ids: Sequence[ImageId] | None = None
+    approval: Approval | None = None
+    original: Original | None = None
+    watch: Watch = watch_nothing
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """A request that the policy has not released; `decision` is None when there was no decision either."""
@@ -49,13 +70,37 @@ class Cleared:
 
     Attributes:
         original: the picture to change, and `parent` what is known of it.
+        labels: what must be drawn on the picture.
     """
 
     request: PromptRequest
     decision: PromptDecision
     approval: Approval | None = None
     original: Original | None = None
+    labels: tuple[LabelProfile, ...] = ()
     parent: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def reviewed_seed(self) -> int | None:
+        """Of the picture that reviewers saw."""
+        return None if self.approval is None else self.approval.seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Begun:
+    """An order whose prompt is cleared, before anything is drawn; `ids` name the pictures to come."""
+
+    order: Order
+    cleared: Cleared
+    ids: Sequence[ImageId]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pictures:
+    """The pictures of one order as they left a call of the model that other orders shared."""
+
+    latent: LatentStart
+    drawn: Sequence[Drawn]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,13 +125,30 @@ class Screened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Marked:
-    """Pixels that carry the watermark, proven by reading it back."""
+class Labelled:
+    """A screened draft with the visible label that it must carry; `label` is None where it must carry none.
+
+    The label goes in behind the screens, which must see what the model made, and before the watermark, so that the mark
+    lies in the label as well, and everything that is computed of the marked pixels is of the final picture.
+    """
 
     screened: Screened
     pixels: Pixels
+    label: VisibleLabel | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Marked:
+    """Pixels that carry the watermark, proven by reading it back."""
+
+    labelled: Labelled
+    pixels: Pixels
     embedding: MarkEmbedding
     findings: tuple[Finding, ...]
+
+    @property
+    def screened(self) -> Screened:
+        return self.labelled.screened
 
     @property
     def all_findings(self) -> tuple[Finding, ...]:
@@ -105,6 +167,7 @@ class Signed:
 
     Attributes:
         fingerprint: ISCC of the marked pixels.
+        label: as measured in these bytes, or None.
         edges: their `watermark.binding.EdgeMap`, which tells a transplanted mark.
     """
 
@@ -116,6 +179,7 @@ class Signed:
     edges: str
     prompt_commitment: tuple[str, str]
     manifest: ManifestVerdict
+    label: VisibleLabel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,6 +189,7 @@ class Sealed:
     Attributes:
         data: the final file; what `path` holds when a folder was given.
         pixels: marked pixels, RGB uint8, as encoded.
+        label: what is drawn on them, or None.
     """
 
     id: ImageId
@@ -142,3 +207,4 @@ class Sealed:
     embedding: MarkEmbedding
     manifest: ManifestVerdict
     receipt: Receipt
+    label: VisibleLabel | None = None

@@ -15,7 +15,6 @@
     opening.py       the signer that command-line options name
     diagnosis.py     why a certificate chain can or cannot sign (doctor)
     trust.py         whose signatures count (TrustStore)
-    iscc.py          the perceptual fingerprint that is bound into the manifest
     backend.py       the only file that imports the C2PA SDK
 
 Importing this package does not load the SDK; the first signature or verification does. Nothing here opens a network
@@ -24,9 +23,9 @@ connection.
 
 from __future__ import annotations
 
+from guardrails.imaging.iscc import code_distance, image_code
 from guardrails.provenance.certificates import create_dev_chain, rotate_dev_leaf
 from guardrails.provenance.diagnosis import Diagnosis, doctor
-from guardrails.provenance.iscc import code_distance, image_code
 from guardrails.provenance.lineage import Lineage, Process, Source
 from guardrails.provenance.manifest import ManifestSpec
 from guardrails.provenance.signer import Signed, Signer

@@ -12,8 +12,6 @@ asks for beyond it; `diagnosis.doctor` holds the rules one by one.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
-from guardrails.errors import KeyMaterialError, StorageError
-from guardrails.files import publish_folder, sync_folder, write_atomically
+from guardrails.errors import KeyMaterialError
+from guardrails.files import create_folder, write_atomically
 
 KEY_FOLDER = "c2pa"
 ROOT_FILE = "root.pem"
@@ -98,19 +96,7 @@ def create_dev_chain(folder: Path, *, now: datetime) -> None:
     if target.exists():
         _refuse_incomplete(target)
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(dir=folder, prefix=".staged-"))
-    except OSError as error:
-        raise StorageError(
-            f"cannot create keys in {folder}: {error.strerror or error}", hint="check that the folder is writable"
-        ) from error
-    try:
-        _write_dev_chain(staged, now)
-        publish_folder(staged, target)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    sync_folder(folder)
+    create_folder(target, "keys", lambda staged: _write_dev_chain(staged, now))
 
 
 def rotate_dev_leaf(folder: Path, *, now: datetime) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from guardrails.domain.canonical import Json
-from guardrails.provenance.manifest import POLICY_DECISION, POLICY_DIGEST, WATERMARK
+from guardrails.provenance.manifest import LABEL_TEXT, POLICY_DECISION, POLICY_DIGEST, WATERMARK
 from guardrails.provenance.shapes import items, members, text
 
 # IPTC NewsCodes (and the C2PA's own list) of source types that involve a trained algorithm, without their URL.
@@ -16,6 +16,7 @@ _AI_SOURCE_TYPES = {
     "trainedAlgorithmicData",
 }
 _CREATED = "c2pa.created"
+_LONGEST_LABEL = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class Declarations:
     """What one manifest says; every field is "" or False where it says nothing.
 
     Attributes:
+        label: text of the visible label that it says was drawn.
         issuer: organisation of the signing certificate, or its common name.
         signed_at: of a time-stamp authority where there is one, else what the signer states for the first action.
     """
@@ -33,6 +35,7 @@ class Declarations:
     model: str
     ai_generated: bool
     mark_id: str
+    label: str
     policy_digest: str
 
 
@@ -50,6 +53,7 @@ def declarations(manifest: Json) -> Declarations:
         model=_agent(created.get("softwareAgent")),
         ai_generated=made is not None,
         mark_id=soft_binding(manifest, WATERMARK),
+        label=next(filter(None, map(_label, actions)), ""),
         policy_digest=next(
             (text(data.get(POLICY_DIGEST)) for data in _assertions(manifest, POLICY_DECISION)),
             "",
@@ -76,6 +80,11 @@ def _assertions(manifest: Json, label: str) -> Iterator[Mapping[str, Json]]:
         # The second assertion of a kind is labelled "<kind>__1".
         if text(members(assertion).get("label")).partition("__")[0] == label:
             yield members(assertion.get("data"))
+
+
+def _label(action: Mapping[str, Json]) -> str:
+    """The words of a visible label; texts that others added are none."""
+    return text(members(action.get("parameters")).get(LABEL_TEXT))[:_LONGEST_LABEL]
 
 
 def _agent(value: Json) -> str:

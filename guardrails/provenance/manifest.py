@@ -16,19 +16,19 @@ from guardrails.domain.canonical import Json, to_plain
 from guardrails.domain.findings import Action, Finding
 from guardrails.domain.identity import ImageId
 from guardrails.domain.images import GenerationFacts, MarkEmbedding, Match
+from guardrails.domain.labels import VisibleLabel
 from guardrails.domain.requests import PolicyRef
-from guardrails.imaging.metadata import TRAINED_ALGORITHMIC_MEDIA
-from guardrails.provenance.iscc import ALGORITHM as ISCC
+from guardrails.imaging.iscc import ALGORITHM as ISCC
+from guardrails.imaging.metadata import ALGORITHMIC_MEDIA, COMPOSITE_WITH_TRAINED, TRAINED_ALGORITHMIC_MEDIA
 from guardrails.provenance.lineage import PARENT_ID, Ingredient, Lineage, Process, Source
 
 GENERATOR = "guardrails"
 WATERMARK = "org.guardrails.watermark.1"
 POLICY_DECISION = "org.guardrails.policy-decision"
 POLICY_DIGEST = "policyDigest"
+LABEL_TEXT = "org.guardrails.label"
 
 _SPECIFICATION = "2.4.0"
-# IPTC NewsCodes, digital source type: a trained model's output mixed with what was there before.
-_COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _OPENED: Mapping[str, Json] = {"action": "c2pa.opened", "parameters": {"ingredientIds": [PARENT_ID]}}
 _TRAINING_USES = ("cawg.data_mining", "cawg.ai_inference", "cawg.ai_generative_training", "cawg.ai_training")
 
@@ -61,6 +61,7 @@ class ManifestSpec:
         prompt_digest: str,
         similar: tuple[Match, ...],
         version: str,
+        label: VisibleLabel | None = None,
         lineage: Lineage | None = None,
         created_at: datetime | None = None,
     ) -> ManifestSpec:
@@ -75,13 +76,14 @@ class ManifestSpec:
             prompt_digest: salted; the prompt itself has no way in here.
             similar: works of the index that the policy wants credited, with their rights.
             version: of this toolkit.
+            label: the visible one in the pixels.
             lineage: made from text alone by default.
             created_at: when the picture was made, by this machine's clock; now by default.
         """
         lineage = lineage or Lineage()
         made = _made(facts, lineage, prompt_digest)
         assertions = [
-            _actions((*made, _marked(mark, version)), created_at),
+            _actions((*made, *_labelled(label, version), _marked(mark, version)), created_at),
             _soft_binding(WATERMARK, mark.mark_id),
             # The specification allows only listed algorithms; ours is not listed yet, this one is.
             _soft_binding(ISCC, fingerprint),
@@ -150,7 +152,7 @@ def _made(facts: GenerationFacts, lineage: Lineage, prompt_digest: str) -> list[
     if lineage.parent is None:
         return [{"action": "c2pa.created", "digitalSourceType": TRAINED_ALGORITHMIC_MEDIA, **work}]
     # A model that enlarges a picture invents detail: that is an edit, not mere resampling.
-    edited = {"action": "c2pa.edited", "digitalSourceType": _COMPOSITE, **work}
+    edited = {"action": "c2pa.edited", "digitalSourceType": COMPOSITE_WITH_TRAINED, **work}
     resized: list[Mapping[str, Json]] = (
         [{"action": "c2pa.resized.proportional"}] if lineage.process is Process.UPSCALING else []
     )
@@ -170,6 +172,29 @@ def _parameters(facts: GenerationFacts, lineage: Lineage, prompt_digest: str) ->
     if lineage.references:
         parameters["ingredientIds"] = list(lineage.reference_ids)
     return parameters
+
+
+def _labelled(label: VisibleLabel | None, version: str) -> list[Mapping[str, Json]]:
+    """Visible text, and where it lies (specification 2.4, sections on actions and on regions of interest). The
+    watermark actions of the specification speak of invisible marks alone."""
+    if label is None:
+        return []
+    left, top, right, bottom = label.box
+    plate = {"type": "rectangle", "unit": "pixel", "origin": {"x": left, "y": top}}
+    region: dict[str, Json] = {
+        "type": "spatial",
+        "shape": {**plate, "width": right - left, "height": bottom - top},
+    }
+    return [
+        {
+            "action": "c2pa.addedText",
+            "description": "visible label",
+            "digitalSourceType": ALGORITHMIC_MEDIA,
+            "softwareAgent": {"name": "guardrails-label", "version": version},
+            "parameters": {LABEL_TEXT: label.text, "org.guardrails.label_profiles": sorted(label.profiles)},
+            "changes": [{"region": [region], "description": "visible label"}],
+        }
+    ]
 
 
 def _marked(mark: MarkEmbedding, version: str) -> dict[str, Json]:

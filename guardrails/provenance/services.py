@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,7 +32,9 @@ class Call:
             Exception: whatever the service raised.
         """
         answers: list[bytes] = []
-        thread = threading.Thread(target=self._run, args=(data, answers), daemon=True)
+        # With the context of the caller, so that what the service does belongs to the same trace.
+        run = contextvars.copy_context().run
+        thread = threading.Thread(target=run, args=(self._run, data, answers), daemon=True)
         thread.start()
         thread.join(self.seconds)
         if self.fault is None and not answers:

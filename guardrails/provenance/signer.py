@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from cryptography.x509.oid import NameOID
+
 from guardrails.errors import KeyMaterialError, LaunderingError, SigningError, TimeStampError
 from guardrails.files import writing_atomically
 from guardrails.provenance import backend, codes
@@ -135,6 +137,14 @@ class Signer:
         """
         key = load_service_key(chain, service, name)
         return cls(key, trust or TrustStore(), service_seconds=seconds)
+
+    @property
+    def organisation(self) -> str:
+        """Whose key it is, as the leaf names them: the organisation, else the common name."""
+        subject = self._key.leaf.subject
+        names = [*subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME),
+                 *subject.get_attributes_for_oid(NameOID.COMMON_NAME)]  # fmt: skip
+        return next((str(name.value) for name in names), "")
 
     def doctor(self) -> tuple[Diagnosis, ...]:
         """Every rule that the chain has to meet; a key service is asked for one signature over a test message."""

@@ -137,6 +137,7 @@ def _verdict(evidence: _Evidence) -> ManifestVerdict:
         model=declared.model,
         ai_generated=any(declarations(store.manifests.get(label)).ai_generated for label in family),
         mark_id=declared.mark_id,
+        label=declared.label,
         policy_digest=declared.policy_digest,
         policy_decision=members(_assertions(store).get(POLICY_DECISION)) if declared.policy_digest else {},
         codes=tuple(dict.fromkeys((*found, *store.successes))),

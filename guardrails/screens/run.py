@@ -10,6 +10,7 @@ from guardrails.domain.findings import Check, CheckStatus
 from guardrails.errors import EmbeddingError, GuardrailsError, UnavailableError
 from guardrails.imaging import Pixels
 from guardrails.screens.protocol import Reading, Screen
+from guardrails.tracing import span
 
 
 def run_screens(screens: Iterable[Screen], pixels: Pixels) -> tuple[Check, ...]:
@@ -27,7 +28,8 @@ def run_screen(screen: Screen, pixels: Pixels) -> Check:
     start = time.perf_counter()
     reading, reason = Reading(scores={}), ""
     try:
-        reading = checked(screen.score(pixels))
+        with span("guardrails.screen", **{"guardrails.screen": screen.component.name}):
+            reading = checked(screen.score(pixels))
         status = CheckStatus.RAN
     except UnavailableError as error:
         status, reason = CheckStatus.UNAVAILABLE, describe(error)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,15 +50,13 @@ class Answer:
     radius: int
 
 
-class RadiusIndex(Protocol):
-    """An exact Hamming-radius search that can be changed; the same entries give the same answers.
-
-    Attributes:
-        algorithm: one of `hashes.HASH_BYTES`, of all codes.
-    """
+class RadiusIndex(ABC):
+    """An exact Hamming-radius search that can be changed; the same entries give the same answers."""
 
     @property
-    def algorithm(self) -> str: ...
+    @abstractmethod
+    def algorithm(self) -> str:
+        """One of `hashes.HASH_BYTES`, of all codes."""
 
     def search(
         self,
@@ -80,8 +78,13 @@ class RadiusIndex(Protocol):
             OptionError: codes of the wrong length.
             IndexFormatError: the index was damaged since it was opened.
         """
-        ...
+        return self._search(check_codes(codes, self.algorithm), radius, region_radii or {}, limit)
 
+    @abstractmethod
+    def _search(self, codes: NDArray[np.uint8], radius: int, region_radii: Mapping[Region, int], limit: int) -> Answer:
+        """`search` with codes that were checked."""
+
+    @abstractmethod
     def add(self, entries: Iterable[NewEntry]) -> int:
         """Add works; all of them or, after an error, none.
 
@@ -92,8 +95,8 @@ class RadiusIndex(Protocol):
             OptionError: an id that the index holds already or that comes twice, or a code of the wrong length.
             StorageError: they cannot be written.
         """
-        ...
 
+    @abstractmethod
     def set_state(self, entry_id: str, state: State, reason: str = "") -> None:
         """Set what a match with an entry means.
 
@@ -101,7 +104,6 @@ class RadiusIndex(Protocol):
             OptionError: no such entry.
             StorageError: it cannot be written.
         """
-        ...
 
 
 def check_codes(codes: NDArray[np.uint8], algorithm: str) -> NDArray[np.uint8]:

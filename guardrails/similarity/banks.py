@@ -9,17 +9,21 @@ from __future__ import annotations
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from guardrails.errors import IndexFormatError, OptionError
 from guardrails.imaging import Pixels
+from guardrails.imaging.thumbnails import MAX_BYTES
 from guardrails.similarity.answers import Found
 from guardrails.similarity.fingerprints import Fingerprint, Region
-from guardrails.similarity.hashes import DHASH64, ISCC_IMAGE64, PDQ256, PHASH64, SYM256
+from guardrails.similarity.hashes import DHASH64, ISCC_IMAGE64, PDQ256, PHASH64, SYM256, ImageHash
 from guardrails.similarity.keypoint_index import KeypointIndex, Located
 from guardrails.similarity.parts import State
 from guardrails.similarity.store import Store
@@ -42,12 +46,14 @@ DEFAULT_RADII = {SYM256: (50, 47), PDQ256: (50, 31), PHASH64: (4, 4), DHASH64: (
 _SHARED_LIST_RADII = {PDQ256: (31, 31)}
 
 _COUNTING = (State.ACTIVE, State.CONFIRMED)
+_LEAST_THUMBNAIL = 512
 
 # Radius, box radius, and how often two drawings of different creators and concepts are within them: of 4.47 million
 # ordered pairs, all regions, orientations and complements together; 3 / n where none was.
 _PAIR_RATES = {
     PDQ256: ((31, 31, 6.7e-7), (50, 31, 3.8e-6)),
     SYM256: ((31, 31, 7.2e-6), (50, 47, 5.2e-5)),
+    ISCC_IMAGE64: ((0, 0, 6.7e-7), (4, 4, 7.8e-6)),
 }
 
 
@@ -66,6 +72,9 @@ class BankSettings:
         radius, box_radius: inclusive, for rows of the full frame (and on black), and of the box.
         flood_limit: an entry that matches more often than this within `flood_seconds` is set aside and reported: a
             hash that suddenly matches everything is a bad hash. 0 never does.
+        thumbnail_bytes: how large a picture of a work may be that is kept to show it; 0 keeps none. See
+            `thumbnail_limit`.
+        pictures: folder in which the works lie under their ids, for comparing pixels; "" where they are not at hand.
     """
 
     name: str
@@ -74,6 +83,24 @@ class BankSettings:
     box_radius: int
     flood_limit: int = 1000
     flood_seconds: int = 3600
+    thumbnail_bytes: int = MAX_BYTES
+    pictures: str = ""
+
+    def __post_init__(self) -> None:
+        if 0 < self.thumbnail_bytes < _LEAST_THUMBNAIL:
+            raise OptionError(
+                f"no picture fits into {self.thumbnail_bytes} bytes", hint=f"allow {_LEAST_THUMBNAIL}, or 0 for none"
+            )
+
+    @property
+    def hashes_only(self) -> bool:
+        """True for lists whose pictures nobody may hold: of what is hashed nothing but the hash and its id is kept."""
+        return self.role is Role.SENSITIVE
+
+    @property
+    def thumbnail_limit(self) -> int:
+        """Bytes; 0 where no thumbnail is kept, whatever the settings say."""
+        return 0 if self.hashes_only else self.thumbnail_bytes
 
     @classmethod
     def default(cls, name: str, role: Role, algorithm: str) -> BankSettings:
@@ -95,7 +122,10 @@ class BankSettings:
         """
         try:
             numbers = {name: int(settings[name]) for name in ("radius", "box_radius", "flood_limit", "flood_seconds")}
-            return cls(name=str(settings["name"]), role=Role(settings["role"]), **numbers)
+            # Younger than some indexes.
+            numbers["thumbnail_bytes"] = int(settings.get("thumbnail_bytes", MAX_BYTES))
+            pictures = str(settings.get("pictures", ""))
+            return cls(name=str(settings["name"]), role=Role(settings["role"]), pictures=pictures, **numbers)
         except (KeyError, TypeError, ValueError) as error:
             raise IndexFormatError(
                 f"the index is no bank: {error}", hint="set its role with `guardrails similarity configure`"
@@ -180,6 +210,11 @@ class Banks:
         """The hash that a picture must be asked with."""
         return next(iter(self._banks.values()))[1].algorithm
 
+    @property
+    def members(self) -> Mapping[str, tuple[BankSettings, Store]]:
+        """The banks by their names."""
+        return self._banks
+
     def match(self, fingerprint: Fingerprint, pixels: Pixels | None = None, *, limit: int = 100) -> BankAnswer:
         """Ask all banks about one picture.
 
@@ -188,7 +223,20 @@ class Banks:
             pixels: of the same picture, RGB uint8, height x width x 3; without them no parts are looked for.
             limit: matches of each bank at most.
         """
-        codes = fingerprint.queries()
+        answer = self._ask(fingerprint.queries(), limit, unhashable=not fingerprint.hashable)
+        return answer if pixels is None else replace(answer, parts=tuple(self._parts(pixels, limit)))
+
+    def look_up(self, code: ImageHash, *, limit: int = 100) -> BankAnswer:
+        """Ask all banks about one hash as somebody else computed it, in this very orientation.
+
+        Raises:
+            OptionError: a hash of another kind.
+        """
+        if code.algorithm != self.algorithm:
+            raise OptionError(f"the banks hold {self.algorithm}, not {code.algorithm}", hint="ask others")
+        return self._ask(np.frombuffer(code.bits, np.uint8)[None], limit, unhashable=False)
+
+    def _ask(self, codes: NDArray[np.uint8], limit: int, *, unhashable: bool) -> BankAnswer:
         everything: list[BankMatch] = []
         searched = {}
         for settings, store in self._banks.values():
@@ -215,12 +263,12 @@ class Banks:
                 matches.append(match)
         return BankAnswer(
             matches=tuple(matches),
-            parts=() if pixels is None else tuple(self._parts(pixels, limit)),
+            parts=(),
             set_aside=tuple(set_aside),
             quarantined=tuple(self._note(match) for match in matches if self._floods(match)),
             searched=searched,
             expected_false={name: self._expected_false(name, entries) for name, entries in searched.items()},
-            unhashable=not fingerprint.hashable,
+            unhashable=unhashable,
         )
 
     def _parts(self, pixels: Pixels, limit: int) -> list[BankPart]:

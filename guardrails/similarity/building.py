@@ -10,12 +10,14 @@ import numpy as np
 
 from guardrails.errors import IndexFormatError
 from guardrails.imaging import Pixels
+from guardrails.imaging.thumbnails import thumbnail
 from guardrails.similarity.colours import COLOUR_BYTES
 from guardrails.similarity.description import describe
 from guardrails.similarity.entries import EntryTable
 from guardrails.similarity.hashes import HASH_BYTES, PDQ256, PHASH64
 from guardrails.similarity.index import Arrays, write_index
 from guardrails.similarity.keypoint_index import KeypointIndex, keypoint_entry
+from guardrails.similarity.thumbnails import Thumbnails
 from guardrails.similarity.views import Kind
 
 # Works whose keypoints are written together.
@@ -27,12 +29,15 @@ def build_index(
     entries: EntryTable,
     folder: Path,
     progress: Callable[[Iterable[Pixels], int], Iterable[Pixels]] = lambda pictures, _: pictures,
+    *,
+    thumbnail_bytes: int = 0,
 ) -> None:
     """Hash pictures one at a time and write `folder`; the same pictures give the same bytes.
 
     Args:
         pictures: RGB, uint8, height x width x 3, in the order of `entries`.
         progress: wraps the pictures in a progress bar; gets the iterable and its length.
+        thumbnail_bytes: how large the thumbnail of a work may be that is kept beside its hashes; 0 keeps none.
 
     Raises:
         IndexFormatError: not one picture for each entry.
@@ -40,9 +45,12 @@ def build_index(
     """
     rows: list[tuple[Kind, int, bytes, bytes]] = []
     colours: list[bytes] = []
+    thumbnails: dict[str, bytes] = {}
     for number, pixels in enumerate(progress(pictures, len(entries))):
         description = describe(pixels)
         colours.append(description.colours(0).tobytes())
+        if thumbnail_bytes and number < len(entries):
+            thumbnails[entries[number].id] = thumbnail(pixels, max_bytes=thumbnail_bytes)
         rows.extend(
             (kind, number, view.pdq.upright.bits, description.phash(kind, 0).bits)
             for kind, view in description.views.items()
@@ -63,6 +71,7 @@ def build_index(
         ),
         entries.identity,
     )
+    Thumbnails(folder).put(thumbnails)
 
 
 def build_keypoints(
@@ -71,11 +80,11 @@ def build_keypoints(
     folder: Path,
     progress: Callable[[Iterable[Pixels], int], Iterable[Pixels]] = lambda pictures, _: pictures,
 ) -> None:
-    """Keep the keypoints of works beside their entry table, so that parts of them are found; goes on where it stopped.
+    """Keep the keypoints of works beside their index, so that parts of them are found; goes on where it stopped.
 
     Args:
         pictures, progress: as for `build_index`.
-        folder: of the entry table.
+        folder: that holds the index's folder.
 
     Raises:
         IndexFormatError: what is there is damaged.

@@ -6,9 +6,7 @@ A radius search is a union over shards, so the answers are those of one index wi
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import count, islice
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -17,14 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrails.errors import GuardrailsError, IndexFormatError, OptionError
-from guardrails.similarity.answers import Answer, check_codes, union, unknown
-from guardrails.similarity.fingerprints import Fingerprinter, Region
-from guardrails.similarity.ingest import BuildReport, Unreadable, hash_item, write_unreadable
+from guardrails.similarity.answers import Answer, RadiusIndex, check_codes, union, unknown
+from guardrails.similarity.fingerprints import Region
 from guardrails.similarity.parts import NewEntry, State
-from guardrails.similarity.sources import Item
 from guardrails.similarity.store import Store
-
-_BATCH = 64
 
 
 class Shard:
@@ -57,8 +51,8 @@ class Shard:
         self._store.set_state(entry_id, state, reason)
 
 
-class ShardedIndex:
-    """Implements `answers.RadiusIndex` over several folders.
+class ShardedIndex(RadiusIndex):
+    """Several folders as one index.
 
     New entries go to the shard that their id's checksum names, so that every process agrees where an entry is.
 
@@ -78,7 +72,7 @@ class ShardedIndex:
         start_ray()
         actor = ray.remote(Shard).options(scheduling_strategy="SPREAD", num_cpus=1)
         self._shards = [actor.remote(str(folder.resolve())) for folder in folders]
-        names: set[str] = set(_gather([shard.algorithm.remote() for shard in self._shards]))
+        names: set[str] = set(gathered([shard.algorithm.remote() for shard in self._shards]))
         if len(names) != 1:
             raise OptionError(f"the shards have different hashes: {', '.join(sorted(names))}", hint="serve them apart")
         (self._algorithm,) = names
@@ -88,15 +82,7 @@ class ShardedIndex:
         """The hash of all shards."""
         return self._algorithm
 
-    def search(
-        self,
-        codes: NDArray[np.uint8],
-        radius: int,
-        *,
-        region_radii: Mapping[Region, int] | None = None,
-        limit: int = 100,
-    ) -> Answer:
-        """See `answers.RadiusIndex.search`."""
+    def _search(self, codes: NDArray[np.uint8], radius: int, region_radii: Mapping[Region, int], limit: int) -> Answer:
         return self.search_many([codes], radius, region_radii=region_radii, limit=limit)[0]
 
     def search_many(
@@ -110,7 +96,7 @@ class ShardedIndex:
         """Many searches with one call to each shard: the call costs more than a search."""
         checked = [check_codes(codes, self._algorithm) for codes in questions]
         asked = [shard.search_many.remote(checked, radius, region_radii or {}, limit) for shard in self._shards]
-        return [union(answers, limit) for answers in zip(*_gather(asked), strict=True)]
+        return [union(answers, limit) for answers in zip(*gathered(asked), strict=True)]
 
     def add(self, entries: Iterable[NewEntry]) -> int:
         """See `answers.RadiusIndex.add`; each shard takes its entries whole or not at all."""
@@ -118,15 +104,15 @@ class ShardedIndex:
         for entry in entries:
             parts[shard_of(entry.id, len(self._shards))].append(entry)
         pairs = zip(self._shards, parts, strict=True)
-        return sum(_gather([shard.add.remote(part) for shard, part in pairs if part]))
+        return sum(gathered([shard.add.remote(part) for shard, part in pairs if part]))
 
     def set_state(self, entry_id: str, state: State, reason: str = "") -> None:
         """See `answers.RadiusIndex.set_state`."""
-        holding = _gather([shard.contains.remote([entry_id]) for shard in self._shards])
+        holding = gathered([shard.contains.remote([entry_id]) for shard in self._shards])
         holders = [shard for shard, (holds,) in zip(self._shards, holding, strict=True) if holds]
         if not holders:
             raise unknown(entry_id)
-        _gather([shard.set_state.remote(entry_id, state, reason) for shard in holders])
+        gathered([shard.set_state.remote(entry_id, state, reason) for shard in holders])
 
     def close(self) -> None:
         """End the actors; the folders stay."""
@@ -149,90 +135,8 @@ def start_ray() -> None:
         ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
 
 
-def build_sharded(items: Iterable[Item], stores: Sequence[Store], workers: int) -> BuildReport:
-    """Hash a collection with several workers, and add every entry to its shard; can be called again after a stop.
-
-    Ray's actors are used as they are: Ray Data would bring pandas, and keep no order without waiting.
-
-    Args:
-        items: of the whole collection; read here, decoded and hashed by the workers.
-        stores: one for each shard, of the same hash.
-        workers: processes that hash.
-
-    Raises:
-        StorageError: a shard's folder cannot be written; what was added before stays.
-    """
-    start_ray()
-    waiting: list[list[NewEntry]] = [[] for _ in stores]
-    unreadable: list[Unreadable] = []
-    fresh = _Fresh(items, stores)
-    added = unhashable = 0
-    for one in _hashed_in_order(fresh, stores[0].algorithm, workers):
-        if isinstance(one, Unreadable):
-            unreadable.append(one)
-            continue
-        unhashable += not one.rows
-        number = shard_of(one.id, len(stores))
-        waiting[number].append(one)
-        if len(waiting[number]) == _BATCH:
-            added += stores[number].add(waiting[number])
-            waiting[number] = []
-    for store, rest in zip(stores, waiting, strict=True):
-        added += store.add(rest)
-        store.merge(everything=True)
-    write_unreadable(stores[0].folder, unreadable)
-    return BuildReport(added=added, known=fresh.known, unhashable=unhashable, unreadable=tuple(unreadable))
-
-
-class _Fresh:
-    """The items that no shard has yet; counts the others."""
-
-    def __init__(self, items: Iterable[Item], stores: Sequence[Store]) -> None:
-        self._items, self._stores = items, stores
-        self.known = 0
-
-    def __iter__(self) -> Iterator[Item]:
-        seen: set[str] = set()
-        for item in self._items:
-            if item.id in seen or item.id in self._stores[shard_of(item.id, len(self._stores))]:
-                self.known += 1
-            else:
-                seen.add(item.id)
-                yield item
-
-
-class _Hasher:
-    """A worker."""
-
-    def __init__(self, algorithm: str) -> None:
-        self._fingerprinter = Fingerprinter(algorithm)
-
-    def hash(self, items: list[Item]) -> list[NewEntry | Unreadable]:
-        return [hash_item(item, self._fingerprinter) for item in items]
-
-
-def _hashed_in_order(items: Iterable[Item], algorithm: str, workers: int) -> Iterator[NewEntry | Unreadable]:
-    """What the workers made of the items, in the order of the items: a shard's bytes depend on it."""
-    import ray
-
-    actor = ray.remote(_Hasher).options(scheduling_strategy="SPREAD", num_cpus=1)
-    actors = [actor.remote(algorithm) for _ in range(workers)]
-    running: deque[Any] = deque()
-    stream = iter(items)
-    for number in count():
-        batch = list(islice(stream, _BATCH))
-        # Two batches for each worker are on their way, no more, so that memory does not grow with the collection.
-        while running and (not batch or len(running) == 2 * workers):
-            yield from ray.get(running.popleft())
-        if not batch:
-            break
-        running.append(actors[number % workers].hash.remote(batch))
-    for one in actors:
-        ray.kill(one)
-
-
-def _gather(references: list[Any]) -> list[Any]:
-    """Results of the shards; their own errors come through as they are."""
+def gathered(references: list[Any]) -> list[Any]:
+    """Results of actors or tasks; their own errors come through as they are."""
     import ray
 
     try:

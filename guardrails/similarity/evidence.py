@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from guardrails.domain.images import Match
 from guardrails.imaging import Pixels
+from guardrails.imaging.decoding import decode
 from guardrails.similarity.keypoint_index import PLACEMENT
 from guardrails.similarity.placing import Placement
 from guardrails.similarity.verification import TILES, Agreement, compare, compare_placed
@@ -28,7 +29,7 @@ _DIFFERS = (205, 40, 40)
 _FOUND = (230, 0, 120)
 
 
-def side_by_side(picture: Pixels, source: Pixels | None, match: Match) -> Pixels:
+def side_by_side(picture: Pixels, source: Pixels | None, match: Match, thumbnail: bytes | None = None) -> Pixels:
     """The picture beside the work it resembles, with licence, creator and distances beneath.
 
     Where keypoints found the work in a part of the picture, that part is framed. With the source at hand a third panel
@@ -37,15 +38,13 @@ def side_by_side(picture: Pixels, source: Pixels | None, match: Match) -> Pixels
 
     Args:
         picture, source: RGB, uint8, height x width x 3; `source` is None when only its hashes are at hand.
+        thumbnail: a small file of the work, shown where `source` is None; it is not compared.
 
     Returns:
         RGB, uint8, height x width x 3.
     """
     placement = _placement(match)
-    panels = [
-        ("picture", _panel(picture, match)),
-        ("work in the index", _absent() if source is None else _panel(source)),
-    ]
+    panels = [("picture", _panel(picture, match)), _work(source, thumbnail)]
     lines = _caption(match)
     if source is not None:
         agreement = compare(picture, source) if placement is None else compare_placed(picture, source, placement)
@@ -82,6 +81,14 @@ def _caption(match: Match) -> list[str]:
 def _placement(match: Match) -> Placement | None:
     record = match.evidence.get(PLACEMENT)
     return Placement.from_json(record) if isinstance(record, Mapping) else None
+
+
+def _work(source: Pixels | None, thumbnail: bytes | None) -> tuple[str, Image.Image]:
+    if source is not None:
+        return "work in the index", _panel(source)
+    if thumbnail is not None:
+        return "work in the index, thumbnail", _panel(decode(thumbnail).pixels)
+    return "work in the index", _absent()
 
 
 def _panel(pixels: Pixels, match: Match | None = None) -> Image.Image:

@@ -20,11 +20,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from guardrails.imaging import Pixels
+from guardrails.imaging import Pixels, iscc
 from guardrails.similarity.borders import content_box
 from guardrails.similarity.hashes import (
     DHASH64,
     HASH_BYTES,
+    ISCC_IMAGE64,
     ORIENTATIONS,
     PDQ256,
     PHASH64,
@@ -98,7 +99,8 @@ class Fingerprinter:
     """Hashes pictures one after the other, reusing its buffers; not for several threads at once.
 
     Args:
-        algorithm: "pdq256" or "sym256"; or "phash64" or "dhash64", which are imagehash's and some fifty times slower.
+        algorithm: "pdq256" or "sym256"; "iscc-image64", the Image-Code of ISO 24138; "phash64" or "dhash64",
+            which are imagehash's and some fifty times slower.
         boxes: also hash what is left when plain borders are peeled off.
 
     Raises:
@@ -106,8 +108,8 @@ class Fingerprinter:
     """
 
     def __init__(self, algorithm: str = PDQ256, *, boxes: bool = True) -> None:
-        if algorithm not in (PDQ256, SYM256, *_REFERENCE):
-            raise ValueError(f"{algorithm!r} cannot be computed here, only read")
+        if algorithm not in (PDQ256, SYM256, ISCC_IMAGE64, *_REFERENCE):
+            raise ValueError(f"{algorithm!r} is no hash that is computed here")
         self.algorithm = algorithm
         self._boxes = boxes
         self._luma = _Luma()
@@ -139,9 +141,10 @@ class Fingerprinter:
         small = _averaged(luma)
         if self.algorithm == SYM256:
             return PdqHashes(_eight_codes(_without_noise(_transformed(small))), _quality(small))
-        one = _REFERENCE[self.algorithm]
-        codes = [np.frombuffer(one(oriented(pixels, k)).bits, np.uint8) for k in range(ORIENTATIONS)]
-        return PdqHashes(np.stack(codes), _quality(small))
+        bits = (
+            _eight_image_codes(pixels) if self.algorithm == ISCC_IMAGE64 else _eight_references(self.algorithm, pixels)
+        )
+        return PdqHashes(np.stack([np.frombuffer(code, np.uint8) for code in bits]), _quality(small))
 
 
 def invert(code: ImageHash) -> ImageHash:
@@ -264,6 +267,16 @@ def _eight_codes(coefficients: NDArray[np.float32]) -> NDArray[np.uint8]:
     medians = np.partition(values, _MEDIAN, axis=1)[:, _MEDIAN, None]
     bits = (values > medians)[:, ::-1]
     return np.packbits(bits, axis=1)
+
+
+def _eight_image_codes(pixels: Pixels) -> list[bytes]:
+    """Turned after the picture was reduced, which is all that the code sees of it."""
+    grey = iscc.reduced(pixels)
+    return [iscc.grey_code(oriented(grey, k)) for k in range(ORIENTATIONS)]
+
+
+def _eight_references(algorithm: str, pixels: Pixels) -> list[bytes]:
+    return [_REFERENCE[algorithm](oriented(pixels, k)).bits for k in range(ORIENTATIONS)]
 
 
 def _on_black(on_white: Pixels, alpha: NDArray[np.uint8]) -> Pixels:

@@ -13,7 +13,9 @@ import numpy as np
 
 from guardrails.errors import GuardrailsError
 from guardrails.files import write_atomically
-from guardrails.imaging.decoding import Decoded, decode
+from guardrails.imaging.decoding import decode
+from guardrails.imaging.thumbnails import thumbnail
+from guardrails.similarity.banks import BankSettings
 from guardrails.similarity.fingerprints import Fingerprinter, Region
 from guardrails.similarity.hashes import ImageHash
 from guardrails.similarity.interchange import ListedHash, ListFormat, Rejected, read_list
@@ -21,6 +23,7 @@ from guardrails.similarity.keypoint_index import KeypointIndex, keypoint_entry
 from guardrails.similarity.parts import NewEntry, State
 from guardrails.similarity.sources import Item
 from guardrails.similarity.store import Store
+from guardrails.similarity.thumbnails import Thumbnails
 
 UNREADABLE = "unreadable.csv"
 _BATCH = 256
@@ -53,85 +56,109 @@ class BuildReport:
     unreadable: tuple[Unreadable, ...]
 
 
-def ingest(
-    store: Store,
-    items: Iterable[Item],
-    progress: Callable[[int], None] = lambda done: None,
-    keypoints: KeypointIndex | None = None,
-) -> BuildReport:
+def ingest(store: Store, items: Iterable[Item], progress: Callable[[int], None] = lambda done: None) -> BuildReport:
     """Hash a collection into an index; can be stopped at any time and called again.
 
     Args:
-        keypoints: of the same index, where parts of its works are to be found.
         progress: told after each batch how many items are done.
 
     Raises:
         StorageError: the index's folder cannot be written; what was added before stays.
     """
-    fingerprinter = Fingerprinter(store.algorithm)
+    intake = Intake(store)
     added = known = unhashable = done = 0
     unreadable: list[Unreadable] = []
     stream = iter(items)
     while batch := list(islice(stream, _BATCH)):
-        fresh: dict[str, NewEntry] = {}
-        pointed: dict[str, NewEntry] = {}
+        fresh: dict[str, Hashed] = {}
         for item in batch:
             if item.id in fresh or item.id in store:
                 known += 1
                 continue
-            decoded = _decoded(item)
-            if isinstance(decoded, Unreadable):
-                unreadable.append(decoded)
-                continue
-            fresh[item.id] = _hashed(item, decoded, fingerprinter)
-            unhashable += not fresh[item.id].rows
-            if keypoints is not None:
-                pointed[item.id] = keypoint_entry(item.id, decoded.pixels)
-        add_works(store, fresh.values(), keypoints, pointed.values())
-        added += len(fresh)
+            try:
+                fresh[item.id] = hashed = intake.hash(item)
+                unhashable += not hashed.entry.rows
+            except GuardrailsError as error:
+                unreadable.append(Unreadable(item.id, error.code, error.message))
+        added += intake.add(fresh.values())
         done += len(batch)
         progress(done)
-    for index in (store, None if keypoints is None else keypoints.store):
-        if index is not None:
-            index.merge(everything=True)
+    intake.merge()
     write_unreadable(store.folder, unreadable)
     return BuildReport(added=added, known=known, unhashable=unhashable, unreadable=tuple(unreadable))
 
 
-def hash_item(item: Item, fingerprinter: Fingerprinter) -> NewEntry | Unreadable:
-    """The entry of one picture, or why there is none."""
-    decoded = _decoded(item)
-    return decoded if isinstance(decoded, Unreadable) else _hashed(item, decoded, fingerprinter)
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A picture as an index keeps it.
 
-
-def add_works(
-    store: Store, entries: Iterable[NewEntry], keypoints: KeypointIndex | None, pointed: Iterable[NewEntry]
-) -> None:
-    """Add entries and their keypoints; those first, so that no entry that is known ever lacks them.
-
-    Raises:
-        OptionError: an id that the index holds already.
-        StorageError: the folder cannot be written; keypoints without an entry are never answered.
+    Attributes:
+        thumbnail: WebP; empty where none is kept.
+        keypoints: the same work in the index's keypoints; None where it has none.
     """
-    if keypoints is not None:
-        keypoints.add(pointed)
-    store.add(entries)
+
+    entry: NewEntry
+    thumbnail: bytes = b""
+    keypoints: NewEntry | None = None
 
 
-def _decoded(item: Item) -> Decoded | Unreadable:
-    if not isinstance(item.data, bytes):
-        return Unreadable(item.id, item.data.code, item.data.message)
-    try:
-        return decode(item.data)
-    except GuardrailsError as error:
-        return Unreadable(item.id, error.code, error.message)
+class Intake:
+    """Hashes pictures for an index, and keeps of them what its bank may keep: of a sensitive one, hashes alone."""
 
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._fingerprinter = Fingerprinter(store.algorithm)
+        self._thumbnails = Thumbnails(store.folder)
+        self._keypoints = KeypointIndex.of(store.folder)
+        settings = BankSettings.from_json(store.settings) if store.settings else None
+        self._hashes_only = settings is not None and settings.hashes_only
+        self._thumbnail_bytes = 0 if settings is None else settings.thumbnail_limit
 
-def _hashed(item: Item, decoded: Decoded, fingerprinter: Fingerprinter) -> NewEntry:
-    fingerprint = fingerprinter.fingerprint(decoded.pixels, decoded.alpha)
-    height, width = decoded.pixels.shape[:2]
-    facts = {**item.facts, "width": str(width), "height": str(height), "quality": str(fingerprint.quality)}
-    return NewEntry(item.id, fingerprint.rows, facts)
+    def hash(self, item: Item, *, measured: bool = True) -> Hashed:
+        """One picture, hashed.
+
+        Args:
+            measured: add its size and quality to its facts.
+
+        Raises:
+            ImageError: it cannot be had or read; says why.
+        """
+        decoded = decode(item.read())
+        fingerprint = self._fingerprinter.fingerprint(decoded.pixels, decoded.alpha)
+        facts = dict(item.facts)
+        if measured:
+            height, width = decoded.pixels.shape[:2]
+            facts |= {"width": str(width), "height": str(height), "quality": str(fingerprint.quality)}
+        limit = self._thumbnail_bytes
+        return Hashed(
+            NewEntry(item.id, fingerprint.rows, {} if self._hashes_only else facts),
+            thumbnail(decoded.pixels, max_bytes=limit) if limit else b"",
+            None if self._keypoints is None else keypoint_entry(item.id, decoded.pixels),
+        )
+
+    def add(self, hashed: Iterable[Hashed]) -> int:
+        """Add works to the index; returns how many.
+
+        Raises:
+            OptionError: an id that is there already.
+            StorageError: the index's folder cannot be written.
+        """
+        works = list(hashed)
+        # First, because a thumbnail or keypoints too many are harmless, and a work without them would be incomplete.
+        self._thumbnails.put({work.entry.id: work.thumbnail for work in works if work.thumbnail})
+        if self._keypoints is not None:
+            self._keypoints.add(work.keypoints for work in works if work.keypoints is not None)
+        return self._store.add(work.entry for work in works)
+
+    def merge(self) -> None:
+        """Make one segment of everything.
+
+        Raises:
+            StorageError: the index's folder cannot be written.
+        """
+        self._store.merge(everything=True)
+        if self._keypoints is not None:
+            self._keypoints.store.merge(everything=True)
 
 
 def write_unreadable(folder: Path, unreadable: list[Unreadable]) -> None:

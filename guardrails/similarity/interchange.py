@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 from collections.abc import Iterable, Iterator
@@ -12,10 +11,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from guardrails.errors import OptionError
+from guardrails.imaging import iscc
 from guardrails.similarity.hashes import HASH_BYTES, ISCC_IMAGE64, MIN_QUALITY, PDQ256, ImageHash
 
 # python-threatexchange's names of signal types.
-_SIGNAL_TYPES = {"pdq": PDQ256, "pdq256": PDQ256, "ImagePDQ": PDQ256, "HASH_PDQ": PDQ256}
+_SIGNAL_TYPES = {"pdq": PDQ256, "pdq256": PDQ256, "ImagePDQ": PDQ256, "HASH_PDQ": PDQ256, "iscc": ISCC_IMAGE64}
 _HASH_COLUMNS = ("hash", "pdq", "pdq_hash", "phash", "hashValue", "indicator", "signal", "iscc")
 _ID_COLUMNS = ("id", "key", "name", "indicator_id")
 _MAX_LINE = 1 << 16
@@ -108,7 +108,7 @@ def read_hash(text: str, algorithm: str) -> ImageHash:
     """
     text = text.strip()
     if algorithm == ISCC_IMAGE64:
-        return read_iscc(text)
+        return ImageHash(ISCC_IMAGE64, iscc.code_bits(text))
     if len(text) != 2 * HASH_BYTES[algorithm]:
         raise ValueError(f"{algorithm} has {2 * HASH_BYTES[algorithm]} hexadecimal digits, got {len(text)}")
     return ImageHash.from_hex(algorithm, text)
@@ -116,34 +116,7 @@ def read_hash(text: str, algorithm: str) -> ImageHash:
 
 def write_hash(code: ImageHash) -> str:
     """The form that `read_hash` reads."""
-    return write_iscc(code) if code.algorithm == ISCC_IMAGE64 else str(code)
-
-
-# ISO 24138, section on ISCC-HEADER: main type CONTENT, subtype IMAGE, version 0, 64 bits.
-_ISCC_IMAGE_HEADER = bytes([0x21, 0x01])
-
-
-def read_iscc(text: str) -> ImageHash:
-    """An ISCC Image-Code of 64 bits, for example "ISCC:EEA4GQZQTY6J5DTH".
-
-    Raises:
-        ValueError: another unit, version or length.
-    """
-    body = text.strip().removeprefix("ISCC:")
-    try:
-        data = base64.b32decode(body + "=" * (-len(body) % 8))
-    except ValueError as error:
-        raise ValueError(f"{text!r} is no ISCC: {error}") from error
-    if data[:2] != _ISCC_IMAGE_HEADER or len(data) != 2 + HASH_BYTES[ISCC_IMAGE64]:
-        raise ValueError(f"{text!r} is no Image-Code of 64 bits")
-    return ImageHash(ISCC_IMAGE64, data[2:])
-
-
-def write_iscc(code: ImageHash) -> str:
-    """The ISCC of an Image-Code."""
-    if code.algorithm != ISCC_IMAGE64:
-        raise ValueError(f"{code.algorithm} is no Image-Code")
-    return "ISCC:" + base64.b32encode(_ISCC_IMAGE_HEADER + code.bits).decode("ascii").rstrip("=")
+    return iscc.written(code.bits) if code.algorithm == ISCC_IMAGE64 else str(code)
 
 
 def _lines(file: TextIO, algorithm: str, rejected: list[Rejected]) -> Iterator[ListedHash]:

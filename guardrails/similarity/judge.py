@@ -9,7 +9,8 @@ from guardrails.domain.findings import Action, Check, CheckStatus, Finding
 from guardrails.domain.images import Match, MatchState
 from guardrails.domain.rights import terms_of
 from guardrails.policy.model import SimilarityRule
-from guardrails.similarity.levels import ERROR_RATES
+from guardrails.similarity.keypoint_index import PLACEMENT
+from guardrails.similarity.levels import ERROR_RATE_PLACED, ERROR_RATES
 from guardrails.similarity.radii import ERROR_RATE_HASHES
 
 _ANY = "any"
@@ -43,6 +44,15 @@ def redraws(findings: Sequence[Finding], rules: Sequence[SimilarityRule]) -> int
     return min((rule.redraw for rule in rules if rule.id in spoken), default=0)
 
 
+def error_rate(match: Match) -> str:
+    """How often a match of this state is wrong, with its n and bound, in words."""
+    if PLACEMENT in match.evidence and match.state is not MatchState.CANDIDATE:
+        return ERROR_RATE_PLACED
+    if match.agreement is None and match.state.confirms:
+        return ERROR_RATE_HASHES
+    return ERROR_RATES[match.state]
+
+
 def _concerns(rule: SimilarityRule, match: Match) -> bool:
     rights = match.rights
     return (
@@ -71,7 +81,7 @@ def _finding(check: Check, rule: SimilarityRule, match: Match, count: int) -> Fi
         action=rule.action,
         message=rule.message,
         detector=check.component,
-        error_rate=_error_rate(match),
+        error_rate=error_rate(match),
         evidence={
             "entry": match.entry,
             "title": match.title,
@@ -94,9 +104,3 @@ def _finding(check: Check, rule: SimilarityRule, match: Match, count: int) -> Fi
             "matching_works": count,
         },
     )
-
-
-def _error_rate(match: Match) -> str:
-    if match.agreement is None and match.state.confirms:
-        return ERROR_RATE_HASHES
-    return ERROR_RATES[match.state]

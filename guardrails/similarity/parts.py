@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -204,6 +204,17 @@ class RecentPart:
 
     def find(self, entry_id: str) -> int | None:
         return self._numbers.get(entry_id)
+
+
+def entries_of(part: Part) -> Iterator[NewEntry]:
+    """The entries of a part, in their order, as they were added; their states are not among them."""
+    order = np.argsort(part.entry, kind="stable")
+    ends = np.searchsorted(part.entry[order], np.arange(part.entries), side="right")
+    begin = 0
+    for number, end in enumerate(ends.tolist()):
+        rows = [(int(part.regions[row]), part.code(int(row))) for row in order[begin:end]]
+        yield NewEntry(part.name(number), rows, part.facts(number))
+        begin = end
 
 
 def merged_columns(parts: Sequence[SegmentPart | RecentPart]) -> tuple[dict[str, NDArray[Any]], int]:

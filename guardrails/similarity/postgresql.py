@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrails.errors import IndexFormatError, OptionError, StorageError
-from guardrails.similarity.answers import Answer, Found, check_codes, check_entry, duplicate, unknown
+from guardrails.similarity.answers import Answer, Found, RadiusIndex, check_entry, duplicate, unknown
 from guardrails.similarity.fingerprints import Region
 from guardrails.similarity.hashes import HASH_BYTES
 from guardrails.similarity.parts import NewEntry, State
@@ -56,8 +56,8 @@ ORDER BY n.distance, n.entry LIMIT %(limit)s
 """
 
 
-class PostgresIndex:
-    """Implements `answers.RadiusIndex` in one schema of a database; each call is one transaction.
+class PostgresIndex(RadiusIndex):
+    """One schema of a database; each call is one transaction.
 
     Args:
         dsn: for example "postgresql://user@host/database".
@@ -90,17 +90,8 @@ class PostgresIndex:
         """The hash of all codes."""
         return self._algorithm
 
-    def search(
-        self,
-        codes: NDArray[np.uint8],
-        radius: int,
-        *,
-        region_radii: Mapping[Region, int] | None = None,
-        limit: int = 100,
-    ) -> Answer:
-        """See `answers.RadiusIndex.search`."""
-        codes = check_codes(codes, self._algorithm)
-        radii = {str(int(region)): min(own, radius) for region, own in (region_radii or {}).items()}
+    def _search(self, codes: NDArray[np.uint8], radius: int, region_radii: Mapping[Region, int], limit: int) -> Answer:
+        radii = {str(int(region)): min(own, radius) for region, own in region_radii.items()}
         values = {
             "queries": list(range(len(codes))),
             "codes": [_bits(code.tobytes()) for code in codes],

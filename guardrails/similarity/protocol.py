@@ -26,3 +26,7 @@ class WorksIndex(Protocol):
     def picture(self, entry_id: str) -> Pixels | None:
         """The reference picture of a work, where it is at hand."""
         ...
+
+    def thumbnail(self, entry_id: str) -> bytes | None:
+        """A WebP that shows a work, where there is one; for people, never for comparing."""
+        ...

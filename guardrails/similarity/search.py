@@ -10,6 +10,7 @@ from guardrails.domain.findings import Check, CheckStatus, Component
 from guardrails.domain.images import OTHER_COLOURS, SAME_FAMILY, UNVERIFIABLE, Match, MatchState
 from guardrails.errors import IndexFormatError
 from guardrails.imaging import Pixels
+from guardrails.imaging.thumbnails import thumbnail
 from guardrails.similarity.alignment import Frame
 from guardrails.similarity.colours import colour_distance
 from guardrails.similarity.description import Description, describe
@@ -27,6 +28,7 @@ from guardrails.similarity.radii import (
     joint_distance,
     jointly_near,
 )
+from guardrails.similarity.thumbnails import Thumbnails
 from guardrails.similarity.verification import Agreement, PictureSource, compare_frames, compare_placed, evidence
 from guardrails.similarity.views import Kind
 
@@ -96,11 +98,13 @@ class SimilarityIndex:
         index: HashIndex,
         entries: EntryTable,
         pictures: PictureSource | None = None,
+        thumbnails: Thumbnails | None = None,
         keypoints: KeypointIndex | None = None,
     ) -> None:
         self._index = index
         self._entries = entries
         self._pictures = pictures
+        self._thumbnails = thumbnails
         self._keypoints = keypoints
         self._numbers = {entry.id: number for number, entry in enumerate(entries.entries)}
 
@@ -110,7 +114,7 @@ class SimilarityIndex:
     ) -> SimilarityIndex:
         """Open an index folder.
 
-        Keypoints of the works are used where there are some beside the entry table, see `building.build_keypoints`.
+        Keypoints of the works are used where there are some beside the folder, see `building.build_keypoints`.
 
         Args:
             pictures: gives reference pictures for comparison; without it only hashes can confirm.
@@ -126,7 +130,7 @@ class SimilarityIndex:
             raise IndexFormatError(
                 f"{folder} was not built from {table_path}", hint="build the index again from this table"
             )
-        return cls(index, table, pictures, KeypointIndex.of(table_path.parent))
+        return cls(index, table, pictures, Thumbnails(folder), KeypointIndex.of(folder.parent))
 
     @property
     def component(self) -> Component:
@@ -135,6 +139,14 @@ class SimilarityIndex:
     def picture(self, entry_id: str) -> Pixels | None:
         """The reference picture of a work, where it is at hand."""
         return None if self._pictures is None else self._pictures.picture(entry_id)
+
+    def thumbnail(self, entry_id: str) -> bytes | None:
+        """A WebP that shows a work: the one that was kept, else one of its picture, where that is at hand."""
+        kept = None if self._thumbnails is None else self._thumbnails.get(entry_id)
+        if kept is not None:
+            return kept
+        picture = self.picture(entry_id)
+        return None if picture is None else thumbnail(picture)
 
     def __len__(self) -> int:
         """Number of works."""

@@ -39,7 +39,7 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 CODES, REGIONS, ENTRY = "codes", "regions", "entry"
 _OFFSETS, _IDS = "offsets", "ids"
-_STAGED = ".segment-"
+STAGED = ".segment-"
 # A keypoint's region is its packed place. Its code is looked up by its first word, the lowest frequencies; the other
 # one is compared only.
 _REGION_TYPES: dict[str, type[np.unsignedinteger[Any]]] = {KEYPOINT128: np.uint32}
@@ -276,7 +276,7 @@ def write_segment(
     plan = make_plan(rows, _tabled_bits(algorithm), radius)
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(dir=parent, prefix=_STAGED))
+        staged = Path(tempfile.mkdtemp(dir=parent, prefix=STAGED))
     except OSError as error:
         raise _unwritable(parent, error) from error
     try:
@@ -340,7 +340,7 @@ def open_segment(folder: Path, facts: Mapping[str, Any], *, verify: bool = False
 
 def clear_staged(parent: Path) -> None:
     """Remove what builds that died left behind; only while no other process builds."""
-    for folder in parent.glob(f"{_STAGED}*"):
+    for folder in parent.glob(f"{STAGED}*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from guardrails.errors import IndexFormatError, OptionError
+from guardrails.encoders.protocol import ImageEncoder
+from guardrails.errors import GuardrailsError, IndexFormatError, OptionError
 from guardrails.files import write_atomically
+from guardrails.imaging import Pixels
+from guardrails.imaging.decoding import decode
+from guardrails.similarity.ingest import Unreadable
+from guardrails.similarity.sources import Item
 
 FORMAT = 1
 _VECTORS, _IDS, _MANIFEST = "vectors.npy", "ids.txt", "manifest.json"
 _REBUILD = "build the side index again with this encoder"
 _CHUNK = 1 << 16
+_BATCH = 16
 
 
 def write_vectors(folder: Path, ids: Sequence[str], vectors: NDArray[np.float32], encoder: str) -> None:
@@ -50,6 +58,59 @@ def write_vectors(folder: Path, ids: Sequence[str], vectors: NDArray[np.float32]
         "sha256": {name: _digest(folder / name) for name in (_IDS, _VECTORS)},
     }
     write_atomically(folder / _MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode("utf-8"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SemanticReport:
+    """What became of a collection.
+
+    Attributes:
+        embedded: works in the index.
+        repeated: ids that came twice; the first counts.
+        unreadable: not in the index.
+    """
+
+    embedded: int
+    repeated: int
+    unreadable: tuple[Unreadable, ...]
+
+
+def build_semantic(
+    folder: Path,
+    items: Iterable[Item],
+    encoder: ImageEncoder,
+    progress: Callable[[int], None] = lambda done: None,
+) -> SemanticReport:
+    """Embed a collection into a side index, in place of an older one.
+
+    Args:
+        progress: told after each batch how many items are done.
+
+    Raises:
+        EmbeddingError: the encoder gave no vector.
+        StorageError: the folder cannot be written.
+    """
+    vectors: dict[str, NDArray[np.float32]] = {}
+    unreadable: list[Unreadable] = []
+    repeated = done = 0
+    stream = iter(items)
+    while batch := list(islice(stream, _BATCH)):
+        fresh: dict[str, Pixels] = {}
+        for item in batch:
+            if item.id in vectors or item.id in fresh:
+                repeated += 1
+                continue
+            try:
+                fresh[item.id] = decode(item.read()).pixels
+            except GuardrailsError as error:
+                unreadable.append(Unreadable(item.id, error.code, error.message))
+        if fresh:
+            vectors |= dict(zip(fresh, encoder.embed(list(fresh.values())), strict=True))
+        done += len(batch)
+        progress(done)
+    stacked = np.stack(list(vectors.values())) if vectors else np.empty((0, encoder.dim), np.float32)
+    write_vectors(folder, list(vectors), stacked, encoder.id)
+    return SemanticReport(embedded=len(vectors), repeated=repeated, unreadable=tuple(unreadable))
 
 
 class SemanticIndex:

@@ -17,19 +17,20 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from guardrails.errors import IndexFormatError, OptionError
-from guardrails.files import check_writable, locked, write_atomically
-from guardrails.similarity.answers import Answer, Found, check_codes, check_entry, duplicate, unknown
+from guardrails.files import check_writable, locked, publish_folder, sync_folder, write_atomically
+from guardrails.similarity.answers import Answer, Found, RadiusIndex, check_entry, duplicate, unknown
 from guardrails.similarity.fingerprints import Region
 from guardrails.similarity.hashes import HASH_BYTES, KEYPOINT128
 from guardrails.similarity.journal import Change, append_changes, format_changes, read_changes
@@ -40,10 +41,21 @@ from guardrails.similarity.parts import (
     RecentPart,
     SegmentPart,
     State,
+    entries_of,
     merged_columns,
 )
 from guardrails.similarity.pointer import POINTER, Pointer, read_pointer
-from guardrails.similarity.segments import CODES, ENTRY, REGIONS, Segment, clear_staged, open_segment, write_segment
+from guardrails.similarity.segments import (
+    CODES,
+    ENTRY,
+    REGIONS,
+    STAGED,
+    Segment,
+    clear_staged,
+    open_segment,
+    write_segment,
+)
+from guardrails.similarity.thumbnails import Thumbnails
 
 # The tables of new segments are laid out for this radius; other radii are exact, too.
 PLANNED_RADIUS = 31
@@ -52,6 +64,8 @@ _PLANNED_REACH = {KEYPOINT128: 7}
 MERGE_ROWS = 20_000
 _LOCK = "LOCK"
 _ATTEMPTS = 20
+
+Snapshot: TypeAlias = tuple[Pointer, int]
 
 
 @dataclass(slots=True)
@@ -95,7 +109,7 @@ class _View:
                 part.states[number] = state
 
 
-class Store:
+class Store(RadiusIndex):
     """An opened index; safe to share between threads.
 
     Use `create` or `open`.
@@ -171,18 +185,9 @@ class Store:
             self._refresh()
             return self._view.find(entry_id) is not None
 
-    def search(
-        self,
-        codes: NDArray[np.uint8],
-        radius: int,
-        *,
-        region_radii: Mapping[Region, int] | None = None,
-        limit: int = 100,
-    ) -> Answer:
-        """See `answers.RadiusIndex.search`."""
-        codes = check_codes(codes, self.algorithm)
+    def _search(self, codes: NDArray[np.uint8], radius: int, region_radii: Mapping[Region, int], limit: int) -> Answer:
         parts = self.parts
-        hits = [hit for part in parts for hit in _nearest(part, codes, radius, region_radii or {})]
+        hits = [hit for part in parts for hit in _nearest(part, codes, radius, region_radii)]
         hits.sort(key=lambda hit: hit.distance)
         # Names decide among equals, and are read for no more entries than can be among the first.
         last = hits[min(limit, len(hits)) - 1].distance if hits else 0
@@ -263,6 +268,38 @@ class Store:
             segment = self._write_segment(view.pointer, columns, len(codes), {NUMBERED: prefix})
             replace(view.pointer, segments=(*view.pointer.segments, segment)).write(self.folder)
             self._view = self._read()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Names what the index holds now; another one after every change."""
+        with self._guard:
+            self._refresh()
+            return self._view.pointer, self._view.offset
+
+    def adopt(self, others: Sequence[Store], since: Snapshot | None = None) -> None:
+        """Take over the entries of other indexes of the same hash, and their thumbnails.
+
+        Args:
+            others: no id in two of them, everything merged, on the same file system.
+            since: when this index has not changed since this snapshot, against which the others' ids are new, their
+                segments are linked and not read. Otherwise every entry that is not here yet is added by itself.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        thumbnails = Thumbnails(self.folder)
+        for other in others:
+            thumbnails.take_over(other.folder)
+        with self._guard, self._changing() as view:
+            segments = [part.segment for other in others for part in other.parts if isinstance(part, SegmentPart)]
+            if since == (view.pointer, view.offset):
+                linked = tuple(_linked(segment, self.folder) for segment in segments)
+                replace(view.pointer, segments=(*view.pointer.segments, *linked)).write(self.folder)
+                self._view = self._read()
+                return
+        for entries in (entries_of(part) for other in others for part in other.parts):
+            while batch := list(islice(entries, MERGE_ROWS)):
+                self.add(entry for entry in batch if entry.id not in self)
 
     def merge(self, *, everything: bool = False) -> None:
         """Make recent entries a segment, together with smaller ones before it, or with all.
@@ -408,6 +445,17 @@ def _catch_up(view: _View, folder: Path) -> None:
         changes, view.offset = read_changes(path, view.offset)
         for change in changes:
             view.apply(change)
+
+
+def _linked(segment: Segment, folder: Path) -> tuple[str, str]:
+    """The same files in another folder; name and digest."""
+    staged = Path(tempfile.mkdtemp(dir=folder, prefix=STAGED))
+    shutil.copytree(segment.folder, staged, copy_function=os.link, dirs_exist_ok=True)
+    staged.chmod(0o755)
+    sync_folder(staged)
+    if not publish_folder(staged, folder / segment.name):
+        shutil.rmtree(staged)
+    return segment.name, segment.digest
 
 
 class _Hit(NamedTuple):

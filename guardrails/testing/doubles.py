@@ -7,7 +7,7 @@ What they stand in for is asked exactly as in earnest, so a guard built of them 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from guardrails.domain.findings import Component
 from guardrails.domain.images import GenerationFacts, Match
 from guardrails.domain.requests import PromptRequest
-from guardrails.generation.protocol import Drawn, Progress
+from guardrails.generation.protocol import Drawn, Part, Progress
 from guardrails.imaging import Pixels
 from guardrails.screens.protocol import Reading
 from guardrails.similarity.search import SearchResult
@@ -48,6 +48,13 @@ class ShapeGenerator:
         """See `Generator.draw`; a request without a seed gets seed 0, one without a size 256 pixels."""
         first = request.seed or 0
         drawn = [_drawn(request, first + number) for number in range(request.count)]
+        if progress is not None:
+            progress(1, 1)
+        return drawn
+
+    def draw_together(self, parts: Sequence[Part], *, progress: Progress | None = None) -> list[list[Drawn]]:
+        """See `BatchGenerator.draw_together`."""
+        drawn = [self.draw(part.request, part.prompt) for part in parts]
         if progress is not None:
             progress(1, 1)
         return drawn
@@ -105,6 +112,10 @@ class FixedIndex:
 
     def picture(self, entry_id: str) -> Pixels | None:
         """See `SimilarityIndex.picture`; there is none."""
+        return None
+
+    def thumbnail(self, entry_id: str) -> bytes | None:
+        """See `SimilarityIndex.thumbnail`; there is none."""
         return None
 
 

@@ -10,11 +10,11 @@ from guardrails.policy import Policy
 from guardrails.testing.doubles import FixedIndex, ShapeGenerator, passing_screens
 
 
-def drawing(*, model: str, device: str, **parts: Any) -> Callable[[Policy], Guard]:
+def drawing(*, model: str, device: str, batch_size: int, **parts: Any) -> Callable[[Policy], Guard]:
     """Guards that draw shapes and whose screens object to nothing; everything else is as in earnest.
 
     Args:
-        model, device: ignored.
+        model, device, batch_size: ignored.
         parts: of the installation: home, signer, verifier, ledger, manifests.
     """
 

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 
-from service.stores import Database, Row
+from service.stores import Database, Row, Transaction
 
 
 class Audit:
@@ -24,15 +24,20 @@ class Audit:
             details: no secrets and no prompts.
         """
         with self._database.transaction() as transaction:
-            transaction.run(
-                "INSERT INTO audit (at, actor, action, subject, details) VALUES (?, ?, ?, ?, ?)",
-                time.time(),
-                actor,
-                action,
-                subject,
-                json.dumps(details or {}, sort_keys=True, default=str),
-            )
+            add_row(transaction, actor, action, subject, details or {})
 
     def newest(self, count: int = 100) -> list[Row]:
         rows = self._database.all("SELECT * FROM audit ORDER BY id DESC LIMIT ?", count)
         return [{**row, "details": json.loads(row["details"])} for row in rows]
+
+
+def add_row(transaction: Transaction, actor: str, action: str, subject: str, details: Mapping[str, object]) -> None:
+    """Record one act as a part of a transaction."""
+    transaction.run(
+        "INSERT INTO audit (at, actor, action, subject, details) VALUES (?, ?, ?, ?, ?)",
+        time.time(),
+        actor,
+        action,
+        subject,
+        json.dumps(details, sort_keys=True, default=str),
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from guardrails.errors import OptionError
 from service.access.secrets import Secrets
-from service.stores import Database, Row
+from service.stores import Also, Database, Row, Transaction
 
 SCOPES = ("generate", "moderate", "verify", "review", "admin", "report")
 PREFIX = "sk-"
@@ -48,9 +48,20 @@ class ApiKeys:
         self._secrets = secrets_
 
     def create(
-        self, tenant: str, scopes: tuple[str, ...], *, name: str = "", days: float | None = None
+        self,
+        tenant: str,
+        scopes: tuple[str, ...],
+        *,
+        name: str = "",
+        days: float | None = None,
+        id: str = "",
+        also: Also | None = None,
     ) -> tuple[str, ApiKey]:
         """A new key and what is kept of it; the key itself cannot be had again.
+
+        Args:
+            id: from `new_id`, for whoever has to name it before it is there.
+            also: what it writes is part of the same transaction.
 
         Raises:
             OptionError: an unknown scope.
@@ -58,21 +69,17 @@ class ApiKeys:
         unknown = sorted(set(scopes) - set(SCOPES))
         if unknown or not scopes:
             raise OptionError(f"no such scope: {', '.join(unknown) or 'none given'}", hint=f"of {', '.join(SCOPES)}")
-        id, now = secrets.token_hex(_ID_DIGITS // 2), time.time()
-        written = f"{PREFIX}{id}-{secrets.token_urlsafe(32)}"
         with self._database.transaction() as transaction:
-            transaction.run(
-                "INSERT INTO api_keys (id, tenant, mac, name, scopes, created_at, expires_at, last_used_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
-                id,
-                tenant,
-                self._secrets.mac(_PURPOSE, written),
-                name,
-                ",".join(sorted(set(scopes))),
-                now,
-                None if days is None else now + days * 86400,
-            )
+            id = id or self.new_id()
+            written = self._add(transaction, id, tenant, scopes, name, days)
+            if also is not None:
+                also(transaction)
         return written, self.get(id)
+
+    @staticmethod
+    def new_id() -> str:
+        """An id for a key that is not there yet."""
+        return secrets.token_hex(_ID_DIGITS // 2)
 
     def get(self, id: str) -> ApiKey:
         """Raises OptionError when there is no such key."""
@@ -95,20 +102,27 @@ class ApiKeys:
         key = _key(row)
         return key if key.is_good(time.time()) else None
 
-    def rotate(self, id: str, overlap: float = ROTATION_OVERLAP) -> tuple[str, ApiKey]:
-        """A new key like this one; the old one stays good for `overlap` seconds."""
+    def rotate(
+        self, id: str, overlap: float = ROTATION_OVERLAP, *, new_id: str = "", also: Also | None = None
+    ) -> tuple[str, ApiKey]:
+        """A new key like this one; the old one stays good for `overlap` seconds. The rest is as for `create`."""
         old = self.get(id)
         remaining = None if old.expires_at is None else max(0.0, (old.expires_at - old.created_at) / 86400)
-        made = self.create(old.tenant, tuple(old.scopes), name=old.name, days=remaining)
-        self.expire(id, time.time() + overlap)
-        return made
-
-    def expire(self, id: str, at: float) -> ApiKey:
-        """Let a key end; never later than it would have."""
         with self._database.transaction() as transaction:
-            transaction.run(
-                "UPDATE api_keys SET expires_at = ? WHERE id = ? AND (expires_at IS NULL OR expires_at > ?)", at, id, at
-            )
+            new_id = new_id or self.new_id()
+            written = self._add(transaction, new_id, old.tenant, tuple(old.scopes), old.name, remaining)
+            _expire(transaction, id, time.time() + overlap)
+            if also is not None:
+                also(transaction)
+        return written, self.get(new_id)
+
+    def expire(self, id: str, at: float, *, also: Also | None = None) -> ApiKey:
+        """Let a key end; never later than it would have. What `also` writes is part of the same transaction."""
+        self.get(id)
+        with self._database.transaction() as transaction:
+            _expire(transaction, id, at)
+            if also is not None:
+                also(transaction)
         return self.get(id)
 
     def touch(self, key: ApiKey, now: float) -> None:
@@ -117,6 +131,31 @@ class ApiKeys:
             return
         with self._database.transaction() as transaction:
             transaction.run("UPDATE api_keys SET last_used_at = ? WHERE id = ?", now, key.id)
+
+    def _add(
+        self, transaction: Transaction, id: str, tenant: str, scopes: tuple[str, ...], name: str, days: float | None
+    ) -> str:
+        """The key as it is shown once."""
+        now = time.time()
+        written = f"{PREFIX}{id}-{secrets.token_urlsafe(32)}"
+        transaction.run(
+            "INSERT INTO api_keys (id, tenant, mac, name, scopes, created_at, expires_at, last_used_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
+            id,
+            tenant,
+            self._secrets.mac(_PURPOSE, written),
+            name,
+            ",".join(sorted(set(scopes))),
+            now,
+            None if days is None else now + days * 86400,
+        )
+        return written
+
+
+def _expire(transaction: Transaction, id: str, at: float) -> None:
+    transaction.run(
+        "UPDATE api_keys SET expires_at = ? WHERE id = ? AND (expires_at IS NULL OR expires_at > ?)", at, id, at
+    )
 
 
 def _key(row: Row) -> ApiKey:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from guardrails.errors import OptionError
 from service.access.secrets import Secrets
-from service.stores import Database
+from service.stores import Also, Database
 
 ROLES = ("playground", "reviewer", "auditor", "admin")
 SHORTEST_PASSWORD = 12
@@ -50,8 +50,12 @@ class Persons:
         self._database = database
         self._secrets = secrets_
 
-    def add(self, id: str, password: str, roles: tuple[str, ...]) -> Person:
-        """Raises OptionError: the name is taken, a role is unknown, or the password is too short."""
+    def add(self, id: str, password: str, roles: tuple[str, ...], *, also: Also | None = None) -> Person:
+        """A new account; what `also` writes is part of the same transaction.
+
+        Raises:
+            OptionError: the name is taken, a role is unknown, or the password is too short.
+        """
         if not _NAME.fullmatch(id):
             raise OptionError(f"{id!r} is no name of an account", hint="small letters, digits, dots and dashes")
         if not roles or set(roles) - set(ROLES):
@@ -65,23 +69,29 @@ class Persons:
                 ",".join(sorted(set(roles))),
                 time.time(),
             )
-        if not added:
-            raise OptionError(f"there is an account {id} already", hint="choose another name")
+            if not added:
+                raise OptionError(f"there is an account {id} already", hint="choose another name")
+            if also is not None:
+                also(transaction)
         return Person(id=id, roles=frozenset(roles))
 
-    def set_password(self, id: str, password: str) -> None:
-        """Change the password and end every session of this person."""
+    def set_password(self, id: str, password: str, *, also: Also | None = None) -> None:
+        """Change the password and end every session of this person; `also` is as for `add`."""
         self.get(id)
         with self._database.transaction() as transaction:
             transaction.run("UPDATE users SET password = ? WHERE id = ?", _hashed(password), id)
             transaction.run("DELETE FROM sessions WHERE person = ?", id)
+            if also is not None:
+                also(transaction)
 
-    def disable(self, id: str) -> None:
-        """Lock the account and end its sessions."""
+    def disable(self, id: str, *, also: Also | None = None) -> None:
+        """Lock the account and end its sessions; `also` is as for `add`."""
         self.get(id)
         with self._database.transaction() as transaction:
             transaction.run("UPDATE users SET disabled = 1 WHERE id = ?", id)
             transaction.run("DELETE FROM sessions WHERE person = ?", id)
+            if also is not None:
+                also(transaction)
 
     def get(self, id: str) -> Person:
         """Raises OptionError when there is nobody of this name."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from guardrails.errors import OptionError
-from service.stores import Database, Row
+from guardrails.policy.labelling import wanted_labels
+from service.stores import Also, Database, Row, Transaction
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -21,6 +24,7 @@ class Tenant:
         policy: name of the pack that it is bound to; "" for the service's default.
         policy_digest: SHA-256 that the pack must have; a pack of this name with another content is refused.
         jurisdiction: ISO 3166 code of where its pictures are asked for; "" applies the rules of all.
+        labels: ids of jurisdiction profiles whose visible label all of its pictures get.
         requests_per_minute, images_per_day, concurrent_jobs: limits; 0 is none.
         webhook_url: where events are sent; "" for nowhere.
         webhook_secrets: sign them, the newest first; two while they are rotated.
@@ -33,6 +37,7 @@ class Tenant:
     policy: str = ""
     policy_digest: str = ""
     jurisdiction: str = ""
+    labels: tuple[str, ...] = ()
     requests_per_minute: int = 0
     images_per_day: int = 0
     concurrent_jobs: int = 0
@@ -47,6 +52,7 @@ CHANGEABLE = (
     "policy",
     "policy_digest",
     "jurisdiction",
+    "labels",
     "requests_per_minute",
     "images_per_day",
     "concurrent_jobs",
@@ -63,40 +69,43 @@ class Tenants:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, id: str, name: str = "", **settings: object) -> Tenant:
-        """A new tenant.
+    def add(self, id: str, name: str = "", *, also: Also | None = None, **settings: Any) -> Tenant:
+        """A new tenant; what `also` writes is part of the same transaction.
 
         Raises:
             OptionError: the id is taken or no plain name.
         """
         if not _NAME.fullmatch(id):
             raise OptionError(f"{id!r} is no id of a tenant", hint="small letters, digits and dashes")
+        _check_fields(settings)
         with self._database.transaction() as transaction:
             added = transaction.run(
-                "INSERT INTO tenants (id, name, created_at, suspended, policy, policy_digest, jurisdiction,"
+                "INSERT INTO tenants (id, name, created_at, suspended, policy, policy_digest, jurisdiction, labels,"
                 " requests_per_minute, images_per_day, concurrent_jobs, webhook_url, webhook_secrets)"
-                " VALUES (?, ?, ?, 0, '', '', '', 0, 0, 0, '', '[]') ON CONFLICT DO NOTHING",
+                " VALUES (?, ?, ?, 0, '', '', '', '[]', 0, 0, 0, '', '[]') ON CONFLICT DO NOTHING",
                 id,
                 name or id,
                 time.time(),
             )
-        if not added:
-            raise OptionError(f"there is a tenant {id} already", hint="choose another id")
-        return self.change(id, **settings) if settings else self.get(id)
+            if not added:
+                raise OptionError(f"there is a tenant {id} already", hint="choose another id")
+            _set(transaction, id, settings)
+            if also is not None:
+                also(transaction)
+        return self.get(id)
 
-    def change(self, id: str, **settings: object) -> Tenant:
-        """Set fields of a tenant.
+    def change(self, id: str, *, also: Also | None = None, **settings: Any) -> Tenant:
+        """Set fields of a tenant; what `also` writes is part of the same transaction.
 
         Raises:
-            OptionError: no such tenant or field.
+            OptionError: no such tenant, field, label, or jurisdiction.
         """
-        unknown = sorted(set(settings) - set(CHANGEABLE))
-        if unknown:
-            raise OptionError(f"a tenant has no field {unknown[0]}", hint=f"one of {', '.join(CHANGEABLE)}")
-        columns = ", ".join(f"{name} = ?" for name in settings)
+        _check_fields(settings)
+        self.get(id)
         with self._database.transaction() as transaction:
-            # The names were checked above.
-            transaction.run(f"UPDATE tenants SET {columns} WHERE id = ?", *map(_stored, settings.values()), id)  # noqa: S608
+            _set(transaction, id, settings)
+            if also is not None:
+                also(transaction)
         return self.get(id)
 
     def get(self, id: str) -> Tenant:
@@ -121,6 +130,20 @@ class Tenants:
         return 0 if row is None else int(row["images"])
 
 
+def _check_fields(settings: Mapping[str, Any]) -> None:
+    unknown = sorted(set(settings) - set(CHANGEABLE))
+    if unknown:
+        raise OptionError(f"a tenant has no field {unknown[0]}", hint=f"one of {', '.join(CHANGEABLE)}")
+    wanted_labels(settings.get("jurisdiction", ""), settings.get("labels", ()))
+
+
+def _set(transaction: Transaction, id: str, settings: Mapping[str, object]) -> None:
+    columns = ", ".join(f"{name} = ?" for name in settings)
+    if settings:
+        # The names are checked ones.
+        transaction.run(f"UPDATE tenants SET {columns} WHERE id = ?", *map(_stored, settings.values()), id)  # noqa: S608
+
+
 def _stored(value: object) -> object:
     if isinstance(value, bool):
         return int(value)
@@ -128,6 +151,5 @@ def _stored(value: object) -> object:
 
 
 def _tenant(row: Row) -> Tenant:
-    return Tenant(
-        **{**row, "suspended": bool(row["suspended"]), "webhook_secrets": tuple(json.loads(row["webhook_secrets"]))}
-    )
+    lists = {name: tuple(json.loads(row[name])) for name in ("labels", "webhook_secrets")}
+    return Tenant(**{**row, **lists, "suspended": bool(row["suspended"])})

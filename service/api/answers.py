@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from guardrails.errors import GuardrailsError
+from guardrails.errors import GuardrailsError, QualityError
 from guardrails.policy.taxonomy import load_taxonomy
 from service.api.context import Context
 from service.api.errors import NO_RETRY, ApiError
@@ -91,27 +91,45 @@ def refusal_of(context: Context, job: Job) -> ApiError:
         )
         headers = {"retry-after": "5"} if error["status"] in (429, 503) else NO_RETRY
         return ApiError(error["status"], error["code"], message, headers=headers)
+    if blocked and set(faults) == {QualityError.code} and len(faults) == len(blocked):
+        message = "the watermark does not survive this output_compression; ask for a higher one, or for png"
+        shown = [public_refusal(context, entry) for entry in blocked]
+        extra = {"guardrails": {"job_id": job.id, "blocked": shown}}
+        return ApiError(400, QualityError.code, message, param="output_compression", extra=extra, headers=NO_RETRY)
     if job.status is Status.FAILED:
         return _faulty(context, job, faults[0] if faults else "generation_failed")
     if job.status is Status.HELD:
         return _blocked(context, job, "This request waits for a review by people.", "moderation_blocked")
     messages = [message for entry in blocked for message in entry["messages"]]
     text = " ".join(dict.fromkeys(messages)) or "The request was refused by the policy."
+    if any("job_id" in entry for entry in blocked):
+        text = f"Pictures of this request wait for a review by people. {text}"
     return _blocked(context, job, text, "moderation_blocked")
 
 
 def public_refusal(context: Context, entry: Mapping[str, Any]) -> dict[str, Any]:
     """One refused picture, without what belongs to reviewers alone."""
     names = ("index", "stage", "categories", "rules", "messages", "action", "decision_id", "policy", "fault")
-    return {**{name: entry[name] for name in names}, "appeal_url": f"{context.settings.base_url}/v1/appeals"}
+    shown = {name: entry[name] for name in names}
+    return {**shown, "review": _review_of(context, entry), "appeal_url": f"{context.settings.base_url}/v1/appeals"}
+
+
+def _review_of(context: Context, entry: Mapping[str, Any]) -> dict[str, str] | None:
+    """Of one held picture of several: the job under which it goes on, and how that stands now."""
+    if "job_id" not in entry:
+        return None
+    standing = context.table.standing([entry["job_id"]]).get(entry["job_id"])
+    return {"job_id": entry["job_id"], "status": "expired" if standing is None else standing[0]}
 
 
 def read_asset(context: Context, name: str) -> bytes:
     """The bytes of a released picture.
 
     Raises:
-        ApiError: it has expired.
+        ApiError: it has expired, or was taken down.
     """
+    if context.takedowns.is_down(name.partition(".")[0]):
+        raise ApiError(410, "taken_down", "this picture was taken down", headers=NO_RETRY)
     try:
         return (context.settings.assets / name).read_bytes()
     except FileNotFoundError as error:
@@ -180,13 +198,17 @@ def _blocked(context: Context, job: Job, message: str, code: str) -> ApiError:
                 "policy": first.get("policy", job.policy),
                 "categories": own,
                 "rules": sorted({rule for entry in blocked for rule in entry["rules"]}),
-                "review": "waiting" if job.status is Status.HELD else None,
+                "review": "waiting" if _waits(job, blocked) else None,
                 "appeal_url": f"{context.settings.base_url}/v1/appeals",
                 "fallback": None,
                 "blocked": [public_refusal(context, entry) for entry in blocked],
             },
         },
     )
+
+
+def _waits(job: Job, blocked: Sequence[Mapping[str, Any]]) -> bool:
+    return job.status is Status.HELD or any("job_id" in entry for entry in blocked)
 
 
 def _faulty(context: Context, job: Job, code: str) -> ApiError:

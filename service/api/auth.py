@@ -17,9 +17,9 @@ from service.api.errors import NO_RETRY, ApiError
 _bearer = HTTPBearer(auto_error=False, description="An API key, `sk-...`.")
 
 
-def needs(scope: str) -> Any:
-    """A dependency that gives the `Caller`, when it may do what `scope` names."""
-    assert scope in SCOPES
+def needs(*scopes: str) -> Any:
+    """A dependency that gives the `Caller`, when it may do what one of `scopes` names."""
+    assert set(scopes) <= set(SCOPES)
 
     async def caller(
         request: Request,
@@ -28,17 +28,22 @@ def needs(scope: str) -> Any:
     ) -> Caller:
         found = await _identify(context, None if given is None else given.credentials)
         request.state.tenant, request.state.key = found.tenant.id, found.key
-        if scope not in found.scopes:
-            raise ApiError(403, "scope_missing", f"this key lacks the scope {scope}", headers=NO_RETRY)
+        if not found.scopes.intersection(scopes):
+            raise lacks(*scopes)
         if found.tenant.suspended:
             raise ApiError(403, "tenant_suspended", "this tenant is suspended", headers=NO_RETRY)
         if found.tenant.requests_per_minute:
-            standing = context.limiter.take(f"tenant:{found.tenant.id}", found.tenant.requests_per_minute)
+            standing = await context.limiter.admit(f"tenant:{found.tenant.id}", found.tenant.requests_per_minute)
             refuse_over(standing)
             request.state.limits = standing.headers
         return found
 
     return Depends(caller)
+
+
+def lacks(*scopes: str) -> ApiError:
+    """The error of a key that may not do this."""
+    return ApiError(403, "scope_missing", f"this key lacks the scope {' or '.join(scopes)}", headers=NO_RETRY)
 
 
 def refuse_over(standing: Standing) -> None:
@@ -49,10 +54,25 @@ def refuse_over(standing: Standing) -> None:
         raise ApiError(429, "rate_limit_exceeded", "too many requests in this minute", headers=headers)
 
 
-def public_limit(request: Request, context: Context) -> None:
+async def public_limit(request: Request, context: Context) -> None:
     """Hold an address that shows no key to the public limit."""
     address = request.client.host if request.client is not None else ""
-    refuse_over(context.limiter.take(f"address:{address}", context.settings.public_per_minute))
+    refuse_over(await context.limiter.admit(f"address:{address}", context.settings.public_per_minute))
+
+
+async def admit(request: Request, context: Context, caller: Caller | None, scope: str, *, public: bool) -> None:
+    """Let in who has a key with a scope; who shows none, within the public limit, where the surface is public.
+
+    Raises:
+        ApiError: 401, 403 or 429.
+    """
+    if caller is not None:
+        if scope not in caller.scopes:
+            raise lacks(scope)
+    elif not public:
+        raise ApiError(401, "invalid_api_key", "this service answers with a key only", headers=NO_RETRY)
+    else:
+        await public_limit(request, context)
 
 
 async def optional_caller(
@@ -70,7 +90,9 @@ async def optional_caller(
 
 async def _identify(context: Context, written: str | None) -> Caller:
     if context.settings.auth == "none":
-        return Caller(tenant=LOCAL, key="none", scopes=frozenset(SCOPES))
+        # An administrator may have given it settings, such as a jurisdiction.
+        local = await run_in_threadpool(context.tenants.get, LOCAL.id)
+        return Caller(tenant=local, key="none", scopes=frozenset(SCOPES))
     known = None if written is None else context.known(written)
     if known is None and written is not None:
         known = await run_in_threadpool(context.caller, written)

@@ -1,10 +1,11 @@
-"""What all handlers share, made once for each API process. It holds no signing key and writes no ledger."""
+"""What all handlers share, made once for each API process. It holds no key that signs pictures."""
 
 from __future__ import annotations
 
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fastapi import Request
 
@@ -14,13 +15,19 @@ from guardrails.ledger import Ledger
 from guardrails.policy import Policy
 from guardrails.prompts import PromptGuard
 from guardrails.screens import Screen
+from guardrails.similarity.banks import Banks
+from guardrails.similarity.exploring import Explorer
+from guardrails.similarity.hash_lists import HashLists
 from service.access.audit import Audit
 from service.access.keys import ApiKey, ApiKeys
 from service.access.limits import RateLimiter
 from service.access.persons import Persons
 from service.access.secrets import Secrets
 from service.access.tenants import Tenant, Tenants
+from service.acts import Acts
 from service.api.waiting import Waiter
+from service.batches.files import Files
+from service.batches.table import BatchTable
 from service.jobs.signer import SignerClient
 from service.jobs.table import JobTable
 from service.naming import named
@@ -28,6 +35,7 @@ from service.policies import Policies
 from service.review import Appeals, Reviews
 from service.settings import Settings
 from service.stores import Database, open_database
+from service.takedowns import Takedowns
 
 # How long a key or tenant that was changed may still be seen as it was.
 _CACHE_SECONDS = 5.0
@@ -59,11 +67,16 @@ class Context:
     waiter: Waiter
     reviews: Reviews
     appeals: Appeals
+    takedowns: Takedowns
+    files: Files
+    batches: BatchTable
     signer: SignerClient
+    hash_lists: HashLists
     draining: bool = False
     _callers: dict[str, tuple[float, ApiKey, Tenant]] = field(default_factory=dict)
     _guards: dict[str, PromptGuard] = field(default_factory=dict)
     _screens: tuple[Screen, ...] | None = None
+    _explorer: Explorer | None = None
     _auditor: Auditor | None = None
     _ledger: Ledger | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -74,6 +87,8 @@ class Context:
         database = open_database(settings)
         secrets = Secrets.load_or_create(settings.folder)
         table = JobTable(database, lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts)
+        policies = Policies(settings.policy_names)
+        acts = Acts(settings, secrets, lambda: policies.get().ref)
         settings.assets.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings.uploads.mkdir(parents=True, exist_ok=True, mode=0o700)
         return cls(
@@ -85,12 +100,16 @@ class Context:
             keys=ApiKeys(database, secrets),
             persons=Persons(database, secrets),
             audit=Audit(database),
-            policies=Policies(settings.policy_names),
-            limiter=RateLimiter(),
+            policies=policies,
+            limiter=RateLimiter(database, secrets),
             waiter=Waiter(table),
-            reviews=Reviews(database, table),
-            appeals=Appeals(database),
+            reviews=Reviews(database, table, acts),
+            appeals=Appeals(database, acts),
+            takedowns=Takedowns(database, acts, settings.assets),
+            files=Files(database, settings.files),
+            batches=BatchTable(database),
             signer=SignerClient(settings.signer_socket),
+            hash_lists=HashLists(homes.hash_lists_folder(settings.home)),
         )
 
     def caller(self, written: str) -> tuple[ApiKey, Tenant] | None:
@@ -133,6 +152,19 @@ class Context:
             if self._screens is None:
                 self._screens = tuple(named("screens", self.settings.screens)())
             return self._screens
+
+    def explorer(self) -> Explorer:
+        """Searches the index of works and the banks of the settings.
+
+        Raises:
+            OptionError, IndexFormatError: they cannot be opened, or not asked together.
+        """
+        with self._lock:
+            if self._explorer is None:
+                folders = [Path(name) for name in self.settings.banks]
+                works = named("works", self.settings.works)(self.settings.home)
+                self._explorer = Explorer(works, Banks.open(folders) if folders else None)
+            return self._explorer
 
     def auditor(self) -> Auditor:
         """Reads files; opened anew until there is a ledger to look in."""

@@ -12,17 +12,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import tracing
 from service.api.errors import from_bug, respond
 from service.observation import HTTP_REQUESTS, HTTP_SECONDS
 
 _log = logging.getLogger("service.access")
 
 _UPLOADS = (
+    "/v1/files",
     "/v1/images/edits",
     "/v1/moderations",
     "/v1/content_provenance_checks",
     "/v1/matches/byContent",
     "/verify",
+    "/audit",
+    "/explore",
 )
 _SECURITY = [
     (b"x-content-type-options", b"nosniff"),
@@ -51,6 +55,11 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        parent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1")
+        with tracing.span(scope["method"], parent=parent, kind="SERVER"):
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
         started, status, begun = time.perf_counter(), 500, False
@@ -105,6 +114,7 @@ def _note(scope: Scope, status: int, seconds: float, request_id: str) -> None:
     path = getattr(route, "path", "unmatched")
     HTTP_REQUESTS.labels(scope["method"], path, str(status)).inc()
     HTTP_SECONDS.labels(path).observe(seconds)
+    tracing.answered(scope["method"], path, status, request_id)
     if _log.isEnabledFor(logging.INFO):
         state = scope.get("state", {})
         line = {

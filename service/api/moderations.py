@@ -80,10 +80,7 @@ async def moderate(
     """Say what the policy finds in texts and pictures; nothing is kept."""
     moderator = Moderator(context, caller, body)
     # A few rules on a short text cost less than handing them to another thread.
-    results = moderator.results() if moderator.is_quick else await run_in_threadpool(moderator.results)
-    for result in results:
-        MODERATIONS.labels(str(result["flagged"]).lower()).inc()
-    return JSONResponse({"id": f"modr-{uuid.uuid4().hex}", "model": moderator.model, "results": results})
+    return JSONResponse(moderator.answer() if moderator.is_quick else await run_in_threadpool(moderator.answer))
 
 
 class Moderator:
@@ -104,7 +101,18 @@ class Moderator:
     def is_quick(self) -> bool:
         return self._words_only and isinstance(self._body.input, str) and len(self._body.input) < 2000
 
-    def results(self) -> list[dict[str, Any]]:
+    def answer(self) -> dict[str, Any]:
+        """The body of the response.
+
+        Raises:
+            ApiError: a text or a picture cannot be read.
+        """
+        results = self._results()
+        for result in results:
+            MODERATIONS.labels(str(result["flagged"]).lower()).inc()
+        return {"id": f"modr-{uuid.uuid4().hex}", "model": self.model, "results": results}
+
+    def _results(self) -> list[dict[str, Any]]:
         given = self._body.input
         if isinstance(given, str):
             return [self._of_text(given, "input")]
@@ -140,6 +148,10 @@ class Moderator:
 
     def _add_picture(self, tally: _Tally, url: str, param: str) -> None:
         pixels = decoded(from_data_url(url, param), param).pixels
+        listed = self._context.hash_lists.look(pixels)
+        if listed is not None:
+            tally.findings += [("image", finding) for finding in (listed.finding,) if finding is not None]
+            tally.checks.append(to_plain(listed.check))
         checks = run_screens(self._context.screens(), pixels)
         tally.findings += [("image", finding) for finding in judge(checks, self._policy.screen_rules)]
         tally.checks += [to_plain(check) for check in checks]

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from guardrails.audit import FileReport
 from guardrails.domain.images import ManifestStatus, ManifestVerdict
-from service.api.auth import optional_caller, public_limit
+from service.api.auth import admit, optional_caller
 from service.api.context import Caller, Context, context_of
 from service.api.errors import NO_RETRY, ApiError, documented
 from service.api.pictures import read_upload
@@ -61,12 +61,7 @@ async def check(
     context: Context = Depends(context_of),
 ) -> JSONResponse:
     """Look for a manifest, a watermark and a record."""
-    if caller is None:
-        if not context.settings.public_verify:
-            raise ApiError(401, "invalid_api_key", "this service answers with a key only", headers=NO_RETRY)
-        public_limit(request, context)
-    elif "verify" not in caller.scopes:
-        raise ApiError(403, "scope_missing", "this key lacks the scope verify", headers=NO_RETRY)
+    await admit(request, context, caller, "verify", public=context.settings.public_verify)
     data = await read_upload(file, context.settings.max_upload_bytes, "file")
     if not data:
         raise ApiError(400, "unsupported_image", "the file is empty", param="file", headers=NO_RETRY)
@@ -101,6 +96,8 @@ def describe(report: FileReport) -> dict[str, Any]:
             "signed_at": manifest.signed_at,
             "time_stamped": manifest.time_stamped,
             "ai_generated": manifest.ai_generated,
+            # Whoever signs for themselves can write anything there.
+            "label": manifest.label if manifest.status is ManifestStatus.TRUSTED else "",
             "codes": list(manifest.codes),
             "ancestry": list(manifest.ancestry),
         },

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, ValidationInfo, field_validator
 
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 _MULTIPLE = 16
 _LARGEST = (3840, 2160)
 _MOST_RATIO = 3
 _MOST_IGNORED = 50
-FORMATS = ("png", "jpeg", "webp")
+_LOSSY = ("jpeg", "webp")
 
 
 def _checked_size(size: str) -> str:
@@ -47,6 +47,7 @@ class GuardrailsOptions(BaseModel):
     strength: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = 0.6
     language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] = "en"
     jurisdiction: Annotated[str, Field(pattern=r"^([A-Z]{2})?$")] = ""
+    labels: Annotated[list[Annotated[str, Field(max_length=32)]], Field(max_length=8)] = []
     policy: Annotated[str, Field(max_length=200)] = ""
     respond_async: StrictBool = False
 
@@ -63,7 +64,7 @@ class PictureOptions(BaseModel):
     quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] | None = "auto"
     response_format: Literal["b64_json", "url"] | None = "b64_json"
     output_format: Literal["png", "jpeg", "webp"] | None = "png"
-    output_compression: Annotated[int, Field(strict=True, ge=0, le=100)] | None = 100
+    output_compression: Annotated[int, Field(strict=True, ge=0, le=100)] | None = None
     background: Literal["auto", "opaque"] | None = "auto"
     moderation: Literal["auto", "low"] | None = "auto"
     stream: StrictBool | None = False
@@ -72,13 +73,19 @@ class PictureOptions(BaseModel):
     user: Annotated[str, Field(max_length=512)] | None = None
     guardrails: GuardrailsOptions = Field(default_factory=GuardrailsOptions)
 
+    @field_validator("output_compression")
+    @classmethod
+    def _has_a_meaning(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value not in (None, 100) and info.data.get("output_format") not in _LOSSY:
+            raise ValueError(f"only for {' and '.join(_LOSSY)}; png is lossless")
+        return value
+
     def ignored(self, model: str) -> list[str]:
         """Fields that were understood and change nothing here, and those that are unknown."""
         known = {
             "model": self.model not in (None, model),
             "quality": self.quality not in (None, "auto"),
-            "output_compression": self.output_compression not in (None, 100),
-            # It would choose a milder policy, and which one applies is the tenant's setting.
+            # No request makes the tenant's policy milder.
             "moderation": self.moderation == "low",
             # A partial picture shows pixels that nobody has screened or marked.
             "partial_images": bool(self.partial_images),
@@ -102,6 +109,8 @@ class PictureOptions(BaseModel):
             "height": height,
             "language": options.language,
             "format": self.output_format or "png",
+            # Encoders count from 1.
+            "file_quality": None if self.output_compression is None else max(1, self.output_compression),
             "answer": {
                 "size": self.size or "auto",
                 "quality": self.quality or "auto",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,10 +15,14 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from guardrails.domain.canonical import canonical_json
+from guardrails.errors import OptionError
+from guardrails.policy.labelling import wanted_labels
+from service import tracing
+from service.access.tenants import Tenant
 from service.api.context import Caller, Context
 from service.api.errors import NO_RETRY, ApiError, from_guardrails
 from service.api.requests import PictureOptions
-from service.jobs.model import Job, Status
+from service.jobs.model import Job, Status, form_of
 from service.jobs.table import Limits, Refused
 from service.policies import written
 
@@ -72,41 +77,78 @@ async def submit(
     Raises:
         ApiError: the policy, a limit, or an Idempotency-Key stands against it.
     """
-    name, policy = context.policy_of(caller.tenant, body.guardrails.policy)
-    told = body.to_job() | dict(told or {})
-    told["jurisdiction"] = body.guardrails.jurisdiction or caller.tenant.jurisdiction
-    told["answer"]["ignored"] = body.ignored(context.settings.model)
-    # `stream` and `respond_async` say how to answer, not what to make; a retry may differ in nothing else.
-    digest = hashlib.sha256(canonical_json({"kind": kind, **told, "n": body.n or 1})).hexdigest()
-    now = time.time()
-    job = Job(
-        id=f"job_{uuid.uuid4().hex}",
-        tenant=caller.tenant.id,
-        api_key=caller.key,
-        kind=kind,
-        request={**told, **(files or {}), "count": body.n or 1},
-        ids=tuple(str(uuid.uuid4()) for _ in range(body.n or 1)),
-        policy=written(name, policy),
-        created_at=now,
-        idempotency_key=headers.idempotency_key,
-        body_sha256=digest,
-        request_id=request.state.request_id,
-    )
-    limits = Limits(
-        queue=context.settings.queue_limit,
-        images_per_day=caller.tenant.images_per_day,
-        concurrent_jobs=caller.tenant.concurrent_jobs,
-    )
+    job = new_job(context, caller, body, kind=kind, told=told, files=files, request_id=request.state.request_id)
+    job = dataclasses.replace(job, idempotency_key=headers.idempotency_key)
     if context.draining:
         raise ApiError(503, "draining", "this server is about to stop", headers={"retry-after": "5"})
-    joins = now - context.settings.replay_seconds if headers.is_retry else None
+    joins = job.created_at - context.settings.replay_seconds if headers.is_retry else None
     try:
-        found, is_new = await run_in_threadpool(context.table.submit, job, limits, joins_since=joins)
+        found, is_new = await run_in_threadpool(
+            context.table.submit, job, limits_of(context, caller.tenant), joins_since=joins
+        )
     except Refused as error:
         raise from_guardrails(error) from error
     if not is_new:
         _check_repetition(found, job, headers)
     return Submitted(job=found, is_new=is_new)
+
+
+def new_job(
+    context: Context,
+    caller: Caller,
+    body: PictureOptions,
+    *,
+    request_id: str,
+    kind: str = "generation",
+    told: Mapping[str, Any] | None = None,
+    files: Mapping[str, Any] | None = None,
+) -> Job:
+    """The job of a checked request; see `submit`.
+
+    Raises:
+        OptionError: the policy is not to be had here.
+        ApiError: there is no such label or jurisdiction.
+    """
+    name, policy = context.policy_of(caller.tenant, body.guardrails.policy)
+    told = body.to_job() | dict(told or {})
+    told["jurisdiction"] = body.guardrails.jurisdiction or caller.tenant.jurisdiction
+    told["labels"] = _labels(caller.tenant, told["jurisdiction"], body.guardrails.labels)
+    told["answer"]["ignored"] = body.ignored(context.settings.model)
+    count = body.n or 1
+    # `stream` and `respond_async` say how to answer, not what to make; a retry may differ in nothing else.
+    digest = hashlib.sha256(canonical_json({"kind": kind, **told, "n": count})).hexdigest()
+    return Job(
+        id=f"job_{uuid.uuid4().hex}",
+        tenant=caller.tenant.id,
+        api_key=caller.key,
+        kind=kind,
+        request={**told, **(files or {}), "count": count},
+        ids=tuple(str(uuid.uuid4()) for _ in range(count)),
+        policy=written(name, policy),
+        created_at=time.time(),
+        body_sha256=digest,
+        request_id=request_id,
+        form=form_of(kind, told),
+        trace=tracing.traceparent(),
+    )
+
+
+def limits_of(context: Context, tenant: Tenant) -> Limits:
+    """What a job of this tenant is held against."""
+    return Limits(
+        queue=context.settings.queue_limit,
+        images_per_day=tenant.images_per_day,
+        concurrent_jobs=tenant.concurrent_jobs,
+    )
+
+
+def _labels(tenant: Tenant, jurisdiction: str, asked: Sequence[str]) -> list[str]:
+    """What must be drawn: a request adds to what its tenant has, and cannot leave it by naming another jurisdiction."""
+    try:
+        profiles = [*wanted_labels(tenant.jurisdiction, tenant.labels), *wanted_labels(jurisdiction, asked)]
+    except OptionError as error:
+        raise ApiError(400, "invalid_value", error.message, param="guardrails.labels", headers=NO_RETRY) from error
+    return sorted({profile.id for profile in profiles})
 
 
 def _check_repetition(found: Job, asked: Job, headers: JobHeaders) -> None:

@@ -3,7 +3,9 @@
 The setting `guard` names a factory with this signature; `installed` is the default. Another one brings another model,
 other screens, or doubles for a test::
 
-    def factory(*, home, model, device, signer, verifier, ledger, manifests) -> Callable[[Policy], Guard]: ...
+    def factory(
+        *, home, model, device, batch_size, signer, verifier, ledger, manifests
+    ) -> Callable[[Policy], Guard]: ...
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ def installed(
     home: Path,
     model: str,
     device: str,
+    batch_size: int,
     signer: Signer,
     verifier: Verifier,
     ledger: Ledger,
@@ -40,7 +43,8 @@ def installed(
     from guardrails.pipeline.guard import shipped_index
     from guardrails.screens import default_screens
 
-    generator = load(model or POCKET, device=device or None, dtype=None, batch_size=1, compiled=False, sampler=None)
+    where, source = device or None, model or POCKET
+    generator = load(source, device=where, dtype=None, batch_size=batch_size, compiled=False, sampler=None)
     screens, index = default_screens(), shipped_index(home)
 
     def guard(policy: Policy) -> Guard:
@@ -73,6 +77,7 @@ def open_guards(settings: Settings) -> Guards:
         home=settings.home,
         model=settings.model,
         device=settings.device,
+        batch_size=settings.batch_pictures,
         signer=signer,
         verifier=Verifier(trust),
         ledger=Ledger.open(homes.ledger_folder(settings.home)),

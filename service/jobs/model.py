@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from guardrails.domain.requests import PromptRequest
 from service.stores import Row
 
 
@@ -56,6 +58,8 @@ class Job:
         attempts: how often a worker has claimed it.
         cancelled: the client asked to stop; the worker stops at the next step.
         body_sha256: of the client's request, by which a repetition is recognised.
+        form: jobs of equal form can be drawn in one call of the model, see `form_of`; "" is drawn by itself.
+        trace: W3C traceparent of the request that it came with; "" when nothing is traced.
     """
 
     id: str
@@ -78,6 +82,8 @@ class Job:
     idempotency_key: str | None = None
     body_sha256: str = ""
     request_id: str = ""
+    form: str = ""
+    trace: str = ""
 
     @classmethod
     def from_row(cls, row: Row) -> Job:
@@ -102,6 +108,20 @@ class Job:
             "result": None if self.result is None else json.dumps(self.result),
             "cancelled": int(self.cancelled),
         }
+
+
+def form_of(kind: str, request: Mapping[str, Any]) -> str:
+    """What a job has in common with those that can be drawn in one call with it; "" for an edit."""
+    return "" if kind == "edit" else prompt_request(request).form
+
+
+def prompt_request(request: Mapping[str, Any], numbers: Sequence[int] = (0,)) -> PromptRequest:
+    """What the guard is asked for: these pictures of a job's request; each has its own seed."""
+    names = {field.name for field in dataclasses.fields(PromptRequest)}
+    values = {name: value for name, value in request.items() if name in names}
+    if values.get("seed") is not None:
+        values["seed"] += numbers[0]
+    return PromptRequest(**{**values, "count": len(numbers), "labels": tuple(request.get("labels", ()))})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,11 @@ from guardrails.domain.canonical import canonical_json, to_plain
 from guardrails.domain.findings import Action, strongest
 from guardrails.domain.records import Refusal, Stage
 from guardrails.ledger import Ledger, LoggedRecord
+from guardrails.similarity.hash_lists import RULE
 
 _PASSED = "pass"
+# The stage of a review that asks people to act on a hit in a hash list. Nothing can be seen in it, nor released.
+LISTED = "hash list"
 
 
 def describe_release(ledger: Ledger, logged: LoggedRecord, index: int, file: str) -> dict[str, Any]:
@@ -44,7 +47,7 @@ def describe_release(ledger: Ledger, logged: LoggedRecord, index: int, file: str
             "seed": facts.get("generation", {}).get("seed"),
             "model": facts.get("generation", {}).get("model", ""),
             "receipt": _receipt(ledger, logged),
-            "label": None,
+            "label": facts.get("label"),
         },
     }
 
@@ -98,6 +101,11 @@ def describe_refusal(refusal: Refusal, index: int | None) -> dict[str, Any]:
 def is_held(blocked: Sequence[Mapping[str, Any]]) -> bool:
     """Whether every refusal waits for a review: no rule blocks, and no guard failed."""
     return bool(blocked) and all(entry["action"] == "review" and not entry["fault"] for entry in blocked)
+
+
+def is_listed(entry: Mapping[str, Any]) -> bool:
+    """Whether a picture was refused because it is on a list of pictures that nobody may hold."""
+    return RULE in entry["rules"]
 
 
 def _receipt(ledger: Ledger, logged: LoggedRecord) -> str:

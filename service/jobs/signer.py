@@ -24,6 +24,7 @@ from guardrails.provenance.certificates import SigningKey, load_dev_key, load_ke
 from guardrails.provenance.private_keys import raw_signer
 from guardrails.provenance.timestamps import Stamper, TimeStampAuthority
 from guardrails.provenance.timestamps.keys import TSA_FOLDER
+from service import tracing
 from service.jobs.claims import check_claim
 from service.settings import Settings
 
@@ -96,7 +97,9 @@ class _Handler(socketserver.BaseRequestHandler):
                 except SigningError as error:
                     _log.warning("not signed: %s", error.message)
                     return {"error": error.message}
-                return {"signature": self.server.sign(message["claim"])}
+                parent = message.get("trace")
+                with tracing.span("signer.sign", parent=parent if isinstance(parent, str) else "", kind="SERVER"):
+                    return {"signature": self.server.sign(message["claim"])}
             case "stamp" if isinstance(message.get("message"), bytes) and self.server.stamper is not None:
                 return {"token": self.server.stamper.stamp(message["message"])}
             case _:
@@ -115,7 +118,9 @@ class SignerClient:
         Raises:
             SigningError: the signer does not answer, or refuses.
         """
-        return bytes(self._ask({"ask": "sign", "claim": claim})["signature"])
+        with tracing.span("signer.request", kind="CLIENT"):
+            question = {"ask": "sign", "claim": claim, "trace": tracing.traceparent()}
+            return bytes(self._ask(question)["signature"])
 
     def signer(self) -> tuple[Signer, TrustStore]:
         """A `Signer` whose key is the other process's, and the trust store that its files are verified by."""
@@ -126,6 +131,14 @@ class SignerClient:
             chain.flush()
             signer = Signer.from_callback(self.sign, Path(chain.name), name="signer", seconds=_SECONDS, trust=trust)
         return signer.stamped_by(self) if facts["stamps"] else signer, trust
+
+    def chain(self) -> bytes:
+        """The PEM certificates of the key, leaf first.
+
+        Raises:
+            SigningError: the signer does not answer.
+        """
+        return bytes(self._ask({"ask": "facts"})["chain"])
 
     def stamp(self, message: bytes) -> bytes:
         """See `Stamper`."""

@@ -16,10 +16,10 @@ from typing import Any
 
 from guardrails.errors import GuardrailsError
 from service.jobs.model import Job, JobEvent, Stage, Status
-from service.stores import Database, Transaction
+from service.stores import Also, Database, Transaction
 
-Also = Callable[[Transaction], None]
 _OPEN = "('queued', 'running')"
+_ALIKE = "SELECT * FROM jobs WHERE status = 'queued' AND attempts = 0 AND form = ? ORDER BY created_at LIMIT ?"
 _WAITING = (
     "SELECT * FROM jobs WHERE status = 'queued' OR (status = 'running' AND lease_until < ?) ORDER BY created_at LIMIT 1"
 )
@@ -95,12 +95,7 @@ class JobTable:
             known = self._known(transaction, job, joins_since)
             if known is not None:
                 return known, False
-            row = job.to_row() | {"updated_at": job.created_at}
-            columns, marks = ", ".join(row), ", ".join("?" * len(row))
-            inserted = transaction.run(
-                f"INSERT INTO jobs ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING",  # noqa: S608 - own names
-                *row.values(),
-            )
+            inserted = _insert(transaction, job)
             if inserted:
                 # What is raised here takes the row back again.
                 _check_limits(transaction, job, limits or Limits())
@@ -151,18 +146,28 @@ class JobTable:
             if job.attempts >= self._max_attempts:
                 self._quarantine(transaction, job, also_quarantined)
                 return None
-            transaction.run(
-                "UPDATE jobs SET status = 'running', stage = ?, worker = ?, attempts = attempts + 1, lease_until = ?,"
-                " updated_at = ? WHERE id = ?",
-                str(Stage.CLAIMED),
-                worker,
-                now + self._lease_seconds,
-                now,
-                job.id,
-            )
-            _add_event(transaction, job.id, Stage.CLAIMED, {"attempt": job.attempts + 1})
-        claimed = dataclasses.replace(job, status=Status.RUNNING, worker=worker, attempts=job.attempts + 1)
-        return Lease(job=claimed, worker=worker)
+            return self._take(transaction, job, worker, now)
+
+    def claim_alike(self, lease: Lease, pictures: int) -> list[Lease]:
+        """Jobs that can be drawn in one call with a claimed one; the oldest first.
+
+        Only jobs that nobody has tried: one that took its worker with it is tried by itself, and so is found.
+
+        Args:
+            pictures: they have at most so many together.
+        """
+        now, asked = time.time(), (lease.job.form, pictures)
+        if not lease.job.form or lease.job.attempts > 1 or self._database.one(_ALIKE, *asked) is None:
+            return []
+        leases: list[Lease] = []
+        with self._database.transaction() as transaction:
+            for row in transaction.all(_ALIKE + self._database.claiming, *asked):
+                job = Job.from_row(row)
+                pictures -= len(job.ids)
+                if pictures < 0:
+                    break
+                leases.append(self._take(transaction, job, lease.worker, now))
+        return leases
 
     def heartbeat(self, lease: Lease) -> None:
         """Say that the worker is alive.
@@ -214,11 +219,16 @@ class JobTable:
         with self._database.transaction() as transaction:
             self._own(transaction, lease, "status = 'queued', attempts = attempts - 1, lease_until = 0", cancelled=True)
 
+    def set_aside(self, transaction: Transaction, job: Job) -> None:
+        """Take in a job that begins as a held one; what it cost was counted with the job that it comes from."""
+        if _insert(transaction, job):
+            _add_event(transaction, job.id, Status.HELD.value, {})
+
     def resume(self, transaction: Transaction, id: str, request: Mapping[str, Any]) -> bool:
         """Queue a held job again, with what its reviewers allowed; False when it is not held."""
         changed = transaction.run(
-            "UPDATE jobs SET status = 'queued', attempts = 0, request = ?, result = NULL, finished_at = NULL,"
-            " updated_at = ? WHERE id = ? AND status = 'held'",
+            "UPDATE jobs SET status = 'queued', attempts = 0, form = '', request = ?, result = NULL,"
+            " finished_at = NULL, updated_at = ? WHERE id = ? AND status = 'held'",
             json.dumps(request),
             time.time(),
             id,
@@ -308,6 +318,20 @@ class JobTable:
         if not changed:
             raise LeaseLost(f"job {lease.job.id} is no longer this worker's", hint="nothing; another worker has it")
 
+    def _take(self, transaction: Transaction, job: Job, worker: str, now: float) -> Lease:
+        transaction.run(
+            "UPDATE jobs SET status = 'running', stage = ?, worker = ?, attempts = attempts + 1, lease_until = ?,"
+            " updated_at = ? WHERE id = ?",
+            str(Stage.CLAIMED),
+            worker,
+            now + self._lease_seconds,
+            now,
+            job.id,
+        )
+        _add_event(transaction, job.id, Stage.CLAIMED, {"attempt": job.attempts + 1})
+        claimed = dataclasses.replace(job, status=Status.RUNNING, worker=worker, attempts=job.attempts + 1)
+        return Lease(job=claimed, worker=worker)
+
     def _quarantine(self, transaction: Transaction, job: Job, also: Callable[[Transaction, Job], None] | None) -> None:
         now = time.time()
         error = {"code": "quarantined", "message": "This request stopped every worker that took it."}
@@ -322,6 +346,17 @@ class JobTable:
         _add_event(transaction, job.id, Status.QUARANTINED.value, {})
         if also is not None:
             also(transaction, job)
+
+
+def _insert(transaction: Transaction, job: Job) -> bool:
+    row = job.to_row() | {"updated_at": job.created_at}
+    columns, marks = ", ".join(row), ", ".join("?" * len(row))
+    return bool(
+        transaction.run(
+            f"INSERT INTO jobs ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING",  # noqa: S608 - own names
+            *row.values(),
+        )
+    )
 
 
 def _add_event(transaction: Transaction, job: str, type: str, data: Mapping[str, Any]) -> None:

@@ -1,4 +1,6 @@
-"""A worker: claims a job, makes its pictures, and writes down what became of them.
+"""A worker: claims jobs, makes their pictures, and writes down what became of them.
+
+Jobs of one form are drawn in one call of the model; everything else each of them goes through by itself.
 
 It may die at any point. The ids of a job's pictures are chosen when it arrives, so the next worker looks in the ledger
 first: a picture that is recorded there is not made again, and one whose file was not yet in place gets it from the
@@ -8,7 +10,6 @@ ledger's own list of unfinished releases.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import logging
@@ -17,7 +18,8 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,20 +27,22 @@ from typing import Any
 from guardrails.domain.identity import ImageId
 from guardrails.domain.records import Record, RecordKind, Refusal
 from guardrails.domain.records import Stage as RefusedAt
-from guardrails.domain.requests import PromptRequest
 from guardrails.errors import GuardrailsError
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat
 from guardrails.ledger import commit
-from guardrails.pipeline import Approval, Guard, Original, Step
+from guardrails.pipeline import Approval, Guard, Order, Original, Outcome, Step, draw_together
+from guardrails.pipeline.stages import Begun, Pictures
 from service.access.secrets import Secrets
 from service.jobs.guards import Guards
-from service.jobs.model import Job, Stage, Status
-from service.jobs.outcomes import describe_refusal, describe_release, is_held
+from service.jobs.held import queue_review, set_aside
+from service.jobs.model import Job, Stage, Status, prompt_request
+from service.jobs.outcomes import describe_refusal, describe_release, is_held, is_listed
 from service.jobs.table import JobTable, Lease, LeaseLost
 from service.jobs.webhooks import enqueue
 from service.policies import Policies, split
 from service.stores import Transaction
+from service.tracing import JobTrace, shared
 
 _log = logging.getLogger(__name__)
 
@@ -51,16 +55,38 @@ _STAGES: Mapping[Step, Stage] = {
     Step.RECORDED: Stage.RECORDED,
 }
 _IDLE_SECONDS = 0.02
+_GATHERING_SECONDS = 0.005
 # Every step of a fast model would be one more write to the disk.
 _PROGRESS_SECONDS = 0.5
 
 Reached = Callable[[str], None]
 
 
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One claimed job on its way.
+
+    Attributes:
+        begun: its order, once the prompt is cleared; None while it is not, and for a job that is tried again.
+        error: that ended the job.
+    """
+
+    lease: Lease
+    started: float
+    trace: JobTrace
+    guard: Guard | None = None
+    begun: Begun | None = None
+    blocked: list[dict[str, Any]] = field(default_factory=list)
+    error: dict[str, Any] | None = None
+    is_over: bool = False
+
+
 class Worker:
-    """Runs jobs one after the other.
+    """Runs jobs, those that can be drawn in one call together.
 
     Args:
+        batch_pictures: that one call of the model draws at most, of one job or of several.
+        batch_seconds: how long a job waits for others of its form while there is room.
         reached: told the name of every stage when it is durable; crash tests die in it.
     """
 
@@ -74,6 +100,8 @@ class Worker:
         assets: Path,
         uploads: Path,
         lease_seconds: float,
+        batch_pictures: int = 1,
+        batch_seconds: float = 0.0,
         reached: Reached | None = None,
     ) -> None:
         self._table = table
@@ -83,74 +111,152 @@ class Worker:
         self._assets = assets
         self._uploads = uploads
         self._lease_seconds = lease_seconds
+        self._batch_pictures = batch_pictures
+        self._batch_seconds = batch_seconds
+        self._stopping = threading.Event()
         self._reached = reached or (lambda stage: None)
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
     def run(self, stopping: threading.Event) -> None:
-        """Work until `stopping` is set; a job that runs by then is finished first."""
+        """Work until `stopping` is set; the jobs at hand are finished first."""
+        self._stopping = stopping
         while not stopping.is_set():
             if not self.run_one():
                 stopping.wait(_IDLE_SECONDS)
 
     def run_one(self) -> bool:
-        """Run one job, if there is one; False when none waits."""
+        """Run the oldest job, and others that can be drawn with it; False when none waits."""
         lease = self._table.claim(self.name, self._record_quarantine)
         if lease is None:
             return False
         started = time.time()
-        with contextlib.suppress(LeaseLost), self._beating(lease):
-            self._reached(Stage.CLAIMED)
-            images, blocked, error = self._made(lease)
-            result = {"images": images, "blocked": blocked, "error": error}
-            self._finish(lease, result, started)
+        runs = [_Run(lease=one, started=started, trace=JobTrace(one.job)) for one in self._gathered(lease)]
+        with self._beating([run.lease for run in runs]):
+            for run in runs:
+                self._reached(Stage.CLAIMED)
+                with run.trace.inside():
+                    self._begin(run)
+                    if run.is_over:
+                        self._end(run)
+            going = [run for run in runs if not run.is_over]
+            for run, pictures in zip(going, self._drawn(going), strict=True):
+                with run.trace.inside():
+                    self._complete(run, pictures)
+                    self._end(run)
         return True
 
-    def _made(self, lease: Lease) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any] | None]:
-        """Released pictures, refusals, and the error that ended the job."""
+    def _gathered(self, first: Lease) -> list[Lease]:
+        """The claimed job, and others of its form that wait already or come in time."""
+        leases, until = [first], time.monotonic() + self._batch_seconds
+        while (room := self._batch_pictures - sum(len(lease.job.ids) for lease in leases)) > 0 and first.job.form:
+            leases += self._table.claim_alike(first, room)
+            if time.monotonic() >= until or self._stopping.wait(_GATHERING_SECONDS):
+                break
+        return leases
+
+    def _begin(self, run: _Run) -> None:
+        """Clear the prompt. A job that was tried before is left to `_complete`: some of its pictures may be there."""
+        job = run.lease.job
+        with self._ending(run):
+            run.guard = self._guard(job)
+            run.guard.ledger.recover()
+            if not any(run.guard.ledger.find_by_id(id) for id in job.ids):
+                begun = run.guard.begin(self._order(run.lease, range(len(job.ids))))
+                if isinstance(begun, Refusal):
+                    self._note_refusals(run, [begun], [0 if len(job.ids) == 1 else None])
+                    run.is_over = True
+                else:
+                    run.begun = begun
+
+    @staticmethod
+    def _drawn(runs: Sequence[_Run]) -> list[Pictures | None]:
+        """What one call of the model drew for each run; None where it is to be drawn by itself."""
+        ready = [(run.guard, run.begun) for run in runs if run.guard is not None and run.begun is not None]
+        if len(ready) < 2:
+            return [None] * len(runs)
+        with shared("guardrails.generation", [run.trace for run in runs if run.begun is not None]):
+            pictures = iter(draw_together(ready))
+        return [None if run.begun is None else next(pictures) for run in runs]
+
+    def _complete(self, run: _Run, pictures: Pictures | None) -> None:
+        """Make what is missing of a job's pictures."""
+        guard, job = run.guard, run.lease.job
+        assert guard is not None
+        with self._ending(run):
+            if run.begun is not None:
+                outcomes = guard.complete(run.begun, pictures)
+                whole = len(outcomes) < len(job.ids)
+                self._note_refusals(run, outcomes, [None] if whole else range(len(job.ids)))
+                return
+            # After a crash the rest is drawn one by one: each picture has its own seed.
+            for number, id in enumerate(job.ids):
+                if guard.ledger.find_by_id(id) is None:
+                    begun = guard.begin(self._order(run.lease, [number]))
+                    outcomes = [begun] if isinstance(begun, Refusal) else guard.complete(begun)
+                    self._note_refusals(run, outcomes, [number])
+
+    def _end(self, run: _Run) -> None:
+        """Write down what became of a job, unless it is another worker's by now."""
+        images: list[dict[str, Any]] = []
+        with self._ending(run):
+            if run.guard is not None and run.error is None:
+                images = self._released(run.lease.job, run.guard)
+        blocked = [] if run.error is not None else run.blocked
         try:
-            name, digest = split(lease.job.policy)
-            guard = self._guards(self._policies.get(name, digest))
-            guard.ledger.recover()
-            blocked = self._generate(lease, guard)
-            return self._released(lease.job, guard), blocked, None
+            result = {"images": images, "blocked": blocked, "error": run.error}
+            run.trace.end(self._finish(run.lease, result, run.started).value)
         except LeaseLost:
-            raise
+            run.trace.end("lost")
         except GuardrailsError as error:
-            _log.warning("job %s ended with %s", lease.job.id, error.code)
+            run.trace.end("lost")
+            # Its lease runs out, and the next worker finds in the ledger what was released.
+            _log.error("the end of job %s could not be written: %s", run.lease.job.id, error.code)
+
+    @contextlib.contextmanager
+    def _ending(self, run: _Run) -> Iterator[None]:
+        """What goes wrong here ends this job and no other."""
+        id = run.lease.job.id
+        try:
+            yield
+            return
+        except LeaseLost:
+            # Cancelled, or another worker's: `_end` finds out which.
+            pass
+        except GuardrailsError as error:
+            _log.warning("job %s ended with %s", id, error.code)
             message = error.message if error.http_status < 500 else "The service could not finish this request."
-            failure = {"code": error.code, "message": message, "hint": error.hint, "status": error.http_status}
-            return [], [], failure
+            run.error = {"code": error.code, "message": message, "hint": error.hint, "status": error.http_status}
         except Exception as error:
             # The worker must live on; the traceback may quote the prompt, so only its place is logged.
-            _log.error("job %s ended with %s", lease.job.id, type(error).__name__)
-            return [], [], {"code": "error", "message": "The service failed.", "hint": "", "status": 500}
+            _log.error("job %s ended with %s", id, type(error).__name__)
+            run.error = {"code": "error", "message": "The service failed.", "hint": "", "status": 500}
+        run.begun, run.is_over = None, True
 
-    def _generate(self, lease: Lease, guard: Guard) -> list[dict[str, Any]]:
+    @staticmethod
+    def _note_refusals(run: _Run, outcomes: Sequence[Outcome], numbers: Sequence[int | None]) -> None:
+        """What was refused, by the number of the picture; None for the request as a whole."""
+        assert run.guard is not None
+        for outcome, number in zip(outcomes, numbers, strict=True):
+            if isinstance(outcome, Refusal):
+                run.blocked.append(describe_refusal(outcome, number) | _seen(run.guard, outcome))
+
+    def _guard(self, job: Job) -> Guard:
+        name, digest = split(job.policy)
+        return self._guards(self._policies.get(name, digest))
+
+    def _order(self, lease: Lease, numbers: Sequence[int]) -> Order:
         job, request = lease.job, lease.job.request
-        missing = [number for number, id in enumerate(job.ids) if guard.ledger.find_by_id(id) is None]
-        if not missing:
-            return []
-        first = len(missing) == len(job.ids)
-        # After a crash the rest is drawn one by one: each picture has its own seed.
-        groups = [missing] if first else [[number] for number in missing]
-        blocked: list[dict[str, Any]] = []
-        for numbers in groups:
-            outcomes = guard.generate_all(
-                _prompt_request(request, numbers),
-                format=ImageFormat.parse(request["format"]),
-                out=self._assets,
-                progress=self._progress(lease),
-                ids=[ImageId.parse(job.ids[number]) for number in numbers],
-                approval=_approval(request),
-                original=self._original(request),
-                watch=self._watch(lease),
-            )
-            whole = len(outcomes) != len(numbers)
-            for number, outcome in zip(numbers, outcomes, strict=False):
-                if isinstance(outcome, Refusal):
-                    entry = describe_refusal(outcome, None if whole and first else number)
-                    blocked.append(entry | _seen(guard, outcome))
-        return blocked
+        return Order(
+            request=prompt_request(request, numbers),
+            format=ImageFormat.parse(request["format"]),
+            quality=request.get("file_quality"),
+            out=self._assets,
+            progress=self._progress(lease),
+            ids=[ImageId.parse(job.ids[number]) for number in numbers],
+            approval=_approval(request),
+            original=self._original(request),
+            watch=self._watch(lease),
+        )
 
     def _original(self, request: Mapping[str, Any]) -> Original | None:
         if "inputs" not in request:
@@ -186,18 +292,26 @@ class Worker:
 
         return progress
 
-    def _finish(self, lease: Lease, result: Mapping[str, Any], started: float) -> None:
+    def _finish(self, lease: Lease, result: Mapping[str, Any], started: float) -> Status:
         status = _status(result, lease.job)
         if lease.job.cancelled or self._is_cancelled(lease):
             status = Status.CANCELLED
+        aside = [] if status in (Status.HELD, Status.CANCELLED) else set_aside(lease.job, result, self._uploads)
 
         def also(transaction: Transaction) -> None:
             self._note_decisions(transaction, lease.job, result, (time.time() - started) * 1000)
+            for entry in filter(is_listed, result["blocked"]):
+                queue_review(transaction, lease.job, [entry], listed=True)
             if status is Status.HELD:
-                _queue_reviews(transaction, lease.job, result)
+                queue_review(transaction, lease.job, result["blocked"])
             else:
                 # The ledger keeps the prompt, erasable; this table has no further use for it.
                 _forget_prompt(transaction, lease.job)
+            for job in aside:
+                self._table.set_aside(transaction, job)
+                result_aside = job.result or {}
+                queue_review(transaction, job, result_aside["blocked"])
+                enqueue(transaction, job, job.status, result_aside)
             enqueue(transaction, lease.job, status, result)
 
         self._reached("finishing")
@@ -206,6 +320,7 @@ class Worker:
         if status is not Status.HELD:
             for name in lease.job.request.get("inputs", ()):
                 (self._uploads / name).unlink(missing_ok=True)
+        return status
 
     def _is_cancelled(self, lease: Lease) -> bool:
         return self._table.get(lease.job.id).cancelled
@@ -232,8 +347,7 @@ class Worker:
 
     def _record_quarantine(self, transaction: Transaction, job: Job) -> None:
         """A request that killed its workers leaves a record too; nothing of it was released unrecorded."""
-        name, digest = split(job.policy)
-        guard = self._guards(self._policies.get(name, digest))
+        guard = self._guard(job)
         commitment, salt = commit("prompt", job.request["prompt"])
         record = Record(
             id=str(uuid.uuid5(uuid.UUID(job.ids[0]), "quarantine")),
@@ -249,18 +363,13 @@ class Worker:
         enqueue(transaction, job, Status.QUARANTINED, {"images": [], "blocked": []})
 
     @contextlib.contextmanager
-    def _beating(self, lease: Lease) -> Iterator[None]:
+    def _beating(self, leases: Sequence[Lease]) -> Iterator[None]:
         done = threading.Event()
 
         def beat() -> None:
+            beating = list(leases)
             while not done.wait(self._lease_seconds / 3):
-                try:
-                    self._table.heartbeat(lease)
-                except LeaseLost:
-                    # The job is over, or another worker's; the next step will tell.
-                    return
-                except GuardrailsError as error:
-                    _log.warning("no heartbeat for job %s: %s", lease.job.id, error.code)
+                beating = [lease for lease in beating if self._beat(lease)]
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -270,26 +379,29 @@ class Worker:
             done.set()
             thread.join()
 
+    def _beat(self, lease: Lease) -> bool:
+        """Whether it is worth while to go on."""
+        try:
+            self._table.heartbeat(lease)
+        except LeaseLost:
+            # The job is over, or another worker's; the next step will tell.
+            return False
+        except GuardrailsError as error:
+            _log.warning("no heartbeat for job %s: %s", lease.job.id, error.code)
+        return True
+
 
 def _status(result: Mapping[str, Any], job: Job) -> Status:
     if result["error"] is not None:
         return Status.FAILED
     if result["images"]:
         return Status.SUCCEEDED
-    # Reviewers see one picture; several of one request would be released unseen.
-    drawn = any(entry["index"] is not None for entry in result["blocked"])
-    if is_held(result["blocked"]) and (len(job.ids) == 1 or not drawn):
+    # Of several pictures each one that is held becomes a job of its own.
+    whole = len(job.ids) == 1 or all(entry["index"] is None for entry in result["blocked"])
+    if is_held(result["blocked"]) and whole:
         return Status.HELD
     faulty = any(entry["fault"] for entry in result["blocked"])
     return Status.FAILED if faulty or not result["blocked"] else Status.REFUSED
-
-
-def _prompt_request(request: Mapping[str, Any], numbers: list[int]) -> PromptRequest:
-    names = {field.name for field in dataclasses.fields(PromptRequest)}
-    values = {name: value for name, value in request.items() if name in names}
-    if values.get("seed") is not None:
-        values["seed"] += numbers[0]
-    return PromptRequest(**{**values, "count": len(numbers)})
 
 
 def _approval(request: Mapping[str, Any]) -> Approval | None:
@@ -308,24 +420,6 @@ def _seen(guard: Guard, refusal: Refusal) -> dict[str, Any]:
         return {} if seed is None else {"seed": seed}
     pixels = decode(Path(refusal.evidence_file).read_bytes()).pixels
     return {"seed": seed, "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
-
-
-def _queue_reviews(transaction: Transaction, job: Job, result: Mapping[str, Any]) -> None:
-    """One review for the whole job: its refusals fall or stand together."""
-    first = result["blocked"][0]
-    transaction.run(
-        "INSERT INTO reviews (id, tenant, job, image, created_at, status, stage, findings, evidence, prompt,"
-        " claimed_by, claimed_until, decided_at) VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, '', 0, NULL)",
-        first["decision_id"],
-        job.tenant,
-        job.id,
-        job.ids[first["index"] or 0],
-        time.time(),
-        first["step"],
-        json.dumps(result["blocked"]),
-        first["evidence"],
-        job.request["prompt"],
-    )
 
 
 def _forget_prompt(transaction: Transaction, job: Job) -> None:

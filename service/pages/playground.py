@@ -54,7 +54,8 @@ async def explain(request: Request, session: Session = _Session, context: Contex
 async def generate(request: Request, session: Session = _Session, context: Context = Depends(context_of)) -> Response:
     """Ask for a picture; answered by a job that the page then watches."""
     form = await form_of(request, session)
-    caller = Caller(tenant=LOCAL, key=f"person:{session.person.id}", scopes=frozenset(SCOPES))
+    local = await run_in_threadpool(context.tenants.get, LOCAL.id)
+    caller = Caller(tenant=local, key=f"person:{session.person.id}", scopes=frozenset(SCOPES))
     try:
         options: dict[str, Any] = {"policy": form.get("policy", "")}
         if form.get("seed"):

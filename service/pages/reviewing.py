@@ -13,6 +13,7 @@ from guardrails import home as homes
 from guardrails.errors import OptionError
 from service.access.persons import Session
 from service.api.context import Context, context_of
+from service.jobs.outcomes import LISTED
 from service.pages.recorded import kept
 from service.pages.site import PageError, form_of, page, said, signed_in
 from service.review import APPROVALS, Decision
@@ -47,6 +48,7 @@ def item(request: Request, id: str, session: Session = _Session, context: Contex
         title="Review",
         review=review,
         approvals=APPROVALS,
+        listed=review["stage"] == LISTED,
         next=waiting[place + 1] if 0 <= place < len(waiting) - 1 else "",
         previous=waiting[place - 1] if place > 0 else "",
         categories=sorted({name for entry in review["findings"] for name in entry["categories"]}),
@@ -86,9 +88,7 @@ async def act(
                     rule=form.get("rule", "")[:100],
                     reason=form.get("reason", ""),
                 )
-                outcome = await run_in_threadpool(context.reviews.decide, id, person, decision)
-                note = {"outcome": outcome, "rule": decision.rule}
-                await run_in_threadpool(context.audit.note, f"person:{person}", f"review.{act}", id, note)
+                await run_in_threadpool(context.reviews.decide, id, person, decision)
                 return RedirectResponse("/review", 303)
             case _:
                 raise PageError(404, "There is no such act.")
@@ -139,7 +139,6 @@ async def answer(
             await run_in_threadpool(context.appeals.reply, id, f"person:{person}", text)
         else:
             await run_in_threadpool(context.appeals.answer, id, person, act, text)
-            await run_in_threadpool(context.audit.note, f"person:{person}", f"appeal.{act}", id)
     except OptionError as error:
         raise said(error) from error
     return RedirectResponse(f"/appeals/{id}", 303)

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 
 from guardrails import home as homes
 from guardrails.domain.canonical import to_plain
 from guardrails.errors import LedgerError
 from service.access.persons import Session
 from service.api.context import Context, context_of
-from service.api.errors import ApiError
-from service.api.pictures import read_upload
 from service.pages.recorded import kept
-from service.pages.site import PageError, page, same_origin, signed_in
+from service.pages.site import PageError, page, signed_in, upload_of
 from service.stores import Row
 
 router = APIRouter(prefix="/audit")
 
 _Session = signed_in("auditor")
 _MOST = 200
+# The kind of search that is for what people did.
+_ACTS = "act"
 Field = Annotated[str, Query(max_length=2000)]
 
 
@@ -41,8 +41,10 @@ def search(
     context: Context = Depends(context_of),
 ) -> Response:
     asked = {"id": id.strip(), "rule": rule.strip(), "day": day.strip(), "kind": kind.strip()}
-    rows = _found(context, asked) if any(asked.values()) else _newest(context)
-    return _results(request, session, context, rows, asked, "" if any(asked.values()) else "The newest decisions")
+    rows = [] if asked["kind"] == _ACTS else _found(context, asked) if any(asked.values()) else _newest(context)
+    acts = _acts(context, asked) if asked["kind"] in ("", _ACTS) else []
+    words = "" if any(asked.values()) else "The newest decisions and acts"
+    return _results(request, session, context, rows, asked, words, acts)
 
 
 @router.post("")
@@ -50,17 +52,8 @@ async def search_by_content(
     request: Request, session: Session = _Session, context: Context = Depends(context_of)
 ) -> Response:
     """By a picture, or by a prompt, which then stands in no address and no log."""
-    same_origin(request)
-    try:
-        async with request.form(max_files=1, max_fields=5) as form:
-            if str(form.get("csrf", "")) != session.csrf:
-                raise PageError(403, "This form is out of date. Load the page again.")
-            file, prompt = form.get("picture"), str(form.get("prompt", "")).strip()
-            data = b""
-            if isinstance(file, UploadFile):
-                data = await read_upload(file, context.settings.max_upload_bytes, "picture")
-    except ApiError as error:
-        raise PageError(error.status, str(error.body["message"]).capitalize() + ".") from error
+    fields, data = await upload_of(request, session, context, "picture")
+    prompt = fields.get("prompt", "").strip()
     if prompt:
         mac = context.secrets.mac("prompt", prompt)
         query = "SELECT * FROM decisions WHERE prompt_mac = ? ORDER BY at DESC LIMIT ?"
@@ -98,6 +91,7 @@ def record(request: Request, id: str, session: Session = _Session, context: Cont
         erased=not private,
         decision=row,
         evidence=_evidence(context, private),
+        act=private.get("act"),
         reviews=context.database.all("SELECT * FROM review_events WHERE review = ? ORDER BY id", id),
     )
 
@@ -136,6 +130,25 @@ def _found(context: Context, asked: dict[str, str]) -> list[Row]:
     return context.database.all(f"SELECT * FROM decisions WHERE {where} ORDER BY at DESC LIMIT ?", *values, _MOST)  # noqa: S608
 
 
+def _acts(context: Context, asked: dict[str, str]) -> list[Row]:
+    """What people did, the newest first; by the id of what they did it to, or of the act's own record."""
+    conditions = ["1 = 1"]
+    values: list[object] = []
+    if asked["id"]:
+        conditions.append("(subject = ? OR details LIKE ?)")
+        values += [asked["id"], f'%"{asked["id"]}"%']
+    if asked["rule"]:
+        conditions.append("details LIKE ?")
+        values.append(f'%"{asked["rule"]}"%')
+    if asked["day"]:
+        conditions.append("at >= ? AND at < ?")
+        values += _bounds(asked["day"])
+    where = " AND ".join(conditions)
+    query = f"SELECT * FROM audit WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - own conditions
+    rows = context.database.all(query, *values, _MOST if any(asked.values()) else 50)
+    return [{**row, "record": json.loads(row["details"]).get("record", "")} for row in rows]
+
+
 def _bounds(day: str) -> tuple[float, float]:
     try:
         parsed = date.fromisoformat(day)
@@ -154,10 +167,16 @@ def _by_picture(context: Context, data: bytes) -> tuple[list[Row], str]:
 
 
 def _results(
-    request: Request, session: Session, context: Context, rows: list[Row], asked: dict[str, str], words: str
+    request: Request,
+    session: Session,
+    context: Context,
+    rows: list[Row],
+    asked: dict[str, str],
+    words: str,
+    acts: Sequence[Row] = (),
 ) -> Response:
-    empty = {"id": "", "rule": "", "day": "", "kind": ""}
-    return page(request, "audit.html", session=session, title="Audit", rows=rows, asked=empty | asked, words=words)
+    shown = {"id": "", "rule": "", "day": "", "kind": ""} | asked
+    return page(request, "audit.html", session=session, title="Audit", rows=rows, asked=shown, words=words, acts=acts)
 
 
 def _evidence(context: Context, private: Mapping[str, Any]) -> Path | None:

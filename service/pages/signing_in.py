@@ -40,8 +40,8 @@ async def sign_in(request: Request, context: Context = Depends(context_of)) -> R
     name, password, next = (str(form.get(field, ""))[:200] for field in ("name", "password", "next"))
     address = request.client.host if request.client is not None else ""
     standings = (
-        context.limiter.take(f"signin:{name}", _TRIES_BY_NAME),
-        context.limiter.take(f"signin-from:{address}", _TRIES_BY_ADDRESS),
+        await context.limiter.admit(f"signin:{name}", _TRIES_BY_NAME),
+        await context.limiter.admit(f"signin-from:{address}", _TRIES_BY_ADDRESS),
     )
     if any(standing.retry > 0 for standing in standings):
         message = "Too many tries. Wait a minute."

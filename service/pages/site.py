@@ -14,12 +14,15 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
 from starlette.staticfiles import StaticFiles
 
 from guardrails.errors import OptionError
 from guardrails.version import __version__
 from service.access.persons import Session
 from service.api.context import Context, context_of
+from service.api.errors import ApiError
+from service.api.pictures import read_upload
 
 _FOLDER = Path(__file__).parent
 # No inline scripts or styles, nothing from elsewhere; blob: shows a picture that was dropped, without sending it back.
@@ -34,6 +37,7 @@ MENU = (
     ("/review", "Reviews", "reviewer"),
     ("/appeals", "Appeals", "reviewer"),
     ("/audit", "Audit", "auditor"),
+    ("/explore", "Explorer", "auditor"),
     ("/policy", "Policy", "auditor"),
     ("/dashboard", "Dashboard", "auditor"),
 )
@@ -139,6 +143,25 @@ async def form_of(request: Request, session: Session) -> Mapping[str, str]:
     if not _equal(given, session.csrf):
         raise PageError(403, "This form is out of date. Load the page again.")
     return {name: str(value) for name, value in form.items()}
+
+
+async def upload_of(request: Request, session: Session, context: Context, name: str) -> tuple[Mapping[str, str], bytes]:
+    """The fields of a form with one file that this person was shown, and the file's bytes; b"" where none was chosen.
+
+    Raises:
+        PageError: it is forged, or the file is too large.
+    """
+    same_origin(request)
+    try:
+        async with request.form(max_files=1, max_fields=5) as form:
+            if not _equal(str(form.get("csrf", "")), session.csrf):
+                raise PageError(403, "This form is out of date. Load the page again.")
+            file, data = form.get(name), b""
+            if isinstance(file, UploadFile):
+                data = await read_upload(file, context.settings.max_upload_bytes, name)
+            return {field: value for field, value in form.items() if isinstance(value, str)}, data
+    except ApiError as error:
+        raise PageError(error.status, str(error.body["message"]).capitalize() + ".") from error
 
 
 def said(error: OptionError) -> PageError:

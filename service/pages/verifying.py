@@ -48,7 +48,7 @@ async def check(
     _check_open(context, session)
     try:
         if session is None:
-            public_limit(request, context)
+            await public_limit(request, context)
         async with request.form(max_files=1, max_fields=5) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
@@ -92,6 +92,7 @@ def _told(answer: dict[str, Any]) -> dict[str, Any]:
                 ("Signed", manifest["signed_at"]),
                 ("Time-stamped", "yes" if manifest["time_stamped"] else ""),
                 ("Model", log["model"] or result["model"]),
+                ("Visible label", manifest["label"]),
                 ("Record", log["record_id"]),
                 ("Recorded", log["created_at"]),
                 ("Place in the log", f"{log['index']} of {log['size']}" if log["index"] is not None else ""),

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from service.stores.database import Database, Row, Transaction
-from service.stores.opening import open_database
+from service.stores.database import Also, Database, Row, Transaction
+from service.stores.opening import open_database, open_ledger
 
-__all__ = ["Database", "Row", "Transaction", "open_database"]
+__all__ = ["Also", "Database", "Row", "Transaction", "open_database", "open_ledger"]

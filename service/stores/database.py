@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
@@ -24,14 +25,20 @@ class Transaction(Protocol):
         ...
 
 
+# Writes that belong to somebody else's transaction, made as the last thing in it.
+Also: TypeAlias = Callable[[Transaction], None]
+
+
 class Database(Protocol):
     """May be shared by threads.
 
     Attributes:
         claiming: what stands at the end of a SELECT that claims rows, so that two workers never claim the same one.
+        locking: what stands at the end of a SELECT whose rows nobody else may change until the transaction ends.
     """
 
     claiming: str
+    locking: str
 
     def all(self, query: str, *values: object) -> list[Row]:
         """The rows of a query outside of any transaction."""
@@ -41,8 +48,11 @@ class Database(Protocol):
         """The first row of a query, or None."""
         ...
 
-    def transaction(self) -> AbstractContextManager[Transaction]:
-        """Durable when the block ends; rolled back when it raises.
+    def transaction(self, *, durable: bool = True) -> AbstractContextManager[Transaction]:
+        """Committed when the block ends; rolled back when it raises.
+
+        Args:
+            durable: wait until the disk has it; without it the last moments before a power failure may be lost.
 
         Raises:
             StorageError: the disk is full or cannot be written.

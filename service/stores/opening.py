@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from guardrails import home as homes
 from guardrails.errors import OptionError
+from guardrails.ledger import Ledger
 from service.stores.database import Database
 from service.stores.sqlite import SqliteDatabase
 
@@ -28,3 +30,15 @@ def open_database(settings: Settings) -> Database:
 
         return PostgresDatabase(settings.database)
     raise OptionError("the setting `database` is no address of PostgreSQL", hint="write postgresql://user@host/name")
+
+
+def open_ledger(settings: Settings, *, create: bool = True) -> Ledger:
+    """The ledger of this installation.
+
+    Args:
+        create: make it when it is not there, and allow writing.
+
+    Raises:
+        LedgerError, LedgerCorrupt, KeyMaterialError, StorageError: see `Ledger.open`.
+    """
+    return Ledger.open(homes.ledger_folder(settings.home), create=create)

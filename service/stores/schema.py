@@ -18,7 +18,7 @@ POSTGRESQL: Mapping[str, str] = {
 _TABLES = """
 CREATE TABLE IF NOT EXISTS tenants (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, created_at @real NOT NULL, suspended @int NOT NULL,
-    policy TEXT NOT NULL, policy_digest TEXT NOT NULL, jurisdiction TEXT NOT NULL,
+    policy TEXT NOT NULL, policy_digest TEXT NOT NULL, jurisdiction TEXT NOT NULL, labels TEXT NOT NULL,
     requests_per_minute @int NOT NULL, images_per_day @int NOT NULL, concurrent_jobs @int NOT NULL,
     webhook_url TEXT NOT NULL, webhook_secrets TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS api_keys (
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     ids TEXT NOT NULL, policy TEXT NOT NULL, status TEXT NOT NULL, stage TEXT NOT NULL, created_at @real NOT NULL,
     updated_at @real NOT NULL, finished_at @real, result TEXT, attempts @int NOT NULL, worker TEXT NOT NULL,
     lease_until @real NOT NULL, cancelled @int NOT NULL, idempotency_key TEXT, body_sha256 TEXT NOT NULL,
-    request_id TEXT NOT NULL);
+    request_id TEXT NOT NULL, form TEXT NOT NULL, trace TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, created_at);
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_idempotency_key ON jobs (tenant, idempotency_key);
 CREATE INDEX IF NOT EXISTS jobs_by_body ON jobs (tenant, body_sha256);
@@ -69,11 +69,27 @@ CREATE UNIQUE INDEX IF NOT EXISTS appeals_by_decision ON appeals (decision);
 CREATE TABLE IF NOT EXISTS appeal_messages (
     appeal TEXT NOT NULL, seq @int NOT NULL, at @real NOT NULL, author TEXT NOT NULL, text TEXT NOT NULL,
     PRIMARY KEY (appeal, seq));
+CREATE TABLE IF NOT EXISTS takedowns (image TEXT PRIMARY KEY, at @real NOT NULL);
 CREATE TABLE IF NOT EXISTS deliveries (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, url TEXT NOT NULL, type TEXT NOT NULL, body TEXT NOT NULL,
     created_at @real NOT NULL, attempts @int NOT NULL, next_at @real NOT NULL, status TEXT NOT NULL,
     error TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS deliveries_by_time ON deliveries (status, next_at)
+CREATE INDEX IF NOT EXISTS deliveries_by_time ON deliveries (status, next_at);
+CREATE TABLE IF NOT EXISTS buckets (name TEXT PRIMARY KEY, level @real NOT NULL, at @real NOT NULL);
+CREATE TABLE IF NOT EXISTS files (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL, purpose TEXT NOT NULL, bytes @int NOT NULL,
+    created_at @real NOT NULL, expires_at @real NOT NULL);
+CREATE INDEX IF NOT EXISTS files_by_tenant ON files (tenant, created_at);
+CREATE TABLE IF NOT EXISTS batches (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, api_key TEXT NOT NULL, endpoint TEXT NOT NULL,
+    input_file TEXT NOT NULL, metadata TEXT, status TEXT NOT NULL, ending TEXT NOT NULL, errors TEXT NOT NULL,
+    times TEXT NOT NULL, created_at @real NOT NULL, expires_at @real NOT NULL, ended_at @real,
+    output_file TEXT, error_file TEXT, runner TEXT NOT NULL, lease_until @real NOT NULL);
+CREATE INDEX IF NOT EXISTS batches_by_tenant ON batches (tenant, created_at);
+CREATE INDEX IF NOT EXISTS batches_by_lease ON batches (ended_at, lease_until);
+CREATE TABLE IF NOT EXISTS batch_lines (
+    batch TEXT NOT NULL, line @int NOT NULL, start @int NOT NULL, length @int NOT NULL, state TEXT NOT NULL,
+    job TEXT NOT NULL, PRIMARY KEY (batch, line))
 """
 
 

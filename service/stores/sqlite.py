@@ -45,6 +45,7 @@ class SqliteDatabase:
     """
 
     claiming = ""
+    locking = ""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -67,9 +68,9 @@ class SqliteDatabase:
         return self._reader().one(query, *values)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[_Connection]:
+    def transaction(self, *, durable: bool = True) -> Iterator[_Connection]:
         # A lock of this process for its threads, then one of the file for the processes.
-        with self._threads, locked(self._lock):
+        with self._threads, locked(self._lock), self._synchronising(durable):
             self._writing.run("BEGIN IMMEDIATE")
             try:
                 yield self._writing
@@ -83,6 +84,18 @@ class SqliteDatabase:
                 with contextlib.suppress(sqlite3.Error):
                     self._writing.raw.execute("ROLLBACK")
                 raise
+
+    @contextlib.contextmanager
+    def _synchronising(self, durable: bool) -> Iterator[None]:
+        """In WAL mode NORMAL commits without waiting for the disk; the next durable commit takes them along."""
+        if durable:
+            yield
+            return
+        self._writing.run("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            self._writing.run("PRAGMA synchronous = FULL")
 
     def close(self) -> None:
         self._writing.raw.close()

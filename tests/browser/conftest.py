@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from guardrails.similarity.banks import Role
+from guardrails.testing.banks import bank_of
+from guardrails.testing.doubles import draw_shapes
 from service.testing import Running, start_service
 
 CHROMIUM = "/usr/bin/chromium"
 PASSWORD = "a long enough password"
+# What the bank `posters` says of its one work.
+POSTER = {"licence": "LicenseRef-contract", "creator": "Ada <b>Print</b>", "reservation": "claim 9", "title": "Poster"}
 # Every picture is held: the screen double scores 0.01, and this rule speaks from there.
 HOLDING = """
 api_version: policy/v1
@@ -40,7 +45,14 @@ def site(keyed_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("site")
     home = Path(shutil.copytree(keyed_home, folder / "home"))
     (folder / "holding.yaml").write_text(HOLDING)
-    running = start_service(home, policies=str(folder / "holding.yaml"), public_per_minute=1000)
+    bank_of(folder / "posters", Role.PROTECTED, {"deep/poster.png": draw_shapes(77)}, POSTER)
+    running = start_service(
+        home,
+        policies=str(folder / "holding.yaml"),
+        public_per_minute=1000,
+        works="guardrails.testing.works:drawn",
+        banks=str(folder / "posters"),
+    )
     running.key = running.add_key("acme")
     running.admin.persons.add("maria", PASSWORD, ("playground", "reviewer", "auditor", "admin"))
     running.admin.persons.add("noor", PASSWORD, ("reviewer",))

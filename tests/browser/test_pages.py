@@ -7,15 +7,20 @@ import io
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from guardrails import home as homes
+from guardrails.similarity.banks import Role
+from guardrails.testing.banks import bank_of
 from guardrails.testing.doubles import draw_shapes
 from service.testing import Running
 
@@ -55,7 +60,7 @@ def drop(page: Page, data: bytes, name: str = "picture.png", kind: str = "image/
         }""",
         [base64.b64encode(data).decode(), name, kind],
     )
-    page.dispatch_event("#verify", "drop", {"dataTransfer": transfer})
+    page.dispatch_event("form.drop", "drop", {"dataTransfer": transfer})
 
 
 # --- Verify ------------------------------------------------------------------------------------------------------
@@ -327,6 +332,21 @@ def test_the_search_finds_by_id_rule_day_picture_and_prompt(site: Running, visit
     expect(page.locator("main")).to_contain_text("open-nsfw")
 
 
+def test_the_search_shows_what_people_did(site: Running, visit: Visit) -> None:
+    review, reason = held(site), f"Refused as {a_new_word()}."
+    _decide(visit(f"/review/{review}", "noor"), "x", reason)
+    page = visit("/audit", "maria")
+    page.select_option("#kind", "act")
+    page.fill("#id", review)
+    page.click("#search")
+    expect(page.locator("#acts tbody tr")).to_have_count(1)
+    expect(page.locator("#acts")).to_contain_text("person:noor")
+    page.locator("#acts a").click()
+    expect(page.locator("main")).to_contain_text("Proven in the log")
+    expect(page.locator("main")).to_contain_text("review.refuse")
+    expect(page.locator("main")).to_contain_text(reason)
+
+
 def test_the_policy_page_compares_packs_on_recent_requests(site: Running, holding: str, visit: Visit) -> None:
     held(site)
     page = visit("/policy", "maria")
@@ -345,7 +365,151 @@ def test_the_dashboard_draws_what_happened(site: Running, visit: Visit) -> None:
     expect(page.get_by_role("cell", name="open-nsfw")).to_be_visible()
 
 
-@pytest.mark.parametrize("path", ["/verify", "/playground", "/review", "/appeals", "/audit", "/policy", "/dashboard"])
+# --- Explorer ----------------------------------------------------------------------------------------------------
+
+
+def work(number: int, mirrored: bool = False) -> bytes:
+    """A copy of a work of the index, saved anew."""
+    pixels = draw_shapes(number)[:, ::-1] if mirrored else draw_shapes(number)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=80)
+    return file.getvalue()
+
+
+def test_a_dropped_copy_is_shown_beside_its_work_with_its_rights(visit: Visit) -> None:
+    page = visit("/explore", "maria")
+    drop(page, work(3, mirrored=True), "copy.jpg", "image/jpeg")
+    expect(page.locator("#verdict")).to_have_text("Repeats a known work")
+    expect(page.locator("#verdict")).to_be_focused()
+    first = page.locator(".neighbour").first
+    expect(first).to_contain_text("shapes:3")
+    expect(first.locator(".grade")).to_contain_text("of 5")
+    for words in ("MIT", "permissive", "artist 3", "drawn@1", "drawn shapes", "opted out", "of 5,100"):
+        expect(first).to_contain_text(words)
+    expect(first.get_by_role("link", name="MIT")).to_have_attribute("href", "https://opensource.org/license/mit")
+    expect(first.locator("summary")).to_contain_text("tiles agree")
+    expect(first.locator(".without-script")).to_be_hidden()
+    agreeing = int(first.locator("summary").inner_text().split()[0])
+    assert agreeing >= 30
+    assert first.locator(".laid").first.locator("g.agrees").count() == agreeing
+    widths = page.evaluate(
+        "[...document.querySelectorAll('.neighbour:first-child img')].map((one) => one.naturalWidth)"
+    )
+    assert len(widths) == 3
+    assert min(widths) > 0
+    table = page.locator("#searched")
+    expect(table).to_contain_text("PDQ within 60 of 256 bits")
+    expect(table).to_contain_text("posters")
+    expect(table).to_contain_text("3.8e-06, one pair in 263,158")
+
+
+def test_a_match_by_hash_alone_accuses_nobody(visit: Visit) -> None:
+    page = visit("/explore", "maria")
+    drop(page, work(77), "copy.jpg", "image/jpeg")
+    expect(page.locator("#verdict")).to_have_text("Near by hash, no more")
+    found = page.locator(".neighbour")
+    expect(found).to_have_count(1)
+    # What a collection says is shown as text.
+    for words in ("Poster", "deep/poster.png", "Ada <b>Print</b>", "LicenseRef-contract", "opted out", "grade 1 of 5"):
+        expect(found).to_contain_text(words)
+    expect(found.locator("details")).to_have_count(0)
+    image = found.locator(".thumb img")
+    expect(image).to_be_visible()
+    assert image.evaluate("(one) => one.decode().then(() => one.naturalWidth)") > 0
+
+
+def test_what_is_not_found_is_said_with_the_size_of_the_index(visit: Visit) -> None:
+    page = visit("/explore", "maria")
+    drop(page, work(4242))
+    expect(page.locator("#verdict")).to_have_text("None found")
+    expect(page.locator(".report")).to_contain_text("None of 13 works")
+    blank = io.BytesIO()
+    Image.new("RGB", (90, 90), "white").save(blank, "PNG")
+    drop(page, blank.getvalue())
+    expect(page.locator("#verdict")).to_have_text("Too plain to be searched")
+    drop(page, b"no picture")
+    expect(page.get_by_role("alert")).to_be_visible()
+
+
+def test_exploring_by_keyboard(visit: Visit, tmp_path: Path) -> None:
+    (tmp_path / "copy.jpg").write_bytes(work(5))
+    page = visit("/explore", "maria")
+    page.set_input_files("#file", tmp_path / "copy.jpg")
+    expect(page.locator("#verdict")).to_be_focused()
+    tiles = page.locator(".laid svg").first
+    expect(tiles).to_be_visible()
+    # Licence, summary, the box that hides the tiles.
+    page.keyboard.press("Tab")
+    expect(page.locator(".neighbour a").first).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.locator(".neighbour summary").first).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    expect(tiles).to_be_hidden()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator(".pair").first).to_be_hidden()
+
+
+def test_exploring_works_without_javascript(visit: Visit, tmp_path: Path) -> None:
+    (tmp_path / "copy.jpg").write_bytes(work(6))
+    page = visit("/explore", "maria", java_script_enabled=False)
+    page.set_input_files("#file", tmp_path / "copy.jpg")
+    page.click("#check")
+    expect(page.locator("#verdict")).to_have_text("Repeats a known work")
+    expect(page.locator(".neighbour").first).to_contain_text("shapes:6")
+    expect(page.locator(".neighbour .without-script").first).to_be_visible()
+
+
+def test_the_explorer_and_its_thumbnails_are_for_auditors(site: Running, visit: Visit) -> None:
+    page = visit("/explore", "noor")
+    expect(page.get_by_role("alert")).to_contain_text("role auditor")
+    thumbnail = f"{site.url}/explore/thumbnail?index=posters&entry=deep/poster.png"
+    assert page.request.get(thumbnail).status == 403
+    allowed = visit("/explore", "maria")
+    assert allowed.request.get(thumbnail).headers["content-type"] == "image/webp"
+    for query in ("index=posters&entry=nothing", "index=nothing&entry=x", "index=works&entry=../keys"):
+        assert allowed.request.get(f"{site.url}/explore/thumbnail?{query}").status == 404
+    answer = allowed.request.post(f"{site.url}/explore", multipart={"csrf": "0" * 64})
+    assert answer.status == 403
+
+
+def test_nothing_of_a_dropped_picture_is_kept(site: Running, visit: Visit) -> None:
+    # Incompressible, and larger than what a form keeps in memory.
+    noise = np.random.default_rng(5).integers(0, 256, (800, 800, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    data = file.getvalue()
+    page = visit("/explore", "maria")
+    drop(page, data)
+    expect(page.locator("#verdict")).to_be_visible()
+    needle = data[2000:2032]
+    kept = [path for path in site.home.rglob("*") if path.is_file() and needle in path.read_bytes()]
+    assert kept == []
+
+
+def test_a_picture_on_a_hash_list_is_not_shown(site: Running, visit: Visit) -> None:
+    lists = homes.hash_lists_folder(site.home) / "example-list"
+    bank_of(lists, Role.SENSITIVE, {"entry-17": draw_shapes(9)})
+    try:
+        page = visit("/explore", "maria")
+        drop(page, work(9), "copy.jpg", "image/jpeg")
+        expect(page.get_by_role("alert")).to_contain_text("on a list")
+        expect(page.locator(".neighbour")).to_have_count(0)
+        refused = site.client(max_retries=0)
+        with pytest.raises(openai.BadRequestError) as error:
+            refused.images.generate(prompt=f"a red apple {a_new_word()}", extra_body={"guardrails": {"seed": 9}})
+        page.goto(f"/review/{error.value.body['guardrails']['decision_id']}")
+        expect(page.locator("main")).to_contain_text("example-list")
+        expect(page.locator("#picture, #asked, #release")).to_have_count(0)
+        _decide(page, "x", "Told the owner of the list.")
+    finally:
+        shutil.rmtree(lists)
+
+
+@pytest.mark.parametrize(
+    "path", ["/verify", "/playground", "/review", "/appeals", "/audit", "/explore", "/policy", "/dashboard"]
+)
 def test_every_control_has_a_name_and_the_page_fits_a_phone(path: str, visit: Visit) -> None:
     page = visit(path, "maria", viewport={"width": 375, "height": 740})
     unnamed = page.evaluate(
@@ -380,6 +544,12 @@ def test_text_stands_out(scheme: str, device: str, site: Running, holding: str, 
     expect(page.locator("#verdict")).to_be_visible()
     _keep(page, f"verify-{device}-{scheme}")
     assert _faint(page) == []
+    page.goto("/explore")
+    drop(page, work(3, mirrored=True), "copy.jpg", "image/jpeg")
+    expect(page.locator("#verdict")).to_be_visible()
+    _keep(page, f"explore-{device}-{scheme}")
+    assert _faint(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
     for path in ("/playground", "/review", f"/review/{review}", "/audit", f"/audit/{record}", "/policy", "/dashboard"):
         page.goto(path)
         if path == "/playground":

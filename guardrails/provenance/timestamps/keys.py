@@ -12,8 +12,6 @@ says so in a critical extension.
 from __future__ import annotations
 
 import secrets
-import shutil
-import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -22,8 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from guardrails.errors import KeyMaterialError, StorageError
-from guardrails.files import publish_folder, sync_folder, write_atomically
+from guardrails.errors import KeyMaterialError
+from guardrails.files import create_folder, write_atomically
 from guardrails.provenance.certificates import ROOT_FILE, SigningKey, key_usage, load_key_files
 
 TSA_FOLDER = "tsa"
@@ -51,20 +49,7 @@ def create_authority_keys(folder: Path, *, now: datetime) -> bool:
     if target.exists():
         _refuse_incomplete(target)
         return False
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(dir=folder, prefix=".staged-"))
-    except OSError as error:
-        raise StorageError(
-            f"cannot create keys in {folder}: {error.strerror or error}", hint="check that the folder is writable"
-        ) from error
-    try:
-        _write(staged, now)
-        made = publish_folder(staged, target)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    sync_folder(folder)
-    return made
+    return create_folder(target, "keys", lambda staged: _write(staged, now))
 
 
 def load_authority_key(folder: Path) -> SigningKey:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from service.jobs.model import Job, Status
@@ -78,6 +79,67 @@ def test_many_workers_never_share_a_job(table: JobTable) -> None:
         list(pool.map(work, range(6)))
     assert sorted(claimed) == sorted(ids)
     assert table.counts() == {"succeeded": 24}
+
+
+def test_jobs_alike_are_claimed_up_to_a_number_of_pictures(table: JobTable) -> None:
+    counts = {"a": 1, "b": 2, "c": 3, "d": 1}
+    ids = {
+        name: table.submit(job(count=n, form="small", created_at=i))[0].id for i, (name, n) in enumerate(counts.items())
+    }
+    table.submit(job(form="large"))
+    first = table.claim("worker")
+    assert first is not None
+    assert [lease.job.id for lease in table.claim_alike(first, 4)] == [ids["b"]]
+    more = table.claim_alike(first, 4)
+    assert [(lease.job.id, lease.worker, lease.job.attempts) for lease in more] == [
+        (ids["c"], "worker", 1),
+        (ids["d"], "worker", 1),
+    ]
+    assert table.claim_alike(first, 4) == []
+    for lease in more:
+        table.heartbeat(lease)
+        table.finish(lease, Status.SUCCEEDED, DONE)
+
+
+def test_a_job_without_a_form_is_claimed_by_itself(table: JobTable) -> None:
+    table.submit(job())
+    table.submit(job())
+    first = table.claim("a")
+    assert first is not None
+    assert table.claim_alike(first, 8) == []
+
+
+def test_what_took_its_worker_with_it_is_tried_alone(table: JobTable, database: Database) -> None:
+    ids = {table.submit(job(form="small"))[0].id for _ in range(3)}
+    first = table.claim("dies")
+    assert first is not None
+    assert len(table.claim_alike(first, 8)) == 2
+    with database.transaction() as transaction:
+        transaction.run("UPDATE jobs SET lease_until = 0")
+    table.submit(job(form="small"))
+    for _ in ids:
+        lease = table.claim("b")
+        assert lease is not None
+        assert (lease.job.id in ids, lease.job.attempts) == (True, 2)
+        # Not even with the new one, which waits beside it.
+        assert table.claim_alike(lease, 8) == []
+        table.finish(lease, Status.SUCCEEDED, DONE)
+
+
+def test_workers_that_take_several_never_share_one(table: JobTable) -> None:
+    ids = {table.submit(job(form="small"))[0].id for _ in range(30)}
+    claimed: list[str] = []
+
+    def work(name: int) -> None:
+        while (lease := table.claim(f"worker-{name}")) is not None or len(claimed) < len(ids):
+            if lease is not None:
+                for one in (lease, *table.claim_alike(lease, 4)):
+                    claimed.append(one.job.id)
+                    table.finish(one, Status.SUCCEEDED, DONE)
+
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(work, range(5)))
+    assert sorted(claimed) == sorted(ids)
 
 
 def test_events_count_from_one_without_gaps(table: JobTable) -> None:
@@ -241,3 +303,23 @@ def test_old_jobs_are_forgotten_but_held_ones_are_not(table: JobTable) -> None:
 def test_values_of_other_alphabets_and_odd_signs_survive(table: JobTable) -> None:
     given, _ = table.submit(job(request={"prompt": "ein Bär? 100 % ? — 熊 \\ ' \"", "format": "png"}))
     assert table.get(given.id).request["prompt"] == "ein Bär? 100 % ? — 熊 \\ ' \""
+
+
+def test_a_start_waits_for_nobody_and_nobody_waits_for_ever(postgresql: str, tmp_path: Path) -> None:
+    """A machine that vanished in the middle of a transaction holds up neither starts nor others for long."""
+    settings = Settings(home=tmp_path, database=postgresql)
+    vanished, table = open_database(settings), JobTable(open_database(settings), lease_seconds=30)
+    table.submit(job())
+    with vanished.transaction() as transaction:
+        transaction.run("UPDATE jobs SET updated_at = updated_at")
+        started = open_database(settings)
+        assert started.one("SELECT COUNT(*) AS n FROM jobs") is not None
+        with started.transaction() as waiting:
+            timeouts = {
+                name: waiting.one(f"SHOW {name}")[name]
+                for name in ("lock_timeout", "idle_in_transaction_session_timeout")
+            }
+            assert timeouts == {"lock_timeout": "30s", "idle_in_transaction_session_timeout": "1min"}
+            waiting.run("SET LOCAL lock_timeout TO '100ms'")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                waiting.run("UPDATE jobs SET updated_at = 0")

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from guardrails.cli.policy_pages import decision_page
+from guardrails.domain.findings import Action, Component, Finding
+from guardrails.domain.requests import PolicyRef, PromptDecision, PromptRequest
 
 PACK = """\
 api_version: policy/v1
@@ -158,6 +163,42 @@ def test_explaining_writes_a_page_with_the_words_marked(pack: Path, tmp_path: Pa
     assert "&lt;i&gt;<span class=hit" in html
     assert ">badword</span>&lt;/i&gt;" in html
     assert "BAD-01" in html
+
+
+def test_a_page_shows_how_often_a_threshold_errs_and_what_it_came_nearest_to() -> None:
+    examples = {
+        "nearest": [{"text": "poison <b>him</b>", "cosine": 0.874}],
+        "nearest_harmless": [{"text": "a glass of water", "cosine": 0.311}],
+    }
+    finding = Finding(
+        rule="SEM-01",
+        category="dangerous_acts",
+        action=Action.BLOCK,
+        message="m",
+        detector=Component(name="semantics", version="1"),
+        score=0.93,
+        threshold=0.9,
+        error_rate="at most 1.5% of harmless prompts (n = 970)",
+        evidence=examples,
+    )
+    policy = PolicyRef(id="p", version="1", digest="0" * 64)
+    decision = PromptDecision(action=Action.BLOCK, policy=policy, findings=(finding,), prompt="x")
+    html = decision_page(PromptRequest(prompt="x"), decision)
+    assert "score 0.93, threshold 0.9" in html
+    assert "Error rate of the threshold: at most 1.5% of harmless prompts (n = 970)." in html
+    assert "<td>unsafe</td><td>poison &lt;b&gt;him&lt;/b&gt;</td><td>0.87</td>" in html
+    assert "<td>harmless</td><td>a glass of water</td><td>0.31</td>" in html
+
+    unknown = decision_page(
+        PromptRequest(prompt="x"),
+        dataclasses.replace(decision, findings=(dataclasses.replace(finding, error_rate="", evidence={}),)),
+    )
+    assert "Error rate of the threshold: not stated." in unknown
+    assert "nearest example" not in unknown
+    words = dataclasses.replace(finding, score=None, threshold=None, error_rate="", evidence={})
+    assert "Error rate" not in decision_page(
+        PromptRequest(prompt="x"), dataclasses.replace(decision, findings=(words,))
+    )
 
 
 def test_explaining_says_what_almost_spoke(run: Callable[..., Any]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from guardrails.cli.main import main
+from guardrails.imaging.iscc import image_code
 
 
 def draw(seed: int) -> Image.Image:
@@ -65,6 +67,22 @@ def test_a_collection_from_pictures_to_answers(photos, tmp_path, run):
     assert (info["entries"], info["hash"], info["states"]["confirmed"]) == (5, "pdq256", 1)
 
 
+def test_image_codes_are_built_found_looked_up_and_passed_on(photos, tmp_path, run):
+    index, other, listed = tmp_path / "iscc", tmp_path / "theirs", tmp_path / "list.txt"
+    run("build", index, photos, "--hash", "iscc-image64")
+    (match,) = run("search", photos / "3.png", index)[1]["answer"]["matches"]
+    assert (match["found"]["id"], match["found"]["distance"]) == ("3.png", 0)
+    run("export", index, "--format", "lines", "--out", listed)
+    code = image_code(np.asarray(draw(3)))
+    assert f"iscc-image64 {code}" in listed.read_text(encoding="utf-8")
+    assert run("import", other, listed, "--hash", "iscc-image64")[1]["added"] == 4
+    (match,) = run("lookup", code, other)[1]["answer"]["matches"]
+    assert (match["bank"], match["found"]["distance"]) == ("theirs", 0)
+    status, refused = run("lookup", "ISCC:EAA4GQZQTY6J5DTH", other)
+    assert status != 0
+    assert "Image-Code" in refused["error"]["message"]
+
+
 def test_a_hash_list_from_export_to_a_negative_bank(photos, tmp_path, run):
     works, harmless, listed = tmp_path / "works", tmp_path / "harmless", tmp_path / "list.csv"
     run("build", works, photos, "--hash", "pdq256", "--role", "protected", "--radius", "31")
@@ -110,6 +128,39 @@ def test_people_read_tables(photos, tmp_path, capsys):
     out = capsys.readouterr().out
     for words in ("unreadable", "unreadable.csv", "CANDIDATES", "searched 4 in works", "UNHASHABLE", "pdq256"):
         assert words in out
+
+
+def test_an_index_that_was_filled_does_not_become_a_list_of_hashes(photos, tmp_path, run):
+    index = tmp_path / "works"
+    run("build", index, photos)
+    status, refused = run("configure", index, "--role", "sensitive")
+    assert (status != 0, "before it became sensitive" in refused["error"]["message"]) == (True, True)
+    assert (index / "thumbnails.sqlite").exists()
+    _, configured = run("configure", index, "--thumbnail-bytes", "0")
+    assert configured["settings"]["thumbnail_bytes"] == 0
+    assert not (index / "thumbnails.sqlite").exists()
+
+
+def test_neighbours_by_meaning_from_a_file_of_one_s_own(photos, tmp_path, run):
+    torch = pytest.importorskip("torch")
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(16), torch.nn.Flatten())
+    file = tmp_path / "own.torchscript.pt"
+    with pytest.warns(FutureWarning, match="deprecated"):
+        torch.jit.script(network.eval()).save(str(file))
+    encoder = f"sscd:{file}@{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    index = tmp_path / "meaning"
+    _, built = run("semantic", "build", index, photos, "--encoder", encoder)
+    assert (built["report"]["embedded"], len(built["report"]["unreadable"])) == (4, 1)
+    _, found = run("semantic", "search", index, photos / "2.png", "--encoder", encoder, "--count", "2")
+    assert found["neighbours"][0]["id"] == "2.png"
+    assert (len(found["neighbours"]), found["searched"]) == (2, 4)
+    for words in (["--words", "a boat"], []):
+        status, refused = run("semantic", "search", index, *words, "--encoder", encoder)
+        assert status != 0
+        assert "words" in refused["error"]["message"] + refused["error"]["hint"]
+    status, refused = run("semantic", "build", index, photos, "--encoder", f"sscd:{file}")
+    assert status != 0
+    assert "without its SHA-256" in refused["error"]["message"]
 
 
 def test_parts_of_protected_works_are_found_and_framed(photos, tmp_path, run, capsys):

@@ -55,8 +55,8 @@ class LocksNothing(SqliteStore):
 
 class FindsTheLast(SqliteStore):
     def leaf_by(self, name: str, value: str) -> Leaf | None:
-        found = [leaf for page in self.leaves() for leaf, _ in page if getattr(leaf.names, name) == value]
-        return found[-1] if found else None
+        found = [leaf.position for page in self.leaves() for leaf in page if getattr(leaf, name) == value]
+        return self.leaf_at(found[-1]) if found else None
 
 
 class LeavesGaps(SqliteStore):

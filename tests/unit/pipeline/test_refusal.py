@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from guardrails.domain.findings import Action, CheckStatus, Component
+from guardrails.domain.identity import ImageId
 from guardrails.domain.images import Match, MatchState, Rights
 from guardrails.domain.records import RecordKind, Refusal, Stage
 from guardrails.domain.requests import PromptRequest
@@ -21,7 +22,7 @@ from guardrails.generation.protocol import Drawn, Progress
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
 from guardrails.ledger import opens
-from guardrails.pipeline import Guard, Sealed
+from guardrails.pipeline import Approval, Guard, Sealed
 from guardrails.policy import default_policy
 from guardrails.provenance import Signed, Signer
 from guardrails.screens.protocol import Reading
@@ -227,6 +228,9 @@ class Sometimes:
     def picture(self, entry_id: str) -> None:
         return None
 
+    def thumbnail(self, entry_id: str) -> None:
+        return None
+
 
 def test_another_picture_is_drawn_before_a_repeated_work_ends_in_a_refusal(
     home: Path, guard_in: BuildGuard, entries: Callable[[], list[str]]
@@ -245,6 +249,38 @@ def test_drawing_again_is_bounded(home: Path, guard_in: BuildGuard, entries: Cal
 
 def test_a_named_seed_is_never_drawn_again(home: Path, guard_in: BuildGuard, entries: Callable[[], list[str]]) -> None:
     refused(guard_in(home, index=Sometimes(reserved_work(), 1)).generate(PROMPT, seed=3), Stage.SIMILARITY)
+    assert len(entries()) == 1
+
+
+def test_ids_that_a_caller_chose_are_never_drawn_again(
+    home: Path, guard_in: BuildGuard, entries: Callable[[], list[str]]
+) -> None:
+    """Whoever looks for these ids after a crash would not find a picture that was drawn under another one."""
+    index, chosen = Sometimes(reserved_work(), 1), [ImageId.new(), ImageId.new()]
+    guard = guard_in(home, index=index)
+    first, second = guard.generate_all(PromptRequest(prompt=PROMPT, count=2), ids=chosen)
+    refused(first, Stage.SIMILARITY)
+    assert isinstance(second, Sealed)
+    assert second.id == chosen[1]
+    # Two pictures were searched for, two records written: nothing in between.
+    assert index.left == -1
+    assert len(entries()) == 2
+    # The same index lets another picture pass where the guard chooses the ids.
+    free = Sometimes(reserved_work(), 1)
+    assert isinstance(guard_in(home, index=free).generate(PROMPT), Sealed)
+    assert free.left == -1
+    assert len(entries()) == 4
+
+
+def test_what_reviewers_approved_is_never_drawn_again(
+    home: Path, guard_in: BuildGuard, entries: Callable[[], list[str]]
+) -> None:
+    """They saw one picture; another one would leave unseen."""
+    index = Sometimes(reserved_work(), 1)
+    approval = Approval(review="r1", rules=frozenset({"ANY-01"}))
+    (outcome,) = guard_in(home, index=index).generate_all(PromptRequest(prompt=PROMPT), approval=approval)
+    refused(outcome, Stage.SIMILARITY)
+    assert index.left == 0
     assert len(entries()) == 1
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from guardrails.errors import IndexFormatError, OptionError, StorageError
 from guardrails.similarity.answers import union
+from guardrails.similarity.banks import BankSettings, Role
 from guardrails.similarity.distributed import Shard, shard_of
 from guardrails.similarity.fingerprints import Fingerprinter, Region
 from guardrails.similarity.hashes import PDQ256
@@ -20,6 +21,7 @@ from guardrails.similarity.lance_table import read_facts, scan_table, write_tabl
 from guardrails.similarity.parts import NewEntry, State
 from guardrails.similarity.sources import read_source
 from guardrails.similarity.store import Store
+from guardrails.similarity.thumbnails import Thumbnails
 
 ENTRIES = 600
 
@@ -208,7 +210,8 @@ def test_two_ray_workers_answer_as_one_index_does(store, tmp_path, ray_here):
 
 @pytest.mark.slow
 def test_shards_built_by_two_workers_hold_what_one_index_holds(work_on, tmp_path, ray_here):
-    from guardrails.similarity.distributed import ShardedIndex, build_sharded
+    from guardrails.similarity.distributed import ShardedIndex
+    from guardrails.similarity.parallel import build_sharded
 
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -218,10 +221,10 @@ def test_shards_built_by_two_workers_hold_what_one_index_holds(work_on, tmp_path
     alone = Store.create(tmp_path / "alone", "sym256")
     expected = ingest(alone, read_source(pictures))
     stores = [Store.create(tmp_path / f"shard-{number}", "sym256") for number in range(2)]
-    report = build_sharded(read_source(pictures), stores, workers=2)
+    report = build_sharded([pictures], stores)
     assert report == expected
     assert [one.id for one in report.unreadable] == ["bad.png"]
-    again = build_sharded(read_source(pictures), stores, workers=2)
+    again = build_sharded([pictures], stores)
     assert (again.added, again.known) == (0, 12)
     assert (min(map(len, stores)), sum(map(len, stores))) > (0, 11)
     index = ShardedIndex([Path(store.folder) for store in stores])
@@ -231,3 +234,32 @@ def test_shards_built_by_two_workers_hold_what_one_index_holds(work_on, tmp_path
             assert index.search(codes, 50) == alone.search(codes, 50)
     finally:
         index.close()
+
+
+@pytest.mark.slow
+def test_two_workers_build_one_index(work_on, tmp_path, ray_here):
+    from guardrails.similarity.parallel import build_parallel
+
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for seed in range(12):
+        Image.fromarray(work_on(seed)).save(pictures / f"{seed}.png")
+    (pictures / "bad.png").write_bytes(b"no picture")
+    settings = BankSettings.default("works", Role.WORKS, "sym256").to_json()
+    alone, store = (Store.create(tmp_path / name, "sym256", settings) for name in ("alone", "together"))
+    expected = ingest(alone, read_source(pictures))
+    told: list[int] = []
+    report, parts = build_parallel(store, [pictures], 2, told.append)
+    assert report == expected
+    assert [part.built.added > 0 for part in parts] == [True, True]
+    assert (told[-1], len(store), (store.folder / "parts").exists()) == (12, 12, False)
+    assert (store.folder / "unreadable.csv").read_text() == (alone.folder / "unreadable.csv").read_text()
+    for seed in (0, 5, 40):
+        codes = Fingerprinter("sym256").fingerprint(work_on(seed)).queries()
+        assert store.search(codes, 50) == alone.search(codes, 50)
+    thumbnails = [Thumbnails(one.folder).get("7.png") for one in (alone, store)]
+    assert thumbnails[0] == thumbnails[1] != None  # noqa: E711
+    again, _ = build_parallel(store, [pictures], 2)
+    assert (again.added, again.known, len(store)) == (0, 12, 12)
+    with pytest.raises(OptionError, match="no collection"):
+        build_parallel(store, [tmp_path / "nothing"], 2)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from guardrails.imaging import iscc
 from guardrails.imaging.decoding import decode
 from guardrails.similarity.borders import content_box
 from guardrails.similarity.fingerprints import Fingerprinter, Region, invert
@@ -99,8 +100,17 @@ def test_flat_pictures_have_no_code_at_all(algorithm):
 
 
 def test_an_algorithm_that_cannot_be_computed_is_refused():
-    with pytest.raises(ValueError, match="cannot be computed"):
-        Fingerprinter("iscc-image64")
+    with pytest.raises(ValueError, match="no hash that is computed"):
+        Fingerprinter("md5")
+
+
+def test_image_codes_are_those_of_the_standard_in_every_orientation(work_on):
+    picture = work_on(3)
+    hashes = Fingerprinter("iscc-image64").hashes(picture)
+    assert iscc.written(hashes.codes[0].tobytes()) == iscc.image_code(picture)
+    for orientation in range(8):
+        turned = iscc.code_bits(iscc.image_code(oriented(picture, orientation)))
+        assert ImageHash("iscc-image64", hashes.codes[orientation].tobytes()) - ImageHash("iscc-image64", turned) <= 2
 
 
 def test_imagehash_s_hashes_are_imagehash_s(work_on):

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from guardrails.domain.rights import Permission, Signal, SignalKind
 from guardrails.errors import OptionError
 from guardrails.similarity import ingest as ingesting
 from guardrails.similarity.fingerprints import Fingerprinter
 from guardrails.similarity.hashes import SYM256
 from guardrails.similarity.ingest import ingest
+from guardrails.similarity.optouts import OptOut, append_opt_outs
 from guardrails.similarity.sources import read_source
+from guardrails.similarity.stated_rights import stated_rights
 from guardrails.similarity.store import Store
 
 
@@ -59,6 +62,33 @@ def test_a_folder_becomes_an_index_and_what_cannot_be_read_is_listed(folder, sto
     assert "plain.png" in store
     facts = store.search(Fingerprinter(SYM256).fingerprint(work_on(3)).queries(), 0).found[0].facts
     assert (facts["width"], facts["height"], facts["quality"]) == ("256", "256", "100")
+
+
+def test_a_table_beside_the_pictures_says_whose_they_are(folder, store, work_on):
+    (folder / "manifest.csv").write_text(
+        "id,file,name,licence,creator,package,rights\n"
+        "w1,deep/1.png,One,CC-BY-4.0,Ada,pkg@1,\n"
+        "w2,deep/2.png,Two,MIT,Bob,pkg@1,opt-out\n"
+        "w3,deep/3.png,Three,MIT,Cyd,pkg@1,\n"
+    )
+    signal = Signal(
+        kind=SignalKind.CLAIM, permission=Permission.PROHIBITED, raw="opt-out", source="claim 7", read_at="2026-01-01"
+    )
+    append_opt_outs(folder / "opt-outs.jsonl", [OptOut(entry="w3", signal=signal, by="desk", reason="claim 7")])
+    ingest(store, read_source(folder))
+
+    def rights(seed):
+        codes = Fingerprinter(SYM256).fingerprint(work_on(seed)).queries()
+        return stated_rights(store.search(codes, 0).found[0].facts)
+
+    assert (rights(1).licence, rights(1).creator, rights(1).source, rights(1).reservation) == (
+        "CC-BY-4.0", "Ada", "pkg@1", "",
+    )  # fmt: skip
+    assert (rights(2).reservation, rights(3).reservation) == ("opt-out", "opt-out")
+    assert rights(4).licence == ""
+    (folder / "manifest.csv").write_bytes(b"id,\xff\n")
+    with pytest.raises(OptionError, match="manifest"):
+        list(read_source(folder))
 
 
 def test_a_build_that_was_stopped_goes_on_and_gives_the_same_bytes(folder, store, tmp_path, monkeypatch):

@@ -9,18 +9,20 @@ import cv2
 import numpy as np
 import pytest
 
+from guardrails.domain.findings import Action, Component
 from guardrails.domain.images import MatchState
 from guardrails.imaging import Pixels
+from guardrails.policy.model import SimilarityRule
 from guardrails.similarity.banks import Banks, BankSettings, Role
 from guardrails.similarity.building import build_index, build_keypoints
 from guardrails.similarity.entries import read_entries
 from guardrails.similarity.evidence import side_by_side
 from guardrails.similarity.fingerprints import Fingerprinter
 from guardrails.similarity.hashes import KEYPOINT128, PDQ256
-from guardrails.similarity.ingest import add_works
+from guardrails.similarity.judge import judge
 from guardrails.similarity.keypoint_index import FOLDER, REACH, KeypointIndex, keypoint_entry
 from guardrails.similarity.keypoints import Flip, pack_places, picture_keypoints, unpack_places, work_keypoints
-from guardrails.similarity.levels import Level
+from guardrails.similarity.levels import ERROR_RATE_PLACED, Level
 from guardrails.similarity.parts import NewEntry, State
 from guardrails.similarity.placing import MIN_AGREEING, Pairs, Placement, place
 from guardrails.similarity.search import SimilarityIndex
@@ -69,7 +71,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         NewEntry(name, fingerprinter.fingerprint(pixels, None).rows, {"licence": "CC0-1.0"})
         for name, pixels in works.items()
     ]
-    add_works(store, entries, keypoints, [keypoint_entry(name, pixels) for name, pixels in works.items()])
+    keypoints.add(keypoint_entry(name, pixels) for name, pixels in works.items())
+    store.add(entries)
     return folder
 
 
@@ -214,7 +217,8 @@ def test_additions_and_states_are_seen_at_once(tmp_path: Path) -> None:
     # What a writer that died between the two leaves behind is not answered, and no obstacle to adding the work.
     keypoints.add([keypoint_entry("a", draw(1))])
     assert banks.match(fingerprint, picture).parts == ()
-    add_works(store, [NewEntry("a", [], {"creator": "someone"})], keypoints, [keypoint_entry("a", draw(1))])
+    keypoints.add([keypoint_entry("a", draw(1))])
+    store.add([NewEntry("a", [], {"creator": "someone"})])
     (part,) = banks.match(fingerprint, picture).parts
     assert (part.bank, part.role, part.located.id, dict(part.facts)) == (
         "list",
@@ -261,6 +265,18 @@ def test_the_guards_index_finds_a_pasted_work_and_pixels_confirm_it(collection: 
     assert best.evidence["found_at"] == pytest.approx(
         [300 / 720, 60 / 480, (300 + 324) / 720, (60 + 324) / 480], abs=0.02
     )
+    rule = SimilarityRule(
+        id="SIM-1",
+        category="rights",
+        action=Action.BLOCK,
+        message="This repeats a work.",
+        state="confirmed",
+        reservation="any",
+        when_unavailable=Action.REVIEW,
+    )
+    check = found.check(Component(name="similarity", version="1"), 1.0)
+    (finding,) = judge(check, found.matches, [rule])
+    assert (finding.action, finding.error_rate) == (Action.BLOCK, ERROR_RATE_PLACED)
     sheet = side_by_side(picture, draw(6), best)
     framed = (sheet == (230, 0, 120)).all(axis=2)
     assert framed[:290, 12:268].any()

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from guardrails.errors import IndexFormatError, OptionError
-from guardrails.similarity.semantic import SemanticIndex, write_vectors
+from guardrails.similarity.semantic import SemanticIndex, build_semantic, write_vectors
+from guardrails.similarity.sources import Item, read_source
 
 
 @pytest.fixture
@@ -46,3 +50,31 @@ def test_vectors_that_cannot_be_compared_are_refused(vectors, tmp_path):
 def test_an_empty_side_index_finds_nothing(vectors, tmp_path):
     write_vectors(tmp_path, [], vectors[:0], "test/1")
     assert SemanticIndex(tmp_path, "test/1").nearest(vectors[0], 3) == []
+
+
+class Small:
+    """An encoder of 48 numbers: the picture, small."""
+
+    id, dim = "small/1", 48
+
+    def embed(self, images):
+        small = [np.asarray(Image.fromarray(pixels).resize((4, 4)), np.float32).ravel() - 128 for pixels in images]
+        return np.stack([one / np.linalg.norm(one) for one in small])
+
+
+def test_a_collection_is_embedded_and_what_cannot_be_read_is_told(work_on, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for seed in range(20):
+        Image.fromarray(work_on(seed)).save(pictures / f"{seed:02}.png")
+    (pictures / "bad.png").write_bytes(b"no picture")
+    told: list[int] = []
+    twice = chain(read_source(pictures), [Item("03.png", b"")])
+    report = build_semantic(tmp_path / "index", twice, Small(), told.append)
+    assert (report.embedded, report.repeated, [one.id for one in report.unreadable]) == (20, 1, ["bad.png"])
+    assert told == [16, 22]
+    index = SemanticIndex(tmp_path / "index", "small/1")
+    (best, cosine), *_ = index.nearest(Small().embed([work_on(7)])[0], 3)
+    assert (best, len(index)) == ("07.png", 20)
+    assert cosine == pytest.approx(1, abs=1e-3)
+    assert build_semantic(tmp_path / "none", [], Small()).embedded == 0

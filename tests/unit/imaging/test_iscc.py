@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guardrails.provenance.iscc import grey_code, image_code
+from guardrails.imaging.iscc import grey_code, image_code
 
 
 def _picture() -> np.ndarray:
@@ -50,7 +50,7 @@ def test_code_survives_recompression_and_tells_pictures_apart() -> None:
 
 
 def test_code_distance_counts_differing_bits() -> None:
-    from guardrails.provenance.iscc import code_distance
+    from guardrails.imaging.iscc import code_distance
 
     picture = np.random.default_rng(1).integers(0, 255, (8, 8, 3), np.uint8).repeat(16, 0).repeat(16, 1)
     one, turned = image_code(picture), image_code(np.ascontiguousarray(np.rot90(picture)))

@@ -36,7 +36,7 @@ def image_code(pixels: Pixels) -> str:
     Returns:
         "ISCC:" and 16 base32 characters: 2 header bytes, then 8 bytes of code.
     """
-    return "ISCC:" + base64.b32encode(_HEADER + grey_code(reduced(pixels))).decode("ascii")
+    return written(grey_code(reduced(pixels)))
 
 
 def reduced(pixels: Pixels) -> NDArray[np.uint8]:
@@ -54,15 +54,24 @@ def code_distance(one: str, other: str) -> int:
 
 
 def code_bits(code: str) -> bytes:
-    """The 8 bytes of an Image-Code as `image_code` writes it, without its header.
+    """The 8 bytes of an Image-Code as `image_code` writes it, without its header; also without "ISCC:" before it.
 
     Raises:
-        ValueError: it is not such a code.
+        ValueError: it is not such a code: another unit, version or length.
     """
-    data = base64.b32decode(code.removeprefix("ISCC:"))
-    if len(data) != len(_HEADER) + 8 or data[:2] != _HEADER:
+    body = code.strip().removeprefix("ISCC:")
+    try:
+        data = base64.b32decode(body + "=" * (-len(body) % 8))
+    except ValueError as error:
+        raise ValueError(f"{code!r} is not an ISCC: {error}") from error
+    if len(data) != len(_HEADER) + _BLOCK or data[:2] != _HEADER:
         raise ValueError(f"{code!r} is not a 64-bit ISCC Image-Code")
     return data[len(_HEADER) :]
+
+
+def written(bits: bytes) -> str:
+    """The Image-Code of 8 bytes, as `code_bits` reads it."""
+    return "ISCC:" + base64.b32encode(_HEADER + bits).decode("ascii")
 
 
 def grey_code(grey: NDArray[np.uint8]) -> bytes:
