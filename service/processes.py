@@ -161,10 +161,10 @@ def make_worker(settings: Settings, reached: Callable[[str], None] | None = None
     )
 
 
-def run_sequencer(settings: Settings) -> None:
+def run_sequencer(settings: Settings, *, started: Callable[[str], None] = lambda name: None) -> None:
     """Gives the records that workers stage in PostgreSQL their places, until it is stopped.
 
-    On many machines several may run: one leads, and when it dies another one goes on.
+    On many machines several may run: one leads, and when it dies another one goes on. `started` is told when it stands by.
 
     Raises:
         OptionError: the ledger is not in PostgreSQL.
@@ -179,6 +179,7 @@ def run_sequencer(settings: Settings) -> None:
     with open_ledger(settings) as ledger:
         sequencer = Sequencer(ledger, report=lambda error: _log.error("the ledger's database: %s", error.message))
         threading.Thread(target=_then, args=(stopping, sequencer.stop), daemon=True).start()
+        started("sequencer")
         sequencer.run()
 
 

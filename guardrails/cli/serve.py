@@ -67,7 +67,7 @@ def command(
         case "ray":
             processes.run_ray(settings)
         case "sequencer":
-            processes.run_sequencer(settings)
+            processes.run_sequencer(settings, started=started)
         case _:
             processes.run_signer(settings, started=started)
     return 0
