@@ -164,7 +164,8 @@ def make_worker(settings: Settings, reached: Callable[[str], None] | None = None
 def run_sequencer(settings: Settings, *, started: Callable[[str], None] = lambda name: None) -> None:
     """Gives the records that workers stage in PostgreSQL their places, until it is stopped.
 
-    On many machines several may run: one leads, and when it dies another one goes on. `started` is told when it stands by.
+    On many machines several may run: one leads, and when it dies another one goes on. `started` is told when one stands
+    by.
 
     Raises:
         OptionError: the ledger is not in PostgreSQL.
