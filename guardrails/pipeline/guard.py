@@ -805,7 +805,7 @@ def _draft(cleared: Cleared, image_id: ImageId, picture: Drawn, latent: LatentSt
 
 
 def _waits_for_review(outcome: Outcome) -> bool:
-    return isinstance(outcome, Refusal) and bool(outcome.evidence_file) and not outcome.fault
+    return isinstance(outcome, Refusal) and not outcome.fault and strongest(outcome.findings) is Action.REVIEW
 
 
 def _labelled(screened: Screened) -> Labelled:
