@@ -306,7 +306,7 @@ class Guard:
             self._finish(cleared, partial(_draft, cleared, image_id, picture, pictures.latent), order)
             for image_id, picture in zip(ids, pictures.drawn, strict=True)
         ]
-        if order.ids is not None and (shared is not None or len(ids) > 1):
+        if shared is not None or (order.ids is not None and len(ids) > 1):
             # A release draws the picture by itself and has to come to exactly what reviewers saw.
             outcomes = [
                 self._again(cleared, image_id, order, drawn.facts.seed) if _waits_for_review(outcome) else outcome
