@@ -73,31 +73,53 @@ def run_api(
         server_header=False,
         date_header=True,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
+        # For what is still open when the server has drained: see `Server`.
+        timeout_graceful_shutdown=1,
         # Who asks is whoever connects, unless a proxy of ours stands in front.
         proxy_headers=settings.behind_tls,
     )
     with tracing.process("api"):
-        Server(config, app.state.context, lambda: started(settings.base_url)).run(sockets=[listening])
+        server = Server(config, app.state.context, lambda: started(settings.base_url), settings.drain_seconds)
+        server.run(sockets=[listening])
 
 
-def run_signer(settings: Settings) -> None:
-    """The signer, until it is stopped."""
+def run_signer(settings: Settings, *, started: Callable[[str], None] = lambda address: None) -> None:
+    """The signer, until it is stopped; `started` is told its socket."""
     from service.jobs.signer import SignerServer, load_key
 
     stopping = _stop_by_signal()
     server = SignerServer(settings.signer_socket, *load_key(settings))
     with tracing.process("signer"):
         threading.Thread(target=server.serve_forever, daemon=True).start()
+        started(str(settings.signer_socket))
         stopping.wait()
         server.shutdown()
 
 
-def run_worker(settings: Settings, reached: Callable[[str], None] | None = None) -> None:
-    """One worker, until it is stopped; the jobs at hand are finished first."""
+def run_worker(
+    settings: Settings,
+    reached: Callable[[str], None] | None = None,
+    *,
+    started: Callable[[str], None] = lambda name: None,
+) -> None:
+    """One worker, until it is stopped; the jobs at hand are finished first.
+
+    Args:
+        reached: see `Worker`.
+        started: told the worker's name once it works.
+    """
     stopping = _stop_by_signal()
     with tracing.process("worker"):
-        make_worker(settings, reached).run(stopping)
+        worker = make_worker(settings, reached)
+        started(worker.name)
+        worker.run(stopping)
+
+
+def run_ray(settings: Settings) -> None:
+    """The workers of a Ray cluster, until it is stopped; the jobs at hand are finished first."""
+    from service.jobs.ray_workers import run_on_ray
+
+    run_on_ray(settings, _stop_by_signal())
 
 
 def make_worker(settings: Settings, reached: Callable[[str], None] | None = None) -> Worker:
@@ -139,10 +161,11 @@ def make_worker(settings: Settings, reached: Callable[[str], None] | None = None
     )
 
 
-def run_sequencer(settings: Settings) -> None:
+def run_sequencer(settings: Settings, *, started: Callable[[str], None] = lambda name: None) -> None:
     """Gives the records that workers stage in PostgreSQL their places, until it is stopped.
 
-    On many machines several may run: one leads, and when it dies another one goes on.
+    On many machines several may run: one leads, and when it dies another one goes on. `started` is told when one stands
+    by.
 
     Raises:
         OptionError: the ledger is not in PostgreSQL.
@@ -157,6 +180,7 @@ def run_sequencer(settings: Settings) -> None:
     with open_ledger(settings) as ledger:
         sequencer = Sequencer(ledger, report=lambda error: _log.error("the ledger's database: %s", error.message))
         threading.Thread(target=_then, args=(stopping, sequencer.stop), daemon=True).start()
+        started("sequencer")
         sequencer.run()
 
 

@@ -270,6 +270,7 @@ def describe(outcome: Any) -> dict[str, Any]:
         "label": outcome.label,
         "manifest": outcome.manifest,
         "receipt": outcome.receipt,
+        "timings": outcome.timings.to_json(),
     }
 
 
@@ -300,6 +301,7 @@ def show_sealed(sealed: Sealed, request: PromptRequest) -> None:
             ("latent mark", "its noise carries the id" if sealed.latent.scheme else f"none: {sealed.latent.reason}"),
             ("manifest", f"{sealed.manifest.status.value}: {sealed.manifest.explanation}"),
             ("ledger", f"record {sealed.receipt.index}"),
+            ("time", _time(sealed)),
         ]
     )
     print_findings(sealed.findings, _texts(request))
@@ -333,6 +335,14 @@ def _checks(outcome: Sealed | Refusal) -> list[tuple[str, str]]:
         )
         for check in outcome.checks
     ]
+
+
+def _time(sealed: Sealed) -> str:
+    times = sealed.timings
+    guards = ", ".join(f"{stage} {spent:.0f}" for stage, spent in times.stages.items() if stage != "generation")
+    return (
+        f"{times.stages['generation']:.0f} ms of drawing, {times.guard:.0f} ms of guards ({times.share:.0%}): {guards}"
+    )
 
 
 def _label(label: VisibleLabel) -> str:

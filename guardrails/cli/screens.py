@@ -12,6 +12,7 @@ from guardrails import home as homes
 from guardrails.cli.output import Steps, clean, home_option, json_option, print_facts, print_heading, print_json
 from guardrails.cli.screens_calibration import calibrate, report, verify
 from guardrails.cli.screens_persons import enrol, forget, persons
+from guardrails.cli.screens_training import train
 from guardrails.cli.status import REFUSED
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ _STYLES = {"allow": "green", "flag": "yellow", "review": "yellow", "block": "red
 
 @click.group(name="screens")
 def command() -> None:
-    """Look at pictures, calibrate what is seen, enrol faces."""
+    """Look at pictures, learn concepts, calibrate what is seen, enrol faces."""
 
 
-for _one in (calibrate, verify, report, enrol, forget, persons):
+for _one in (train, calibrate, verify, report, enrol, forget, persons):
     command.add_command(_one)
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 THUMBNAIL = 320
 CONCEPTS_SHOWN = 6
+FRAME = (255, 0, 80)
+LINE_SHARE = 0.006
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +55,33 @@ def write_sheet(
 def _file(path: Path, scanned: Scan, heated: ClipConcepts | None) -> dict[str, Any]:
     return {
         "path": str(path),
-        "picture": _address(scanned.pixels),
+        "picture": _address(outlined(scanned.pixels, [box for finding in scanned.findings for box in _boxes(finding)])),
         "action": scanned.action.name.lower(),
         "rows": [_row(finding, scanned.pixels, heated) for finding in scanned.findings],
         "checks": [(check, _highest(check)) for check in scanned.checks],
         "agreement": scanned.agreement,
     }
+
+
+def _boxes(finding: Finding) -> list[list[int]]:
+    """The places that a finding names: its part of the picture, or the faces that were seen."""
+    persons = finding.evidence.get("persons")
+    named = [finding.evidence, *(persons if isinstance(persons, list) else [])]
+    boxes = [one.get("box") for one in named if isinstance(one, Mapping)]
+    return [[int(str(value)) for value in box] for box in boxes if isinstance(box, list)]
+
+
+def outlined(pixels: Pixels, boxes: Sequence[Sequence[int]]) -> Pixels:
+    """The picture with a frame around each box [left, top, right, bottom] that is not the whole of it."""
+    from PIL import ImageDraw
+
+    height, width = pixels.shape[:2]
+    image = Image.fromarray(pixels)
+    canvas, line = ImageDraw.Draw(image), max(2, round(LINE_SHARE * max(width, height)))
+    for left, top, right, bottom in boxes:
+        if [left, top, right, bottom] != [0, 0, width, height] and left < right and top < bottom:
+            canvas.rectangle((left - line, top - line, right + line - 1, bottom + line - 1), outline=FRAME, width=line)
+    return np.asarray(image)
 
 
 def _row(finding: Finding, pixels: Pixels, heated: ClipConcepts | None) -> Row:

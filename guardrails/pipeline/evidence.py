@@ -10,6 +10,7 @@ from guardrails.domain.findings import Action, Check, Finding
 from guardrails.domain.images import GenerationFacts, LatentStart, MarkEmbedding
 from guardrails.domain.labels import VisibleLabel
 from guardrails.pipeline.approval import Approval
+from guardrails.pipeline.timings import Timings
 
 
 def public_facts(
@@ -25,6 +26,7 @@ def public_facts(
     edges: str = "",
     approval: Approval | None = None,
     parent: Mapping[str, Json] | None = None,
+    timings: Timings | None = None,
 ) -> dict[str, Json]:
     """The `facts` of a record. Findings lose message, span and evidence, which quote the prompt; checks lose theirs,
     which may name persons."""
@@ -60,4 +62,6 @@ def public_facts(
         facts["parent"] = dict(parent)
     if edges:
         facts["edges"] = edges
+    if timings is not None:
+        facts["timings"] = timings.to_json()
     return facts

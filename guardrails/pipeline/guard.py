@@ -82,6 +82,7 @@ from guardrails.pipeline.stages import (
     Watch,
     watch_nothing,
 )
+from guardrails.pipeline.timings import Clock, Timings
 from guardrails.policy import Policy, default_policy
 from guardrails.policy.labelling import TC260, wanted_labels
 from guardrails.prompts import PromptGuard
@@ -302,11 +303,17 @@ class Guard:
         if isinstance(pictures, Refusal):
             return [pictures]
         order.watch(Step.DRAWN, "")
+        decided = cleared.decision.milliseconds / len(ids)
         outcomes = [
-            self._finish(cleared, partial(_draft, cleared, image_id, picture, pictures.latent), order)
+            self._finish(
+                cleared,
+                partial(_draft, cleared, image_id, picture, pictures.latent),
+                order,
+                Clock(prompt=decided, generation=pictures.milliseconds),
+            )
             for image_id, picture in zip(ids, pictures.drawn, strict=True)
         ]
-        if order.ids is not None and (shared is not None or len(ids) > 1):
+        if shared is not None or (order.ids is not None and len(ids) > 1):
             # A release draws the picture by itself and has to come to exactly what reviewers saw.
             outcomes = [
                 self._again(cleared, image_id, order, drawn.facts.seed) if _waits_for_review(outcome) else outcome
@@ -357,6 +364,7 @@ class Guard:
         self, cleared: Cleared, ids: Sequence[ImageId], progress: Progress | None, seed: int | None = None
     ) -> Pictures:
         """The pictures of one request; from `seed` when it was drawn before."""
+        started = time.perf_counter()
         latent, part = self._part(cleared, ids)
         # Whether the noise carries the id is decided by what was asked for at first.
         request = part.request if seed is None else dataclasses.replace(part.request, seed=seed)
@@ -372,7 +380,8 @@ class Guard:
                 f"the model gave {len(drawn)} pictures where {request.count} were asked for",
                 hint="the generator must return one picture for each seed",
             )
-        return Pictures(latent=latent, drawn=drawn)
+        each = (time.perf_counter() - started) * 1e3 / request.count
+        return Pictures(latent=latent, drawn=drawn, milliseconds=each)
 
     def _examine(self, original: Original) -> dict[str, Json]:
         """The history of a picture that was given; raises ImageError when it does not hold."""
@@ -413,27 +422,31 @@ class Guard:
         reason = self._generator.refuses_signs(request)
         return LatentStart(reason=reason) if reason else self._latent.start(self._generator.latent_shape(request))
 
-    def _finish(self, cleared: Cleared, begin: Callable[[], Draft], order: Order) -> Outcome:
+    def _finish(self, cleared: Cleared, begin: Callable[[], Draft], order: Order, clock: Clock) -> Outcome:
         watch = order.watch
         draft = self._guarded(Stage.GENERATION, cleared, begin)
         if isinstance(draft, Refusal):
             return draft
-        screened = self._guarded(Stage.SCREENING, cleared, lambda: self._screen(draft))
+        screening = clock.timed(Stage.SCREENING, lambda: self._screen(draft))
+        screened = self._guarded(Stage.SCREENING, cleared, screening)
         if isinstance(screened, Refusal):
             return screened
         watch(Step.SCREENED, str(draft.id))
-        labelled = self._guarded(Stage.LABEL, cleared, lambda: _labelled(screened), screened.checks)
+        labelling = clock.timed(Stage.LABEL, lambda: _labelled(screened))
+        labelled = self._guarded(Stage.LABEL, cleared, labelling, screened.checks)
         if isinstance(labelled, Refusal):
             return labelled
-        marked = self._guarded(Stage.WATERMARK, cleared, lambda: self._embed(labelled), screened.checks)
+        marking = clock.timed(Stage.WATERMARK, lambda: self._embed(labelled))
+        marked = self._guarded(Stage.WATERMARK, cleared, marking, screened.checks)
         if isinstance(marked, Refusal):
             return marked
         watch(Step.MARKED, str(draft.id))
-        signed = self._guarded(Stage.PROVENANCE, cleared, lambda: self._sign(marked, order), screened.checks)
+        signing = clock.timed(Stage.PROVENANCE, lambda: self._sign(marked, order))
+        signed = self._guarded(Stage.PROVENANCE, cleared, signing, screened.checks)
         if isinstance(signed, Refusal):
             return signed
         watch(Step.SIGNED, str(draft.id))
-        return self._release(signed, order.out, watch)
+        return self._release(signed, order.out, watch, clock.read())
 
     def _redrawn(self, cleared: Cleared, refusal: Refusal, order: Order) -> Outcome:
         """Draw again where a rule about works wants that first; every refused picture keeps its own record."""
@@ -450,7 +463,9 @@ class Guard:
         pictures = self._guarded(Stage.GENERATION, cleared, lambda: self._draw(cleared, [image_id], None, seed))
         if isinstance(pictures, Refusal):
             return pictures
-        return self._finish(cleared, partial(_draft, cleared, image_id, pictures.drawn[0], pictures.latent), order)
+        begin = partial(_draft, cleared, image_id, pictures.drawn[0], pictures.latent)
+        clock = Clock(prompt=cleared.decision.milliseconds, generation=pictures.milliseconds)
+        return self._finish(cleared, begin, order, clock)
 
     def _look_up(self, asked: Asked | Cleared, pixels: Pixels) -> tuple[Check, ...] | Refusal:
         """Before anything else sees a picture, and before anything of it could be kept for a review."""
@@ -602,7 +617,7 @@ class Guard:
             replace=True,
         )
 
-    def _release(self, signed: Signed, out: Path | None, watch: Watch) -> Sealed:
+    def _release(self, signed: Signed, out: Path | None, watch: Watch, timings: Timings) -> Sealed:
         marked = signed.marked
         draft = marked.screened.draft
         digest, salt = signed.prompt_commitment
@@ -627,6 +642,7 @@ class Guard:
                 edges=signed.edges,
                 approval=draft.cleared.approval,
                 parent=draft.cleared.parent,
+                timings=timings,
             ),
         )
         payload = _private(draft.cleared, salt)
@@ -648,6 +664,7 @@ class Guard:
             embedding=marked.embedding,
             manifest=signed.manifest,
             receipt=receipt,
+            timings=timings,
             label=signed.label,
         )
 
@@ -788,7 +805,7 @@ def _draft(cleared: Cleared, image_id: ImageId, picture: Drawn, latent: LatentSt
 
 
 def _waits_for_review(outcome: Outcome) -> bool:
-    return isinstance(outcome, Refusal) and bool(outcome.evidence_file) and not outcome.fault
+    return isinstance(outcome, Refusal) and not outcome.fault and strongest(outcome.findings) is Action.REVIEW
 
 
 def _labelled(screened: Screened) -> Labelled:

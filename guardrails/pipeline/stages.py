@@ -20,6 +20,7 @@ from guardrails.imaging import Pixels
 from guardrails.imaging.encoding import ImageFormat
 from guardrails.pipeline.approval import Approval
 from guardrails.pipeline.original import Original
+from guardrails.pipeline.timings import Timings
 
 
 class Step(enum.Enum):
@@ -97,10 +98,15 @@ class Begun:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pictures:
-    """The pictures of one order as they left a call of the model that other orders shared."""
+    """The pictures of one order as they left a call of the model, which other orders may have shared.
+
+    Attributes:
+        milliseconds: wall time of the call for each of its pictures.
+    """
 
     latent: LatentStart
     drawn: Sequence[Drawn]
+    milliseconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -207,4 +213,5 @@ class Sealed:
     embedding: MarkEmbedding
     manifest: ManifestVerdict
     receipt: Receipt
+    timings: Timings
     label: VisibleLabel | None = None

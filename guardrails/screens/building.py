@@ -13,6 +13,8 @@ text vectors of some names), W a folder for the embeddings: hours of work the fi
 3. Take the safe photographs and drawings as references.
 4. Count false positives: on the references themselves, each fold scored against the others, and on the second set.
 5. Count what is caught of photographs that show a concept.
+
+`--count-again` does 4 and 5 alone and needs neither POCKET nor C nor A.
 """
 
 from __future__ import annotations
@@ -36,7 +38,15 @@ from guardrails.screens.captioned import Captioned, Remembered, cached, clipart,
 from guardrails.screens.clip_concepts import NAME, REFERENCES
 from guardrails.screens.concepts import make_heads, shipped_pack
 from guardrails.screens.heads import HeadSet, Vectors
-from guardrails.screens.references import Calibrated, Domain, References, pack, pack_references, unpack
+from guardrails.screens.references import (
+    Calibrated,
+    Domain,
+    References,
+    pack,
+    pack_references,
+    read_references,
+    unpack,
+)
 from guardrails.screens.text_training import make_captions, ridge, to_bytes, train, zero_shot
 
 FOLDS = 10
@@ -48,6 +58,7 @@ RIDGE_OF_CAPTIONS = 10.0
 HANDS = ("noto",)
 DRAWINGS = 1000
 MOST_CLIPART = 2048
+SECOND_SET = "photographs of a second set"
 
 # Photographs that show a concept, by their names; proxies for pictures that nobody should have to collect.
 SHOWING: Mapping[str, tuple[str, ...]] = {
@@ -152,10 +163,10 @@ def card(
         for concept in next(iter(counted.values())).concepts
     }
     document = {
-        "id": f"{NAME}/2",
+        "id": f"{NAME}/3",
         "encoder": encoder,
         "made_by": "guardrails.screens.building",
-        "method": "score = 1 - split-conformal p-value among safe pictures of the nearest domain; docs/screens.md",
+        "method": "score = 1 - rate that safe pictures of the nearest domain bound; docs/screens.md",
         "outside": {domain: [scored.abstained, len(scored.domains)] for domain, scored in counted.items()},
         "concepts": concepts,
         "caught": caught,
@@ -174,7 +185,7 @@ def _statable(scored: Scored) -> list[float]:
 
 SOURCES = (
     "reference photographs: one sample of each ImageNet class; vectors as 8-bit integers, no picture",
-    "second set of photographs: other ImageNet samples; counted only",
+    "second set of photographs: BSDS500 and 100 of COCO; counted only",
     "drawings: Noto emoji (Apache-2.0); openclipart of Debian (public domain)",
     "anchors: CLIP text vectors of 171 names in ZegCLIP (MIT)",
     "prompts: Q16 (MIT)",
@@ -226,44 +237,66 @@ def build(options: argparse.Namespace) -> None:
     captions = make_captions(drawings.names, reader)
     reader.save()
     write_atomically(datasets_path() / Path(*WEIGHTS), to_bytes(*train(captions, drawings.vectors, anchors)))
-    count_all(encoder.id, photos, further, drawings)
+    domains, not_taken = take_references(encoder.id, photos, drawings)
+    safe_further = [row for row, names in enumerate(further.names) if is_safe_photograph(names[0])]
+    others = {SECOND_SET: further.vectors[safe_further], "drawings that are no references": not_taken}
+    count_all(domains, others, photos.only(photos.shows([name for names in SHOWING.values() for name in names])))
 
 
-def count_all(encoder: str, photos: Embedded, further: Embedded, drawings: Embedded) -> None:
-    """Steps 3 to 5 with the text side as it is now."""
-    from guardrails.encoders import text_side
-
+def take_references(encoder: str, photos: Embedded, drawings: Embedded) -> tuple[dict[str, Vectors], Vectors]:
+    """Step 3: the safe ones become references; also the safe drawings that are none."""
     safe = [row for row, names in enumerate(photos.names) if is_safe_photograph(names[0])]
     drawn = [row for row, names in enumerate(drawings.names) if is_safe_drawing(names)]
     chosen = sorted(np.random.default_rng(SEED).permutation(drawn)[:DRAWINGS].tolist())
     domains = {"photographs": photos.vectors[safe], "drawings": drawings.vectors[chosen]}
     write_atomically(datasets_path() / Path(*REFERENCES), pack_references(encoder, domains))
+    return domains, drawings.vectors[sorted(set(drawn) - set(chosen))]
+
+
+def count_all(domains: Mapping[str, Vectors], others: Mapping[str, Vectors], proxies: Embedded) -> None:
+    """Steps 4 and 5 with the references and the text side as they are now.
+
+    Args:
+        domains: the references.
+        others: further safe pictures by what they are.
+        proxies: photographs that show a concept.
+    """
+    from guardrails.encoders import text_side
+
     tower = load_encoder("offline-clip")
-    heads = HeadSet(
-        make_heads(shipped_pack(), encoder, tower.dim, text_side(tower)), centre=to_references(encoder, domains).centre
-    )
-    calibrated = Calibrated(heads, to_references(encoder, domains))
-    others = [row for row in drawn if row not in set(chosen)]
-    safe_further = [row for row, names in enumerate(further.names) if is_safe_photograph(names[0])]
-    counted = {
-        "photographs": cross_scored(heads, domains, "photographs"),
-        "drawings": cross_scored(heads, domains, "drawings"),
-        "photographs of a second set": score_all(
-            calibrated, [further.vectors[row : row + 1] for row in safe_further], encoder
-        ),
-        "drawings that are no references": score_all(
-            calibrated, [drawings.vectors[row : row + 1] for row in others], encoder
-        ),
-    }
-    proxies = photos.shows([name for names in SHOWING.values() for name in names])
-    scored = score_all(calibrated, [photos.vectors[row : row + 1] for row in proxies], encoder)
+    references = to_references(tower.id, domains)
+    heads = HeadSet(make_heads(shipped_pack(), tower.id, tower.dim, text_side(tower)), centre=references.centre)
+    calibrated = Calibrated(heads, references)
+
+    def score(vectors: Vectors) -> Scored:
+        return score_all(calibrated, [vectors[row : row + 1] for row in range(len(vectors))], tower.id)
+
+    counted = {name: cross_scored(heads, domains, name) for name in domains}
+    counted |= {name: score(vectors) for name, vectors in others.items()}
     caught = {
-        photos.names[row][0]: {harm: _rounded(own[heads.concepts.index(harm)]) for harm in HARMS}
-        for row, own in zip(proxies, scored.scores, strict=True)
+        names[0]: {harm: _rounded(own[heads.concepts.index(harm)]) for harm in HARMS}
+        for names, own in zip(proxies.names, score(proxies.vectors).scores, strict=True)
     }
-    data = card(encoder, {name: one for name, one in counted.items() if len(one.domains) > 60}, caught, SOURCES)
+    data = card(tower.id, {name: one for name, one in counted.items() if len(one.domains) > 60}, caught, SOURCES)
     write_atomically(datasets_path("screens") / f"{NAME}.json", data)
     show_caught(caught, counted["photographs"])
+
+
+def count_again(photographs_folder: Path, further_folder: Path, cache: Path) -> None:
+    """Steps 4 and 5 alone, with the references that are shipped: after a change of heads or of the method."""
+    tower = load_encoder("offline-clip")
+    proxies = [one for one in photographs(photographs_folder) if not is_safe_photograph(one.names[0])]
+    proxies = [one for one in proxies if one.names[0] not in UNCLEAR]
+    further = [one for one in photographs(further_folder) if is_safe_photograph(one.names[0])]
+    embed(proxies, tower, cache / "proxies")
+    embed(further, tower, cache / "further")
+    shown, vectors = cached(proxies, cache / "proxies")
+    domains = {one.name: one.vectors for one in read_references(datasets_path(*REFERENCES)).domains}
+    count_all(
+        domains,
+        {SECOND_SET: cached(further, cache / "further")[1]},
+        Embedded(names=tuple(one.names for one in shown), vectors=vectors),
+    )
 
 
 def _rounded(score: float) -> float | None:
@@ -276,7 +309,7 @@ def show_caught(caught: Mapping[str, Mapping[str, float | None]], safe: Scored) 
         print(f"  {name:15s} " + ", ".join(f"{harm} {score}" for harm, score in scores.items()))
     columns = [safe.concepts.index(harm) for harm in HARMS]
     inside = safe.scores[~np.isnan(safe.scores).any(axis=1)][:, columns]
-    for threshold in (0.99, 0.985, 0.975, 0.95):
+    for threshold in (0.99, 0.97, 0.95):
         hits = sum(any((score or 0) >= threshold for score in scores.values()) for scores in caught.values())
         accused = int((inside >= threshold).any(axis=1).sum())
         print(f"any of {', '.join(HARMS)} at {threshold}: {hits} of {len(caught)} proxies, "
@@ -286,13 +319,20 @@ def show_caught(caught: Mapping[str, Mapping[str, float | None]], safe: Scored) 
 def main() -> None:
     """Command line of `build`."""
     parser = argparse.ArgumentParser(description="Build datasets/screens.")
-    for name in ("photographs", "further", "pocket", "clipart", "anchors", "cache"):
+    for name in ("photographs", "further", "cache"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    for name in ("pocket", "clipart", "anchors"):
+        parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--no-embedding", action="store_true", help="use what the cache has, and embed nothing more")
+    parser.add_argument("--count-again", action="store_true", help="keep text side and references; count anew")
     options = parser.parse_args()
+    if options.count_again:
+        return count_again(options.photographs, options.further, options.cache)
+    if options.pocket is None or options.clipart is None or options.anchors is None:
+        parser.error("a build needs --pocket, --clipart and --anchors")
     if not options.anchors.is_file():
         raise OptionError(f"there are no anchors at {options.anchors}", hint="see the module's first lines")
-    build(options)
+    return build(options)
 
 
 if __name__ == "__main__":

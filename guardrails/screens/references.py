@@ -1,9 +1,19 @@
 """Safe pictures that every score is measured against, so that a threshold is a rate.
 
-A raw number of a head says nothing alone. Its score is one minus its split-conformal p-value among safe pictures of the
-same domain (Vovk et al. 2005): p = (1 + number of safe pictures at or above it) / (n + 1). A new safe picture reaches
-the score 0.99 with probability at most .01, whatever the head, and a concept that was added a moment ago has its
-threshold at once. Several views of one picture are several chances, which Bonferroni's factor pays for.
+A raw number of a head says nothing alone. Its score is one minus a bound on the share of safe pictures of the same
+domain that reach it, and a concept that was added a moment ago has its threshold at once, whatever the head. The bound
+is made in two steps, because the plain conformal p-value (1 + k) / (n + 1) promises too much: it holds on average over
+all choices of reference pictures, and only for pictures of the very same mixture.
+
+1. Of n reference pictures, k reach the number. With 95 % confidence the share of all pictures that do is below u, where
+   n * KL(k/n, u) = ln 20 (Chernoff 1952): a bound for these reference pictures (Vovk, "Conditional validity of
+   inductive conformal predictors", 2012). It is a little wider than Clopper and Pearson's, and quick for every k.
+2. Pictures that a model is asked for are another mixture than the references. u / `SUBPOPULATION` bounds the share in
+   every part of the safe pictures that is at least that large (the worst case of Duchi and Namkoong's "distributionally
+   robust" risk, 2021).
+
+Several views of one picture are several chances, which Bonferroni's factor pays for. The views of a panorama overlap by
+half and more, so that factor is far too large already: it takes the place of 1 / `SUBPOPULATION` where it is larger.
 
 A picture that lies further from its domain than nearly all of the domain's own pictures is outside of what was
 measured; then there is no score.
@@ -11,8 +21,10 @@ measured; then there is no score.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +33,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from guardrails.domain.calibration import CONFIDENCE
 from guardrails.encoders.arrays import read_arrays
 from guardrails.errors import ScreenUnavailable
 from guardrails.screens.heads import HeadSet, Vectors
 
 # A picture is "of the domain" when it is as near to it as all but this share of the domain's own pictures.
 OUTSIDE_RATE = 0.01
+# The stated rate holds for every half of the safe pictures, not for their whole alone.
+SUBPOPULATION = 0.5
 NEIGHBOURS = 5
 
 
@@ -153,6 +168,7 @@ class Calibrated:
         self._safe = {
             domain.name: np.sort(heads.raw(domain.vectors, references.encoder), axis=0) for domain in references.domains
         }
+        self._bounds = {name: upper_bounds(len(safe)) for name, safe in self._safe.items()}
 
     def place(self, vectors: Vectors) -> Place:
         """The domain whose centre is nearest to the whole picture, the first of the vectors."""
@@ -170,9 +186,29 @@ class Calibrated:
         """
         safe, worst = self._safe[domain], raw.max(axis=0)
         above = len(safe) - _count_below(safe, worst)
-        p_values = np.minimum(1.0, len(raw) * (1 + above) / (1 + len(safe)))
-        score: NDArray[np.float64] = 1 - p_values
+        score: NDArray[np.float64] = 1 - np.minimum(1.0, max(len(raw), 1 / SUBPOPULATION) * self._bounds[domain][above])
         return score
+
+
+@functools.cache
+def upper_bounds(n: int) -> NDArray[np.float64]:
+    """The share that is not exceeded where k of n reference pictures reach a number, for k of 0..n; shape (n + 1,)."""
+    share = np.arange(n + 1) / n
+    low, high = share, np.ones(n + 1)
+    for _ in range(50):
+        middle = (low + high) / 2
+        likely = n * _divergence(share, middle) < -math.log(1 - CONFIDENCE)
+        low, high = np.where(likely, middle, low), np.where(likely, high, middle)
+    return high
+
+
+def _divergence(share: NDArray[np.float64], rate: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Kullback and Leibler's divergence of a coin of `share` from one of `rate`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        hits = np.where(share > 0, share * np.log(share / rate), 0.0)
+        misses = np.where(share < 1, (1 - share) * np.log((1 - share) / (1 - rate)), 0.0)
+    divergence: NDArray[np.float64] = hits + misses
+    return divergence
 
 
 def _count_below(rising: Vectors, values: Vectors) -> NDArray[np.int64]:

@@ -64,6 +64,26 @@ def test_every_format_is_read_back_as_confirmed(guard: Guard, home: Path, out: P
         assert (report.verdict, report.exact) == (FileVerdict.CONFIRMED, True)
 
 
+def test_the_time_of_the_guards_stands_beside_that_of_the_drawing(guard: Guard) -> None:
+    started = time.perf_counter()
+    pictures = guard.generate_all(PromptRequest(prompt=PROMPT, count=2))
+    total = (time.perf_counter() - started) * 1e3
+    for sealed in pictures:
+        assert isinstance(sealed, Sealed)
+        stages = sealed.timings.stages
+        assert list(stages) == ["prompt", "generation", "screening", "label", "watermark", "provenance"]
+        assert all(spent > 0 for spent in stages.values())
+        assert sealed.timings.guard == pytest.approx(sum(stages.values()) - stages["generation"])
+        assert 0 < sealed.timings.share < 1
+        assert stages["screening"] >= sum(check.milliseconds for check in sealed.checks)
+        logged = guard.ledger.find_by_id(str(sealed.id))
+        assert logged is not None
+        assert logged.record.facts["timings"] == sealed.timings.to_json()
+        assert set(sealed.timings.to_json()) == {"stages_ms", "guard_ms", "guard_share"}
+    # The drawing is shared out, not counted for each.
+    assert sum(sum(sealed.timings.stages.values()) for sealed in pictures if isinstance(sealed, Sealed)) < 1.05 * total
+
+
 def test_without_a_folder_the_bytes_are_returned_and_recorded(guard: Guard, home: Path) -> None:
     sealed = guard.generate(PROMPT)
     assert isinstance(sealed, Sealed)
