@@ -31,8 +31,8 @@ Example
   guardrails screens verify newer-safe-pictures --references products.npz
 """
 VERIFY_EPILOG = """\b
-Exits with 4 when a stated rate is certainly exceeded, when too many pictures lie outside of what was calibrated, or
-when two groups of --slices are certainly treated differently.
+Exits with 4 when a stated rate is certainly exceeded, when the pictures score certainly higher than the references do,
+when too many lie outside of what was calibrated, or when two groups of --slices are certainly treated differently.
 """
 MOST_OUTSIDE = 0.25
 _encoder = click.option("--encoder", default="offline-clip", show_default=True, help="Which heads look with.")
@@ -55,7 +55,7 @@ def calibrate(
 
     from guardrails.files import write_atomically
     from guardrails.resources import datasets_path
-    from guardrails.screens.calibration import count, score_all
+    from guardrails.screens.calibration import ceilings, count, score_all
     from guardrails.screens.clip_concepts import REFERENCES
     from guardrails.screens.references import pack_references, read_references
 
@@ -74,6 +74,7 @@ def calibrate(
         "encoder": identity,
         "domain": domain,
         "calibrated_on": len(own),
+        "ceilings": ceilings({name: len(vectors) for name, vectors in domains.items()}),
         "outside": scored.abstained,
         "rates": [{"concept": rate.concept, **rate.to_json()} for rate in rates],
     }
@@ -99,7 +100,7 @@ def verify(
 ) -> int:
     """Check on other safe PICTURES that the stated rates still hold."""
     from guardrails.domain.calibration import can_state
-    from guardrails.screens.calibration import LARGEST_GAP, RATES, count, gaps, score_all
+    from guardrails.screens.calibration import LARGEST_GAP, RATES, certain, count, drifts, gaps, score_all
     from guardrails.screens.calibration import slices as count_slices
 
     screen = _screen(encoder, concepts, references)
@@ -109,6 +110,12 @@ def verify(
     rates = count(scored, pictures.name, [rate for rate in RATES if can_state(rate, inside)] or RATES)
     problems = [
         f"{rate.concept}: {rate.hits} of {rate.n} where {rate.stated:.0%} is stated" for rate in rates if rate.broken
+    ]
+    moved = drifts(screen.calibrated(), shown, screen.encoder().id)
+    problems += [
+        f"{one.concept}: {one.hits} of {one.n} {one.domain} score above all but {one.rank - 1} of {one.references} "
+        f"references, which chance does once in {1 / max(one.p, 1e-12):.0f} times"
+        for one in certain(moved)
     ]
     outside = scored.abstained / len(shown)
     if outside > MOST_OUTSIDE:
@@ -121,6 +128,7 @@ def verify(
     ]
     more = {
         "problems": problems,
+        "drift": [one.to_json() for one in moved],
         "outside": scored.abstained,
         "slices": [
             {"concept": one.concept, "group": one.name, "hits": one.hits, "n": one.n, "interval_95": one.interval}
@@ -133,10 +141,13 @@ def verify(
 
 @click.command()
 @click.option("--card", type=_FILE, help="Made by `calibrate`.  [default: that of the shipped concepts]")
+@click.option("--policy", default="default", show_default=True, help="Whose thresholds must be within reach.")
 @json_option
-def report(card: Path | None, as_json: bool) -> int:
-    """Show what the concepts were calibrated and counted on."""
+def report(card: Path | None, policy: str, as_json: bool) -> int:
+    """Show what the concepts were calibrated and counted on, and thresholds of the policy that no score can reach."""
     from guardrails.domain.calibration import CONFIDENCE
+    from guardrails.policy import load_policy
+    from guardrails.policy.ceilings import never_reached
     from guardrails.resources import datasets_path
 
     path = card or datasets_path("screens", "clip-concepts.json")
@@ -144,8 +155,14 @@ def report(card: Path | None, as_json: bool) -> int:
     rates = document.get("rates") or [
         {"concept": concept, **rate} for concept, entry in document["concepts"].items() for rate in entry["rates"]
     ]
+    warnings = {
+        one.rule: str(one)
+        for one in never_reached(
+            load_policy(policy).screen_rules, {rate["concept"] for rate in rates}, document.get("ceilings", {})
+        )
+    }
     if as_json:
-        print_json(document)
+        print_json({**document, "never_reached": warnings})
         return 0
     print_table(
         ("concept", "safe pictures", "stated", "counted", f"upper bound ({CONFIDENCE:.0%})"),
@@ -160,6 +177,10 @@ def report(card: Path | None, as_json: bool) -> int:
             for rate in rates
         ],
     )
+    for domain, ceiling in document.get("ceilings", {}).items():
+        click.echo(f"No score of {domain} exceeds {ceiling:.4f}.")
+    for rule, warning in warnings.items():
+        click.echo(f"WARNING {rule}: {warning}")
     return 0
 
 

@@ -11,6 +11,8 @@ import statistics
 from collections.abc import Sequence
 
 CONFIDENCE = 0.95
+# The stated rate of a score holds for every half of the safe pictures, not for their whole alone.
+SUBPOPULATION = 0.5
 # A published threshold has this many decimals, rounded up, so that rounding never makes the rule speak more often.
 THRESHOLD_DECIMALS = 4
 
@@ -54,6 +56,38 @@ def clopper_pearson_upper(hits: int, n: int, confidence: float = CONFIDENCE) -> 
 def clopper_pearson_lower(hits: int, n: int, confidence: float = CONFIDENCE) -> float:
     """The one-sided exact lower bound of a rate after `hits` of `n`."""
     return 1.0 - clopper_pearson_upper(n - hits, n, confidence)
+
+
+def highest_score(n: int) -> float:
+    """The highest score that n reference pictures can state: none of them reaches it, and u of all pictures may.
+
+    See `SUBPOPULATION`; the bound u for 0 of n is exact: 1 - (1 - `CONFIDENCE`) ** (1 / n).
+    """
+    return max(0.0, 1 - (1 - (1 - CONFIDENCE) ** (1 / n)) / SUBPOPULATION)
+
+
+def references_needed(threshold: float) -> int:
+    """The fewest reference pictures whose `highest_score` is at or above a threshold, 0 < threshold < 1."""
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-(1 - threshold) * SUBPOPULATION))
+
+
+def exceedance_tail(hits: int, n: int, rank: int, references: int) -> float:
+    """Probability that `hits` or more of n new pictures score above the `rank`-th highest of the references, when both
+    come from one distribution without ties.
+
+    All orders of the n + references scores are equally likely then, so no distribution is assumed and the references
+    themselves may be as unlucky as the new pictures (Wilks 1942; the count is beta-binomial with parameters rank and
+    references - rank + 1).
+    """
+    everything = _log_choose(n + references, n)
+    return math.fsum(
+        math.exp(_log_choose(i + rank - 1, i) + _log_choose(n - i + references - rank, n - i) - everything)
+        for i in range(hits, n + 1)
+    )
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def wilson_interval(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

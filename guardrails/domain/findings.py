@@ -90,6 +90,8 @@ class Check:
         scores: every score that was computed, by concept; higher is worse.
         evidence: by concept, what explains a score; stays inside the installation, because it may name persons.
         abstained: by concept, why a check that ran gives no score; never counts as passed.
+        ceilings: by concept, the highest score that the check can give to a picture of this kind, where that is below
+            1: a threshold above it is never reached, so silence there is no pass either.
         milliseconds: wall time.
     """
 
@@ -98,6 +100,7 @@ class Check:
     scores: Mapping[str, float] = field(default_factory=dict)
     evidence: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     abstained: Mapping[str, str] = field(default_factory=dict)
+    ceilings: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
     milliseconds: float = 0.0
 

@@ -14,7 +14,9 @@ from typing import Protocol
 
 from guardrails.domain.findings import Action
 from guardrails.domain.requests import PromptDecision
+from guardrails.errors import DatasetUnavailable
 from guardrails.policy import patterns
+from guardrails.policy.ceilings import never_reached, read_card
 from guardrails.policy.model import Loosening, Mode, Policy, PromptRule
 from guardrails.policy.taxonomy import load_taxonomy
 
@@ -82,6 +84,7 @@ def lint_policy(policy: Policy, decide: Decide) -> LintReport:
         problems += _bad_rewrites(rule, asked)
     problems += _unknown_categories(policy)
     problems += _rules_without_effect(rules)
+    problems += _never_reached(policy)
     examples = sum(len(rule.match_examples) + len(rule.pass_examples) for rule in rules)
     return LintReport(problems=tuple(problems), checked=len(policy.tests) + examples, loosened=policy.loosened)
 
@@ -179,6 +182,18 @@ def _unknown_categories(policy: Policy) -> Iterator[Problem]:
         if category not in known:
             message = "the category is not in the taxonomy, so reports by its schemes leave it out"
             yield Problem(level=Level.WARNING, rule=rule_id, subject=category, message=message)
+
+
+def _never_reached(policy: Policy) -> Iterator[Problem]:
+    """Screen rules whose threshold the shipped safe pictures cannot state."""
+    for screen in sorted({rule.screen for rule in policy.screen_rules}):
+        try:
+            card = read_card(screen)
+        except DatasetUnavailable:
+            continue
+        rules = [rule for rule in policy.screen_rules if rule.screen == screen]
+        for one in never_reached(rules, card["concepts"], card["ceilings"]):
+            yield Problem(level=Level.WARNING, rule=one.rule, subject=one.domain, message=str(one))
 
 
 def _rules_without_effect(rules: list[PromptRule]) -> Iterator[Problem]:

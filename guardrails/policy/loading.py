@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from guardrails.domain.findings import Action
 from guardrails.domain.images import MatchState
 from guardrails.domain.rights import RESERVED, Terms, terms_of
 from guardrails.errors import DatasetUnavailable, PolicyError
+from guardrails.policy.ceilings import read_card
 from guardrails.policy.fields import Fields, items_of, text_of
 from guardrails.policy.inheritance import Parent, adjusted, check_tightened, joined_parents
 from guardrails.policy.model import (
@@ -42,7 +42,7 @@ from guardrails.policy.rule_reading import (
 from guardrails.policy.semantics import read_semantics
 from guardrails.policy.signing import signature_beside
 from guardrails.policy.yamlio import Node, nearest, parse_yaml, read_limited
-from guardrails.resources import datasets_path, policies_path
+from guardrails.resources import policies_path
 
 API_VERSION = "policy/v1"
 DEFAULT_PROMPT_LIMIT = 2_000
@@ -284,7 +284,7 @@ def _calibrated(node: Node, screen: str, concept: str) -> tuple[float, str]:
     if "/" in screen or "\\" in screen:
         node.fail(f"`{screen}` is not the name of a screen")
     try:
-        entry = json.loads(datasets_path("screens", card).read_text(encoding="utf-8"))["concepts"][concept]
+        entry = read_card(screen)["concepts"][concept]
         threshold, error_rate = float(entry["threshold"]), str(entry["error_rate"])
     except DatasetUnavailable:
         hint = f"write a number, or calibrate the screen to create datasets/screens/{card}"

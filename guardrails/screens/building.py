@@ -33,7 +33,7 @@ from guardrails.encoders.minilm import load_minilm
 from guardrails.errors import OptionError
 from guardrails.files import write_atomically
 from guardrails.resources import datasets_path
-from guardrails.screens.calibration import DEFAULT_RATE, RATES, Rate, Scored, count, score_all, sentence
+from guardrails.screens.calibration import DEFAULT_RATE, RATES, Rate, Scored, ceilings, count, score_all, sentence
 from guardrails.screens.captioned import Captioned, Remembered, cached, clipart, embed, emoji, photographs
 from guardrails.screens.clip_concepts import NAME, REFERENCES
 from guardrails.screens.concepts import make_heads, shipped_pack
@@ -151,8 +151,13 @@ def card(
     counted: Mapping[str, Scored],
     caught: Mapping[str, Mapping[str, float | None]],
     sources: Sequence[str],
+    references: Mapping[str, int],
 ) -> bytes:
-    """The document that policies take thresholds from and `guardrails screens report` shows."""
+    """The document that policies take thresholds from and `guardrails screens report` shows.
+
+    Args:
+        references: how many there are, by domain.
+    """
     rates = [rate for domain, scored in counted.items() for rate in count(scored, domain, _statable(scored))]
     concepts = {
         concept: {
@@ -167,6 +172,8 @@ def card(
         "encoder": encoder,
         "made_by": "guardrails.screens.building",
         "method": "score = 1 - rate that safe pictures of the nearest domain bound; docs/screens.md",
+        "references": dict(references),
+        "ceilings": ceilings(references),
         "outside": {domain: [scored.abstained, len(scored.domains)] for domain, scored in counted.items()},
         "concepts": concepts,
         "caught": caught,
@@ -277,7 +284,8 @@ def count_all(domains: Mapping[str, Vectors], others: Mapping[str, Vectors], pro
         names[0]: {harm: _rounded(own[heads.concepts.index(harm)]) for harm in HARMS}
         for names, own in zip(proxies.names, score(proxies.vectors).scores, strict=True)
     }
-    data = card(tower.id, {name: one for name, one in counted.items() if len(one.domains) > 60}, caught, SOURCES)
+    enough = {name: one for name, one in counted.items() if len(one.domains) > 60}
+    data = card(tower.id, enough, caught, SOURCES, {name: len(vectors) for name, vectors in domains.items()})
     write_atomically(datasets_path("screens") / f"{NAME}.json", data)
     show_caught(caught, counted["photographs"])
 

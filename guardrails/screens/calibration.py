@@ -1,7 +1,8 @@
 """How often safe pictures are accused: counted, bounded, by domain and by slice.
 
-The thresholds themselves need no fitting, because scores are p-values (see `references`). What is measured here is
-whether that holds on safe pictures that were not used.
+The thresholds themselves need no fitting, because scores are bounds of rates (see `references`). What is measured here
+is whether they hold on safe pictures that were not used, and whether those pictures still score as the references do:
+bounds with room to spare hold long after pictures began to drift.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from guardrails.domain.calibration import (
     can_state,
     clopper_pearson_lower,
     clopper_pearson_upper,
+    exceedance_tail,
+    highest_score,
     wilson_interval,
 )
 from guardrails.errors import OptionError
@@ -119,6 +122,11 @@ def count(scored: Scored, domain: str, rates: Sequence[float] = RATES) -> list[R
     ]
 
 
+def ceilings(references: Mapping[str, int]) -> dict[str, float]:
+    """By domain the highest score that so many reference pictures can state."""
+    return {domain: highest_score(n) for domain, n in references.items()}
+
+
 def sentence(rates: Sequence[Rate]) -> str:
     """What a rule says about its threshold."""
     stated = rates[0].stated
@@ -127,6 +135,60 @@ def sentence(rates: Sequence[Rate]) -> str:
         for rate in rates
     )
     return f"stated false-positive rate {stated:.0%}; counted: {counted}; bounds with {CONFIDENCE:.0%} confidence"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """How many new pictures of one domain score above the highest references under one concept.
+
+    Attributes:
+        rank, references: what was counted scored above the `rank`-th highest of so many references.
+        hits, n: of the new pictures.
+    """
+
+    concept: str
+    domain: str
+    rank: int
+    references: int
+    hits: int
+    n: int
+
+    @property
+    def p(self) -> float:
+        """Exact one-sided probability of so many or more when nothing has changed."""
+        return exceedance_tail(self.hits, self.n, self.rank, self.references)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"concept": self.concept, "domain": self.domain, "rank": self.rank, "references": self.references,
+                "hits": self.hits, "n": self.n, "p": self.p}  # fmt: skip
+
+
+def drifts(
+    calibrated: Calibrated, pictures: Sequence[Vectors], encoder: str, rates: Sequence[float] = RATES
+) -> list[Drift]:
+    """Compare safe pictures with the references, raw number against raw number, at the ranks that `rates` mean.
+
+    The whole picture counts, the first of its views, as the references are whole pictures.
+    """
+    places = [calibrated.place(vectors).domain for vectors in pictures]
+    found = []
+    for domain in sorted(set(places) - {""}):
+        shown = np.stack([vectors[0] for vectors, place in zip(pictures, places, strict=True) if place == domain])
+        raw = calibrated.heads.raw(shown, encoder)
+        reached_by = np.stack([calibrated.reached_by(row[np.newaxis], domain) for row in raw])
+        n = calibrated.count_references(domain)
+        for rank in (int(rate * (n + 1)) for rate in rates):
+            found += [
+                Drift(concept=concept, domain=domain, rank=rank, references=n,
+                      hits=int(np.sum(reached_by[:, column] < rank)), n=len(shown))
+                for column, concept in enumerate(calibrated.heads.concepts) if rank
+            ]  # fmt: skip
+    return found
+
+
+def certain(found: Sequence[Drift]) -> list[Drift]:
+    """Those that are no chance, with `CONFIDENCE` in all of them together (Bonferroni)."""
+    return [one for one in found if one.p < (1 - CONFIDENCE) / len(found)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,10 +122,13 @@ class ClipConcepts:
             for concept, score in zip(calibrated.heads.concepts, scores, strict=True)
             if concept not in silent
         }
-        evidence = {concept: self._explain(concept, seen) for concept, score in found.items() if score >= EXPLAINED}
-        return Reading(scores=found, evidence=evidence, abstained=silent)
+        evidence = {
+            concept: self._explain(concept, score, seen) for concept, score in found.items() if score >= EXPLAINED
+        }
+        ceiling = calibrated.ceiling(seen.place.domain)
+        return Reading(scores=found, evidence=evidence, abstained=silent, ceilings=dict.fromkeys(found, ceiling))
 
-    def _explain(self, concept: str, seen: Pass) -> dict[str, Json]:
+    def _explain(self, concept: str, score: float, seen: Pass) -> dict[str, Json]:
         heads = self.calibrated().heads
         column = heads.concepts.index(concept)
         worst = int(np.argmax(seen.raw[:, column]))
@@ -133,6 +136,8 @@ class ClipConcepts:
             "raw": round(float(seen.raw[worst, column]), 4),
             "domain": seen.place.domain,
             "calibrated_on": seen.place.n,
+            "views": len(seen.views),
+            "rate_of_all_views": round(min(1.0, len(seen.views) * (1 - score)), 4),
             "box": seen.views[worst].box.to_json(),
             "nearest": [[label, cosine] for label, cosine in heads.nearest(concept, seen.vectors[worst])],
         }

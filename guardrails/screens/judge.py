@@ -13,7 +13,7 @@ def judge(checks: Iterable[Check], rules: Iterable[ScreenRule]) -> tuple[Finding
 
     A rule speaks with its own action when the score of its concept is at or above its threshold, and with
     `when_unavailable` when no check of its screen produced that score: the screen did not run, failed, is not
-    installed, knows no such concept, or abstained.
+    installed, knows no such concept, abstained, or cannot give any picture of this kind a score that high.
     """
     by_screen: dict[str, list[Check]] = {}
     for check in checks:
@@ -40,7 +40,8 @@ def apply(rule: ScreenRule, check: Check) -> Finding | None:
         why = f"abstained: {reason}" if reason else f"the screen gave no score for {rule.concept!r}"
         return unknown(rule, check.component, why)
     if score < rule.threshold:
-        return None
+        ceiling = check.ceilings.get(rule.concept, 1.0)
+        return None if ceiling >= rule.threshold else unknown(rule, check.component, too_low(ceiling, rule.threshold))
     return Finding(
         rule=rule.id,
         category=rule.category,
@@ -51,6 +52,14 @@ def apply(rule: ScreenRule, check: Check) -> Finding | None:
         threshold=rule.threshold,
         error_rate=rule.error_rate,
         evidence={"status": check.status.value, "concept": rule.concept, **check.evidence.get(rule.concept, {})},
+    )
+
+
+def too_low(ceiling: float, threshold: float) -> str:
+    """Why a threshold above the ceiling decides nothing."""
+    return (
+        f"no picture of this kind can score above {ceiling:.4f}, so the threshold {threshold:g} is never reached; "
+        "calibrate on more safe pictures, or ask for a lower threshold"
     )
 
 

@@ -19,11 +19,13 @@ class Reading:
         scores: by concept, 0..1; higher is worse, always.
         evidence: by concept, what explains the score: box, nearest examples, words read ...
         abstained: by concept, why there is no score. An abstention is "not known", never "passed".
+        ceilings: by concept, the highest score that a picture of this kind can have, where that is below 1.
     """
 
     scores: Mapping[str, float]
     evidence: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     abstained: Mapping[str, str] = field(default_factory=dict)
+    ceilings: Mapping[str, float] = field(default_factory=dict)
 
 
 class Screen(Protocol):

@@ -12,8 +12,9 @@ all choices of reference pictures, and only for pictures of the very same mixtur
    every part of the safe pictures that is at least that large (the worst case of Duchi and Namkoong's "distributionally
    robust" risk, 2021).
 
-Several views of one picture are several chances, which Bonferroni's factor pays for. The views of a panorama overlap by
-half and more, so that factor is far too large already: it takes the place of 1 / `SUBPOPULATION` where it is larger.
+The score of a panorama is that of its worst view, and its rate is that of one view: of safe panoramas with v views up
+to v times as many are accused (Bonferroni). Paying for the views in the score instead would let the longest panoramas
+pass: with sixteen views no score reached 0.97, whatever stood in one of them.
 
 A picture that lies further from its domain than nearly all of the domain's own pictures is outside of what was
 measured; then there is no score.
@@ -33,15 +34,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from guardrails.domain.calibration import CONFIDENCE
+from guardrails.domain.calibration import CONFIDENCE, SUBPOPULATION
 from guardrails.encoders.arrays import read_arrays
 from guardrails.errors import ScreenUnavailable
 from guardrails.screens.heads import HeadSet, Vectors
 
 # A picture is "of the domain" when it is as near to it as all but this share of the domain's own pictures.
 OUTSIDE_RATE = 0.01
-# The stated rate holds for every half of the safe pictures, not for their whole alone.
-SUBPOPULATION = 0.5
 NEIGHBOURS = 5
 
 
@@ -178,15 +177,32 @@ class Calibrated:
         inside = nearness >= OUTSIDE_RATE
         return Place(domain=domain.name if inside else "", nearness=round(nearness, 4), n=len(domain.vectors))
 
+    def count_references(self, domain: str) -> int:
+        """How many safe pictures a domain has."""
+        return len(self._safe[domain])
+
+    def ceiling(self, domain: str) -> float:
+        """The highest score that a picture of a domain can have."""
+        return float(1 - min(1.0, self._bounds[domain][0] / SUBPOPULATION))
+
+    def reached_by(self, raw: Vectors, domain: str) -> NDArray[np.int64]:
+        """How many reference pictures have at least the raw number of a picture's worst view, shape (concepts,).
+
+        Args:
+            raw: of the views, shape (views, concepts).
+        """
+        safe = self._safe[domain]
+        return len(safe) - _count_below(safe, raw.max(axis=0))
+
     def scores(self, raw: Vectors, domain: str) -> NDArray[np.float64]:
-        """Scores 0..1 of one picture, shape (concepts,).
+        """Scores 0..1 of one picture, shape (concepts,): one minus the rate at which a single safe view is as bad as
+        the worst view of the picture.
 
         Args:
             raw: of all its views, shape (views, concepts).
         """
-        safe, worst = self._safe[domain], raw.max(axis=0)
-        above = len(safe) - _count_below(safe, worst)
-        score: NDArray[np.float64] = 1 - np.minimum(1.0, max(len(raw), 1 / SUBPOPULATION) * self._bounds[domain][above])
+        rate = np.minimum(1.0, self._bounds[domain][self.reached_by(raw, domain)] / SUBPOPULATION)
+        score: NDArray[np.float64] = 1 - rate
         return score
 
 

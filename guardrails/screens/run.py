@@ -42,6 +42,7 @@ def run_screen(screen: Screen, pixels: Pixels) -> Check:
         scores=reading.scores,
         evidence=reading.evidence,
         abstained=reading.abstained,
+        ceilings=reading.ceilings,
         reason=reason,
         milliseconds=round(milliseconds, 3),
     )

@@ -82,6 +82,7 @@ def _worst_of(checks: Sequence[Check]) -> Check:
         scores={concept: check.scores[concept] for concept, check in leading.items()},
         evidence={c: check.evidence[c] for c, check in leading.items() if c in check.evidence},
         abstained=abstained,
+        ceilings={c: min(check.ceilings.get(c, 1.0) for check in checks) for check in checks for c in check.ceilings},
         milliseconds=total,
     )
 

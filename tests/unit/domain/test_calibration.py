@@ -13,6 +13,7 @@ from guardrails.domain.calibration import (
     clopper_pearson_upper,
     conformal_threshold,
     error_rate_text,
+    exceedance_tail,
 )
 
 
@@ -26,6 +27,13 @@ def test_upper_bound_is_the_beta_quantile(n: int, data: st.DataObject) -> None:
 def test_binomial_tail_is_the_distribution_function(n: int, rate: float, data: st.DataObject) -> None:
     hits = data.draw(st.integers(0, min(n, 60)))
     assert binomial_tail(hits, n, rate) == pytest.approx(stats.binom.cdf(hits, n, rate), abs=1e-9)
+
+
+@given(st.integers(1, 400), st.integers(20, 1000), st.data())
+def test_exceedances_are_beta_binomial(n: int, references: int, data: st.DataObject) -> None:
+    rank, hits = data.draw(st.integers(1, references)), data.draw(st.integers(0, n))
+    expected = stats.betabinom.sf(hits - 1, n, rank, references - rank + 1)
+    assert exceedance_tail(hits, n, rank, references) == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
 def test_bounds_of_the_published_examples() -> None:

@@ -54,6 +54,17 @@ def test_errors_are_found(good: str, old: str, new: str, subject: str, says: str
     assert says in problem.message
 
 
+@pytest.mark.parametrize(("threshold", "domains"), [("0.97", []), ("0.995", ["photographs", "drawings"])])
+def test_a_threshold_that_no_score_reaches_is_a_warning(good: str, threshold: str, domains: list[str]) -> None:
+    own = good.replace("open-nsfw", "clip-concepts").replace("nsfw", "weapon").replace("0.5", threshold)
+    report = check(own)
+    assert report.ok
+    assert [problem.subject for problem in report.problems] == domains
+    for problem in report.problems:
+        assert (problem.rule, problem.level) == ("S-1", Level.WARNING)
+        assert "1197 are needed" in problem.message
+
+
 @pytest.mark.parametrize(
     ("terms", "subject", "says"),
     [

@@ -158,7 +158,7 @@ def test_a_calibrated_threshold_comes_with_its_error_rate_from_the_card(
 ) -> None:
     card = tmp_path / "open-nsfw.json"
     card.write_text('{"concepts": {"nsfw": {"threshold": 0.625, "error_rate": "2 of 300"}}}')
-    monkeypatch.setattr("guardrails.policy.loading.datasets_path", lambda *parts: tmp_path / parts[-1])
+    monkeypatch.setattr("guardrails.policy.ceilings.datasets_path", lambda *parts: tmp_path / parts[-1])
     text = pack.replace("threshold: 0.5\n    error_rate: 3 of 232", "threshold: calibrated")
     rule = load(text).screen_rules[0]
     assert (rule.threshold, rule.error_rate) == (0.625, "2 of 300")

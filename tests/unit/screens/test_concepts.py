@@ -13,9 +13,13 @@ from safetensors.numpy import save_file
 
 from guardrails.domain.findings import Action
 from guardrails.errors import GuardrailsError, PolicyError, ScreenUnavailable
+from guardrails.policy.model import ScreenRule
 from guardrails.screens.clip_concepts import ClipConcepts
 from guardrails.screens.concepts import make_heads, read_pack, shipped_pack
 from guardrails.screens.heads import Contrast, Linear, Mlp
+from guardrails.screens.judge import judge
+from guardrails.screens.run import run_screens
+from guardrails.screens.views import views
 from guardrails.testing.spaces import DIM, DRILL, ENCODER, GUN, PHOTO, AxisEncoder, AxisWords, axis, cloud, unit
 
 PICTURE = np.zeros((256, 256, 3), dtype=np.uint8)
@@ -25,6 +29,11 @@ HEADER = "api_version: concepts/v1\nid: p\nversion: '1'\nowner: o\nconcepts:\n"
 def write(path: Path, concept: str) -> Path:
     path.write_text(f"{HEADER}  - {concept}\n")
     return path
+
+
+def rule(threshold: float) -> ScreenRule:
+    return ScreenRule(id="W-1", category="weapons", action=Action.BLOCK, message="A weapon.", screen="clip-concepts",
+                      concept="weapon", threshold=threshold, error_rate="", when_unavailable=Action.REVIEW)  # fmt: skip
 
 
 def gun_in_a_photo(share: float) -> np.ndarray:
@@ -57,6 +66,27 @@ def test_the_tile_that_caused_it_is_named(pack_file: Path, references: Path) -> 
     screen = ClipConcepts(packs=[read_pack(pack_file)], encoder=encoder, references=references)
     reading = screen.score(np.zeros((128, 512, 3), dtype=np.uint8))
     assert reading.evidence["weapon"]["box"] == [320, 0, 448, 128]
+
+
+@pytest.mark.parametrize("width", [400, 1200, 3200])
+def test_a_weapon_at_the_end_of_a_panorama_is_found_however_long_it_is(
+    pack_file: Path, references: Path, width: int
+) -> None:
+    panorama = np.zeros((160, width, 3), dtype=np.uint8)
+    plain, gun = axis(PHOTO), unit(axis(PHOTO) + axis(GUN))
+    count = len(views(panorama))
+    screen = ClipConcepts(
+        packs=[read_pack(pack_file)], encoder=AxisEncoder(*[plain] * (count - 1), gun), references=references
+    )
+    (check,) = run_screens([screen], panorama)
+    assert check.scores["weapon"] == check.ceilings["weapon"] == pytest.approx(0.985, abs=0.001)
+    assert check.evidence["weapon"]["views"] == count
+    assert check.evidence["weapon"]["rate_of_all_views"] == pytest.approx(min(1, count * 0.015), abs=0.01)
+    (finding,) = judge([check], [rule(0.97)])
+    assert (finding.action, finding.evidence["box"][2]) == (Action.BLOCK, width)
+    # 400 references cannot speak about one in a hundred: not known, not passed.
+    (finding,) = judge([check], [rule(0.99)])
+    assert (finding.action, finding.score) == (Action.REVIEW, None)
 
 
 def test_small_and_strange_pictures_get_no_score(pack_file: Path, references: Path) -> None:

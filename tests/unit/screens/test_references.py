@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from guardrails.domain.calibration import clopper_pearson_upper
+from guardrails.domain.calibration import clopper_pearson_upper, highest_score, references_needed
 from guardrails.errors import GuardrailsError, ScreenUnavailable
+from guardrails.resources import datasets_path
+from guardrails.screens.building import to_references
+from guardrails.screens.calibration import ceilings, certain, count, drifts, score_all
+from guardrails.screens.clip_concepts import REFERENCES
 from guardrails.screens.heads import HeadSet, Linear
 from guardrails.screens.references import Calibrated, pack, read_references, unpack, upper_bounds
 from guardrails.testing.spaces import DIM, ENCODER, axis, cloud, unit
@@ -67,15 +72,49 @@ def test_the_rate_holds_for_half_of_the_pictures_and_for_nearly_all_choices_of_r
     assert broken <= 20
 
 
-def test_more_views_need_a_worse_view(calibrated: Calibrated) -> None:
+def test_a_bad_view_is_as_bad_among_many(calibrated: Calibrated) -> None:
     strange = np.array([[0.9, 0.0]], dtype=np.float32)
-    plain = np.full((4, 2), -1.0, dtype=np.float32)
+    plain = np.full((15, 2), -1.0, dtype=np.float32)
     alone = calibrated.scores(strange, "photographs")[0]
-    among = calibrated.scores(np.concatenate([strange, plain]), "photographs")[0]
-    # Five chances; alone, the picture pays twice for the mixture that it may come from.
-    assert 1 - among == pytest.approx(5 / 2 * (1 - alone))
-    plain_pair = calibrated.scores(np.concatenate([strange, plain[:1]]), "photographs")[0]
-    assert plain_pair == alone
+    for among in (np.concatenate([strange, plain]), np.concatenate([plain, strange])):
+        assert calibrated.scores(among, "photographs")[0] == alone
+
+
+@pytest.mark.parametrize("n", [30, 119, 199, 598, 973])
+def test_no_score_exceeds_its_ceiling_and_the_highest_reaches_it(n: int) -> None:
+    references = to_references(ENCODER, {"few": cloud(axis(0), n, 1)})
+    few = Calibrated(HeadSet([linear(3)]), references)
+    (score,) = few.scores(np.array([[9.0]], dtype=np.float32), "few")
+    assert score == few.ceiling("few")
+    assert score == pytest.approx(highest_score(n), abs=1e-9)
+
+
+@pytest.mark.parametrize(("threshold", "n"), [(0.99, 598), (0.97, 199), (0.95, 119)])
+def test_the_fewest_references_for_a_threshold(threshold: float, n: int) -> None:
+    assert references_needed(threshold) == n
+    assert highest_score(n - 1) < threshold <= highest_score(n)
+
+
+def test_the_card_says_how_high_scores_go_with_the_shipped_references() -> None:
+    shipped = read_references(datasets_path(*REFERENCES))
+    card = json.loads(datasets_path("screens", "clip-concepts.json").read_text(encoding="utf-8"))
+    assert card["references"] == {domain.name: len(domain.vectors) for domain in shipped.domains}
+    assert card["ceilings"] == ceilings(card["references"])
+
+
+def test_drift_is_found_long_before_a_bound_breaks_and_chance_is_not(references: Path) -> None:
+    calibrated = Calibrated(HeadSet([linear(3), linear(4)]), read_references(references))
+    false_alarms = sum(
+        bool(certain(drifts(calibrated, [row[np.newaxis] for row in cloud(axis(0), 400, 100 + seed)], ENCODER)))
+        for seed in range(40)
+    )
+    assert false_alarms <= 5
+    shifted = cloud(axis(0), 400, 7)
+    shifted[:60] = unit(shifted[:60] + 0.2 * axis(3))
+    pictures = [row[np.newaxis] for row in shifted]
+    assert {one.concept for one in certain(drifts(calibrated, pictures, ENCODER))} == {"axis 3"}
+    scored = score_all(calibrated, pictures, ENCODER)
+    assert not any(rate.broken for rate in count(scored, "photographs", (0.05, 0.03)))
 
 
 def test_a_picture_belongs_to_its_own_kind_or_to_none(calibrated: Calibrated) -> None:

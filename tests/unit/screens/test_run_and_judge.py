@@ -130,6 +130,21 @@ def test_an_abstention_takes_the_policys_action_and_says_why() -> None:
     assert "abstained: too small" in str(finding.evidence["reason"])
 
 
+@pytest.mark.parametrize(("ceiling", "action"), [(0.949, Action.REVIEW), (0.95, Action.ALLOW), (1.0, Action.ALLOW)])
+def test_a_threshold_that_no_picture_can_reach_is_not_known_instead_of_silent(ceiling: float, action: Action) -> None:
+    capped = Check(
+        component=Component(name="scripted", version="1"),
+        status=CheckStatus.RAN,
+        scores={"nsfw": 0.9},
+        ceilings={"nsfw": ceiling},
+    )
+    findings = judge([capped], [rule(threshold=0.95)])
+    assert strongest(findings) is action
+    for finding in findings:
+        assert finding.score is None
+        assert "never reached" in str(finding.evidence["reason"])
+
+
 def test_what_explains_a_score_reaches_the_finding() -> None:
     seen = Check(
         component=Component(name="scripted", version="1"),

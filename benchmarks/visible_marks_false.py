@@ -1,0 +1,170 @@
+"""How many pictures without an agency's mark are accused of having one.
+
+::
+
+    python benchmarks/visible_marks_false.py FOLDER ... --record record.jsonl
+
+FOLDERs hold photographs and drawings without marks; of each at most `--each` are taken. Besides, signs are drawn whose
+words are ordinary or easily mistaken for a brand's: on walls of one colour and on the photographs, in several fonts,
+sizes, colours and angles. Pictures come in a random order that is the same every time, and each answer is a line of the
+record: a run that was stopped goes on where it was, and what it has reached by then is a fair sample of the whole. An
+accused picture is named, to be looked at: a collection may show a real mark, which is no false one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from guardrails.domain.calibration import clopper_pearson_upper
+from guardrails.errors import GuardrailsError
+from guardrails.imaging import Pixels
+from guardrails.imaging.decoding import decode
+from guardrails.policy import load_policy
+from guardrails.screens.marks import NAME, VisibleMarks
+
+SEED = 20261126
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+LONG_SIDE = 640
+SMALLEST = 100
+FONTS = (
+    "DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf", "LiberationSans-Regular.ttf",
+    "LiberationSerif-Italic.ttf", "LiberationSansNarrow-Bold.ttf",
+)  # fmt: skip
+# Easily mistaken for a brand, and no brand.
+CONFUSABLE = (
+    "Gettysburg", "Gettysburg Address", "Getty Center", "Gettys Garage",
+    "Adobe house", "Adobe houses", "Adobe brick stock", "Adobe Stables", "Stockholm", "Stockton", "Istok river",
+    "Livestock", "iStop", "Shutters & blinds", "Shutter speed", "Shutterbug", "The Alamo",
+    "Alamo Plaza", "Alma", "Alameda", "A lame joke", "Dreamland", "Dreamliner", "Dreamtime",
+    "Time to dream", "123 RTF", "123 Free Street", "Room 123", "Deposit", "Bottle deposit",
+    "Photo depot", "Big stockroom", "Big Stick", "Fotografia", "Photo booth", "Foto Lia", "Ponds 5 km", "Pond 7",
+    "Free parking", "Free pick-up", "Freak", "Vector City", "Can stack", "Fresh stock daily", "Age of stock",
+    "Food stock", "Pictures fair", "Mauritius",
+    "Picture allowance", "Science library", "Bridge man", "Magnum ice", "Magnum", "Reuter Street", "Photos",
+    "Panther", "Media", "Eyes", "500 px away", "Feature film", "Wave breakers",
+    "Corbin", "Unlimited stock",
+    "Blocks of stories", "Elements",
+)  # fmt: skip
+# The letters of a brand in other words, or one or two letters away from them: nobody but a reader of meaning tells them
+# apart. Counted on their own.
+NEAR = (
+    "Betty's Images", "Get images here", "Shuttle stock", "Deposit photos here", "Dream time tours", "Master file",
+    "Robert Harding Road", "Stock food shelf", "Photo case study", "Think stack", "Yay! Images",
+    "Story block", "Envelope elements", "Crushed pixel", "Colour box", "Color boxes",
+)  # fmt: skip
+# What stands on streets, shops and papers.
+ORDINARY = (
+    "STOP", "Exit", "Main Street", "Bakery", "Pharmacy", "No entry", "Ladies & Gentlemen", "Open 9-5", "Sale -50%",
+    "Hotel", "Museum of Modern Art", "Coffee", "Post office", "Platform 4", "Taxi", "Library", "Town Hall",
+    "Welcome to our village", "Private property", "Beware of the dog", "Speed limit 30", "School", "Toilets",
+    "Elm Street 123", "Menu of the day", "Photography forbidden", "Images of the past", "Stock exchange",
+    "Gallery", "Kiosk", "Ice cream", "Happy birthday", "Made with care", "All rights reserved", "Copyright 2026",
+    "Photo: private", "Breaking news", "Chapter one", "To be continued", "Best before", "Handle with care",
+    "Rue de la Paix", "Bahnhofstrasse", "Plaza Mayor", "Via Roma", "Fire extinguisher", "Lift out of order",
+)  # fmt: skip
+
+Picture = tuple[str, Callable[[], Pixels]]
+
+
+def read(path: Path) -> Pixels:
+    """A picture with `LONG_SIDE` pixels on its longer side; transparent parts are white."""
+    image = Image.fromarray(decode(path.read_bytes()).pixels)
+    scale = LONG_SIDE / max(image.size)
+    size = (max(SMALLEST, round(image.width * scale)), max(SMALLEST, round(image.height * scale)))
+    return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+
+
+def sign(number: int, mistaken: tuple[str, ...], grounds: list[Path]) -> Pixels:
+    """A picture with one to four lines of words; the first and about half of the others are from `mistaken`."""
+    chance = random.Random(SEED + number)  # noqa: S311 (no secret)
+    if grounds and chance.random() < 0.5:
+        image = Image.fromarray(read(chance.choice(grounds)))
+    else:
+        image = Image.new("RGB", (LONG_SIDE, chance.choice((360, 480, 640))), _colour(chance))
+    for line in range(chance.randint(1, 4)):
+        words = chance.choice(ORDINARY if line and chance.random() < 0.5 else mistaken)
+        words = chance.choice((str, str.upper, str.lower))(words)
+        face = ImageFont.truetype(chance.choice(FONTS), chance.randint(14, 56))
+        width, height = (int(value) + 8 for value in face.getbbox(words)[2:])
+        plate = Image.new("RGBA", (width, height), (*_colour(chance), chance.choice((0, 120, 255))))
+        ImageDraw.Draw(plate).text((4, 2), words, font=face, fill=(*_colour(chance), chance.randint(120, 255)))
+        plate = plate.rotate(chance.choice((0, 0, 0, 0, 5, -5, 30)), expand=True)
+        at = (chance.randint(0, max(0, image.width - width)), chance.randint(0, max(0, image.height - height)))
+        image.paste(plate, at, plate)
+    return np.asarray(image)
+
+
+def _colour(chance: random.Random) -> tuple[int, int, int]:
+    return chance.randint(0, 255), chance.randint(0, 255), chance.randint(0, 255)
+
+
+def collect(folders: list[Path], each: int, signs: int) -> list[Picture]:
+    """Every picture with its name, shuffled."""
+    chance, paths = random.Random(SEED), []  # noqa: S311 (no secret)
+    for folder in folders:
+        own = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        paths += chance.sample(own, min(each, len(own)))
+    grounds = [path for path in paths if path.suffix.lower() in (".jpg", ".jpeg")]
+    pictures: list[Picture] = [(str(path), partial(read, path)) for path in paths]
+    pictures += [(f"sign {number}", partial(sign, number, CONFUSABLE, grounds)) for number in range(signs)]
+    pictures += [(f"near {number}", partial(sign, number, NEAR, grounds)) for number in range(signs // 10)]
+    chance.shuffle(pictures)
+    return pictures
+
+
+def answers(pictures: list[Picture], record: Path) -> Iterator[dict[str, object]]:
+    """One line a picture, from the record as far as it goes; unreadable pictures have no score."""
+    known = [json.loads(line) for line in record.read_text().splitlines()] if record.is_file() else []
+    yield from known
+    done, screen = {one["picture"] for one in known}, VisibleMarks()
+    with record.open("a") as file:
+        for name, load in pictures:
+            if name in done:
+                continue
+            try:
+                reading = screen.score(load())
+                one = {"picture": name, "score": max(reading.scores.values()), **reading.evidence.get("stock-mark", {})}
+            except GuardrailsError as error:
+                one = {"picture": name, "error": error.message}
+            file.write(json.dumps(one) + "\n")
+            file.flush()
+            yield one
+
+
+def main(folders: list[Path], each: int, signs: int, record: Path) -> None:
+    """Print the table."""
+    pictures = collect(folders, each, signs)
+    threshold = min(rule.threshold for rule in load_policy("default").screen_rules if rule.screen == NAME)
+    counts = {kind: [0, 0] for kind in (*map(str, folders), "sign", "near", "all but near")}
+    for one in answers(pictures, record):
+        if "score" not in one:
+            continue
+        accused = float(str(one["score"])) >= threshold
+        for kind, count in counts.items():
+            name = str(one["picture"])
+            if name.startswith(kind) or (kind == "all but near" and not name.startswith("near")):
+                count[0] += accused
+                count[1] += 1
+        if accused:
+            print(f"accused: {one}", flush=True)
+    for kind, (hits, n) in counts.items():
+        if n:
+            print(f"{kind}: {hits} of {n} at {threshold} (at most {clopper_pearson_upper(hits, n):.2%})")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Count pictures that are accused without reason.")
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--each", type=int, default=1000)
+    parser.add_argument("--signs", type=int, default=800)
+    parser.add_argument("--record", type=Path, required=True)
+    options = parser.parse_args()
+    main(options.folders, options.each, options.signs, options.record)
