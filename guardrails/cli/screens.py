@@ -80,7 +80,7 @@ def scan(
     if html is not None:
         from guardrails.cli.screens_sheet import write_sheet
 
-        write_sheet(scans, html, _heated(screens) if heat else None)
+        write_sheet(scans, html, packs, _heated(screens) if heat else None)
     if as_json:
         print_json([{"file": str(path), **as_plain(scanned)} for path, scanned in scans])
     else:

@@ -11,53 +11,70 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from guardrails.errors import GuardrailsError
 from guardrails.files import write_atomically
 
 if TYPE_CHECKING:
     from guardrails.domain.findings import Check, Finding
     from guardrails.imaging import Pixels
     from guardrails.screens.clip_concepts import ClipConcepts
+    from guardrails.screens.concepts import ConceptPack
     from guardrails.screens.scanning import Scan
 
 THUMBNAIL = 320
 CONCEPTS_SHOWN = 6
+# Kinds whose nearest rows are pictures; the rows of the others are words.
+WITH_EXAMPLES = frozenset({"exemplar", "linear", "mlp"})
 FRAME = (255, 0, 80)
 LINE_SHARE = 0.006
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One finding as the sheet shows it; pictures are `data:` addresses."""
+    """One finding as the sheet shows it; pictures are `data:` addresses.
+
+    Attributes:
+        examples: picture and label of the nearest examples.
+        without: why there are none.
+    """
 
     finding: Finding
     part: str
     heat: str
+    examples: tuple[tuple[str, str], ...]
+    without: str
 
 
 def write_sheet(
-    scans: Sequence[tuple[Path, Scan | Exception]], target: Path, heated: ClipConcepts | None = None
+    scans: Sequence[tuple[Path, Scan | Exception]],
+    target: Path,
+    packs: Sequence[ConceptPack] = (),
+    heated: ClipConcepts | None = None,
 ) -> None:
     """Write the sheet.
 
     Args:
+        packs: whose examples are shown beside what is like them, where a pack brings pictures.
         heated: the screen that draws heat maps; None for none.
     """
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("guardrails.cli"), autoescape=True, trim_blocks=True)
     files = [
-        {"path": str(path), "error": str(scanned)} if isinstance(scanned, Exception) else _file(path, scanned, heated)
+        {"path": str(path), "error": str(scanned)}
+        if isinstance(scanned, Exception)
+        else _file(path, scanned, packs, heated)
         for path, scanned in scans
     ]
     write_atomically(target, environment.get_template("screens.html").render(files=files).encode())
 
 
-def _file(path: Path, scanned: Scan, heated: ClipConcepts | None) -> dict[str, Any]:
+def _file(path: Path, scanned: Scan, packs: Sequence[ConceptPack], heated: ClipConcepts | None) -> dict[str, Any]:
     return {
         "path": str(path),
         "picture": _address(outlined(scanned.pixels, [box for finding in scanned.findings for box in _boxes(finding)])),
         "action": scanned.action.name.lower(),
-        "rows": [_row(finding, scanned.pixels, heated) for finding in scanned.findings],
+        "rows": [_row(finding, scanned.pixels, packs, heated) for finding in scanned.findings],
         "checks": [(check, _highest(check)) for check in scanned.checks],
         "agreement": scanned.agreement,
     }
@@ -84,7 +101,7 @@ def outlined(pixels: Pixels, boxes: Sequence[Sequence[int]]) -> Pixels:
     return np.asarray(image)
 
 
-def _row(finding: Finding, pixels: Pixels, heated: ClipConcepts | None) -> Row:
+def _row(finding: Finding, pixels: Pixels, packs: Sequence[ConceptPack], heated: ClipConcepts | None) -> Row:
     box, concept = finding.evidence.get("box"), str(finding.evidence.get("concept", ""))
     height, width = pixels.shape[:2]
     part = heat = ""
@@ -97,7 +114,30 @@ def _row(finding: Finding, pixels: Pixels, heated: ClipConcepts | None) -> Row:
         from guardrails.screens.explain import overlay
 
         heat = _address(overlay(pixels, heat_of(heated, pixels, concept)))
-    return Row(finding=finding, part=part, heat=heat)
+    examples, without = _examples(finding, concept, packs)
+    return Row(finding=finding, part=part, heat=heat, examples=examples, without=without)
+
+
+def _examples(finding: Finding, concept: str, packs: Sequence[ConceptPack]) -> tuple[tuple[tuple[str, str], ...], str]:
+    """The nearest examples of a concept that has any, or why their pictures are not shown."""
+    from guardrails.screens.concepts import read_part
+    from guardrails.screens.exemplars import picture_of
+
+    nearest = finding.evidence.get("nearest")
+    pack, own = next(
+        ((pack, one) for pack in packs for one in pack.concepts if one.id == concept and one.kind in WITH_EXAMPLES),
+        (None, None),
+    )
+    if pack is None or own is None or not isinstance(nearest, list) or not nearest:
+        return (), ""
+    if not own.thumbnails:
+        return (), "pictures of its examples are not kept with the pack"
+    try:
+        grid = read_part(pack.folder / own.thumbnails)
+        labels = [str(one[0]) for one in nearest if isinstance(one, list)]
+        return tuple((_address(picture_of(grid, name)), name) for name in labels), ""
+    except GuardrailsError as error:
+        return (), error.message
 
 
 def _highest(check: Check) -> Mapping[str, float]:

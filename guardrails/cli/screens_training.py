@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 from guardrails.cli.output import Steps, json_option, print_facts, print_heading, print_json, print_table
 
 if TYPE_CHECKING:
+    from guardrails.imaging import Pixels
     from guardrails.screens.heads import Vectors
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -36,6 +38,7 @@ Example
 @click.option("--kind", type=click.Choice(["linear", "mlp"]), default="linear", show_default=True, help="Of the head.")
 @click.option("--action", type=click.Choice(["flag", "review", "block"]), default="flag", show_default=True)
 @click.option("--owner", default="operator", show_default=True, help="Who answers for the pack.")
+@click.option("--thumbnails", is_flag=True, help="Keep small pictures of POSITIVES with the pack, for explanations.")
 @json_option
 def train(
     positives: Path,
@@ -46,6 +49,7 @@ def train(
     kind: str,
     action: str,
     owner: str,
+    thumbnails: bool,
     as_json: bool,
 ) -> int:
     """Learn a concept from POSITIVES, which show it, and NEGATIVES, which do not."""
@@ -56,6 +60,7 @@ def train(
     from guardrails.screens.calibration import RATES
     from guardrails.screens.clip_concepts import REFERENCES
     from guardrails.screens.concepts import read_pack
+    from guardrails.screens.exemplars import MOST, to_grid
     from guardrails.screens.references import read_references
     from guardrails.screens.training import FEWEST_TO_REPORT, FITS, check_enough, held_out, to_safetensors
 
@@ -77,14 +82,19 @@ def train(
     fit = FITS[kind]
     report = held_out(fit, shown, others, references, RATES)
     head = fit(shown, others, concept=concept, encoder=encoder.id)
-    weights = output.with_suffix(".safetensors")
+    weights, pictures = output.with_suffix(".safetensors"), output.with_suffix(".webp") if thumbnails else None
+    if pictures is not None:
+        head = replace(head, examples=shown[:MOST])
+        write_atomically(pictures, to_grid([_pixels(path) for path in list(with_it.values())[:MOST]]))
     source = {"positives": str(len(shown)), "negatives": str(len(others)), "made_by": "guardrails screens train"}
     write_atomically(weights, to_safetensors(head, source))
-    write_atomically(output, _pack(concept, category, kind, action, owner, weights.name).encode())
+    names = {"weights": weights.name, **({"thumbnails": pictures.name} if pictures else {})}
+    write_atomically(output, _pack(concept, category, kind, action, owner, names).encode())
     read_pack(output)
     document = {
         "pack": str(output),
         "weights": str(weights),
+        "thumbnails": str(pictures or ""),
         "encoder": encoder.id,
         "held_out": [one.to_json() for one in report],
     }
@@ -102,15 +112,18 @@ def _different(folder: Path) -> dict[str, Path]:
 def _embedded(encoder: Any, paths: list[Path], steps: Steps) -> Vectors:
     import numpy as np
 
-    from guardrails.imaging.decoding import decode, read_image_bytes
     from guardrails.screens.views import letterbox
 
-    return np.concatenate(
-        [encoder.embed([letterbox(decode(read_image_bytes(path)).pixels)]) for path in steps.each(paths, len(paths))]
-    )
+    return np.concatenate([encoder.embed([letterbox(_pixels(path))]) for path in steps.each(paths, len(paths))])
 
 
-def _pack(concept: str, category: str, kind: str, action: str, owner: str, weights: str) -> str:
+def _pixels(path: Path) -> Pixels:
+    from guardrails.imaging.decoding import decode, read_image_bytes
+
+    return decode(read_image_bytes(path)).pixels
+
+
+def _pack(concept: str, category: str, kind: str, action: str, owner: str, names: dict[str, str]) -> str:
     """The document, in the syntax that people write: what it says came through the checks of the options."""
     import yaml
 
@@ -119,7 +132,7 @@ def _pack(concept: str, category: str, kind: str, action: str, owner: str, weigh
         "id": concept,
         "version": "1",
         "owner": owner,
-        "concepts": [{"id": concept, "kind": kind, "category": category, "action": action, "weights": weights}],
+        "concepts": [{"id": concept, "kind": kind, "category": category, "action": action, **names}],
     }
     return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 

@@ -63,7 +63,8 @@ def highest_score(n: int) -> float:
 
     See `SUBPOPULATION`; the bound u for 0 of n is exact: 1 - (1 - `CONFIDENCE`) ** (1 / n).
     """
-    return max(0.0, 1 - (1 - (1 - CONFIDENCE) ** (1 / n)) / SUBPOPULATION)
+    rate: float = 1 - (1 - CONFIDENCE) ** (1 / n)
+    return max(0.0, 1 - rate / SUBPOPULATION)
 
 
 def references_needed(threshold: float) -> int:

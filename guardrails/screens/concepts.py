@@ -30,6 +30,7 @@ from guardrails.errors import ModelUnavailable, ScreenUnavailable
 from guardrails.policy.fields import Fields
 from guardrails.policy.yamlio import Node, parse_yaml, read_limited
 from guardrails.resources import policies_path
+from guardrails.screens.exemplars import label
 from guardrails.screens.heads import Contrast, Head, Linear, Mlp, Vectors
 
 API_VERSION = "concepts/v1"
@@ -50,6 +51,7 @@ class Concept:
         words: for kind ocr.
         persons: for kind face, ids of the gallery; empty for everybody who is enrolled.
         weights: name of the safetensors file, for kinds with vectors.
+        thumbnails: name of the WebP with small pictures of its examples, or ""; see `exemplars`.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Concept:
     words: tuple[str, ...] = ()
     persons: tuple[str, ...] = ()
     weights: str = ""
+    thumbnails: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,7 @@ class ConceptPack:
     """One loaded pack.
 
     Attributes:
-        digest: SHA-256 over the document and the weight files that it names.
+        digest: SHA-256 over the document and the files that it names.
         expires: ISO date of the last day, or "".
         against: phrases that every text concept must beat: harmless everyday things.
         folder: where its weight files lie.
@@ -115,8 +118,8 @@ def read_pack(path: Path) -> ConceptPack:
     if twice := next((one for one in ids if ids.count(one) > 1), ""):
         top.node.fail(f"two concepts are called `{twice}`", hint="rename one")
     digest = hashlib.sha256(data)
-    for name in sorted({concept.weights for concept in concepts if concept.weights}):
-        digest.update(_read_weights(path.parent / name))
+    for name in sorted({name for concept in concepts for name in (concept.weights, concept.thumbnails) if name}):
+        digest.update(read_part(path.parent / name))
     pack = ConceptPack(
         id=top.text("id"),
         version=top.text("version"),
@@ -145,6 +148,7 @@ def _concept(node: Node) -> Concept:
         words=fields.texts("words"),
         persons=fields.texts("persons"),
         weights=fields.optional_text("weights"),
+        thumbnails=fields.optional_text("thumbnails"),
     )
     fields.finish()
     needed = {"text": concept.phrases, "ocr": concept.words, "face": True}.get(kind, concept.weights)
@@ -156,10 +160,17 @@ def _concept(node: Node) -> Concept:
             f"`{concept.weights}` cannot hold weights here",
             hint="put a .safetensors file beside the pack; pickled files are never read",
         )
+    if "/" in concept.thumbnails or "\\" in concept.thumbnails or Path(concept.thumbnails).suffix not in ("", ".webp"):
+        node.fail(f"`{concept.thumbnails}` cannot hold thumbnails here", hint="put a .webp file beside the pack")
     return concept
 
 
-def _read_weights(path: Path) -> bytes:
+def read_part(path: Path) -> bytes:
+    """The bytes of a file that a pack names.
+
+    Raises:
+        ScreenUnavailable: it is missing, or larger than `MAX_WEIGHTS`.
+    """
     try:
         if path.stat().st_size > MAX_WEIGHTS:
             raise ScreenUnavailable(f"{path} is larger than {MAX_WEIGHTS} bytes", hint="heads are small files")
@@ -266,7 +277,7 @@ def _contrast(concept: Concept, encoder: str, own: Mapping[str, Vectors]) -> Con
         encoder=encoder,
         positives=_unit(positives),
         negatives=_unit(negatives),
-        labels=tuple(f"example {number + 1}" for number in range(len(positives))),
+        labels=tuple(label(row) for row in range(len(positives))),
     )
 
 
@@ -282,10 +293,18 @@ def _linear(concept: Concept, encoder: str, own: Mapping[str, Vectors]) -> Linea
     weight, bias = own.get("weight"), own.get("bias")
     if weight is None or bias is None or weight.ndim != 1 or bias.size != 1:
         return None
-    return Linear(concept=concept.id, encoder=encoder, weight=weight, bias=float(bias.reshape(())))
+    examples = _examples(own)
+    return Linear(concept=concept.id, encoder=encoder, weight=weight, bias=float(bias.reshape(())), examples=examples)
+
+
+def _examples(own: Mapping[str, Vectors]) -> Vectors | None:
+    examples = own.get("examples")
+    return None if examples is None or examples.ndim != 2 or not len(examples) else _unit(examples)
 
 
 def _mlp(concept: Concept, encoder: str, own: Mapping[str, Vectors]) -> Mlp | None:
+    examples = _examples(own)
+    own = {name: tensor for name, tensor in own.items() if name != "examples"}
     count = len(own) // 2
     names = [(f"{number}.weight", f"{number}.bias") for number in range(count)]
     if not count or {name for pair in names for name in pair} != own.keys():
@@ -296,7 +315,7 @@ def _mlp(concept: Concept, encoder: str, own: Mapping[str, Vectors]) -> Mlp | No
     )
     if not fits or layers[-1][0].shape[0] != 1:
         return None
-    return Mlp(concept=concept.id, encoder=encoder, layers=layers)
+    return Mlp(concept=concept.id, encoder=encoder, layers=layers, examples=examples)
 
 
 def _width(head: Head) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrails.errors import EmbeddingError, ScreenUnavailable
+from guardrails.screens.exemplars import label
 
 Vectors: TypeAlias = NDArray[np.float32]
 
@@ -44,12 +45,14 @@ class Linear:
 
     Attributes:
         weight: shape (dim,).
+        examples: unit rows of pictures that it was fitted on, shape (n, dim), for explanations alone.
     """
 
     concept: str
     encoder: str
     weight: Vectors
     bias: float
+    examples: Vectors | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,11 +61,13 @@ class Mlp:
 
     Attributes:
         layers: pairs of weight (outputs, inputs) and bias (outputs,); the last has one output.
+        examples: as those of `Linear`.
     """
 
     concept: str
     encoder: str
     layers: tuple[tuple[Vectors, Vectors], ...]
+    examples: Vectors | None = None
 
 
 Head: TypeAlias = Contrast | Linear | Mlp
@@ -133,13 +138,15 @@ class HeadSet:
         return found
 
     def nearest(self, concept: str, vector: Vectors, count: int = 3) -> list[tuple[str, float]]:
-        """The positives that lie closest to a vector, with their cosines; empty for heads that have none."""
+        """The positives or examples that lie closest to a vector, with their cosines; empty for heads without any."""
         head = self._heads[self.concepts.index(concept)]
-        if not isinstance(head, Contrast):
+        rows = head.positives if isinstance(head, Contrast) else head.examples
+        if rows is None:
             return []
-        cosines = head.positives @ vector
+        cosines = rows @ vector
+        labels = head.labels if isinstance(head, Contrast) else [label(row) for row in range(len(rows))]
         order = np.argsort(-cosines, kind="stable")[:count]
-        return [(head.labels[row], round(float(cosines[row]), 4)) for row in order]
+        return [(labels[row], round(float(cosines[row]), 4)) for row in order]
 
 
 class _Rows:

@@ -206,5 +206,7 @@ def to_safetensors(head: Linear | Mlp, source: Mapping[str, str]) -> bytes:
             for number, layer in enumerate(head.layers)
             for name, tensor in zip(("weight", "bias"), layer, strict=True)
         }
+    if head.examples is not None:
+        tensors[f"{head.concept}.examples"] = head.examples.astype(np.float16)
     data: bytes = save(tensors, metadata={"encoder": head.encoder, **source})
     return data

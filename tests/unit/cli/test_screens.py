@@ -15,6 +15,7 @@ from PIL import Image
 import guardrails.encoders
 import guardrails.resources
 import guardrails.screens
+from guardrails.errors import ScreenUnavailable
 from guardrails.screens import faces
 from guardrails.screens.faces import Face
 from guardrails.screens.views import Box
@@ -300,6 +301,41 @@ def test_a_concept_is_learned_from_two_folders_and_used_at_once(
     screen = ClipConcepts(packs=[read_pack(pack)])
     shown = np.asarray(Image.open(two_folders[0] / "0003.png"))
     assert screen.score(shown).scores["gun"] > 0.9
+    assert not (tmp_path / "gun.webp").exists()
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_small_pictures_stay_with_the_pack_when_the_operator_agrees(
+    cli: Cli, two_folders: tuple[Path, Path], tmp_path: Path, kind: str
+) -> None:
+    from guardrails.cli.screens_sheet import write_sheet
+    from guardrails.policy import parse_policy
+    from guardrails.screens.clip_concepts import ClipConcepts
+    from guardrails.screens.concepts import read_pack
+    from guardrails.screens.scanning import scan
+
+    path = tmp_path / "gun.yaml"
+    words = ("--id", "gun", "--category", "weapons", "--kind", kind, "--output", path)
+    rules = parse_policy(STRICT.replace("0.99", "0.5").replace("weapon\n", "gun\n").encode(), source="p").screen_rules
+    shown = two_folders[0] / "0003.png"
+
+    def sheet() -> str:
+        pack = read_pack(path)
+        seen = scan(shown.read_bytes(), [ClipConcepts(packs=[pack])], rules)
+        assert [finding.rule for finding in seen.findings] == ["S-1"]
+        write_sheet([(shown, seen)], tmp_path / "sheet.html", [pack])
+        return (tmp_path / "sheet.html").read_text()
+
+    assert cli("screens", "train", *two_folders, *words, "--thumbnails").status == 0
+    digest = read_pack(path).digest
+    assert len(Image.open(path.with_suffix(".webp")).getbbox()) == 4
+    assert sheet().count('class="example"') == 3
+    path.with_suffix(".webp").write_bytes(b"no picture")
+    assert read_pack(path).digest != digest
+    assert 'class="example"' not in sheet()
+    path.with_suffix(".webp").unlink()
+    with pytest.raises(ScreenUnavailable, match="cannot be read"):
+        read_pack(path)
 
 
 def test_training_refuses_too_little_and_the_same_picture_on_both_sides(
