@@ -59,7 +59,10 @@ def main() -> None:
     heads = milliseconds(lambda: screen.read(seen, {}), 20)
     vectors = seen.vectors
     place = milliseconds(lambda: screen.calibrated().place(vectors), 20)
-    print(f"all {len(screen.heads().concepts)} shipped concepts and the domain: {heads + place:.2f} ms a picture")
+    print(
+        f"all {len(screen.heads().concepts)} shipped concepts and the domain: {heads + place:.2f} ms a picture, "
+        f"{(heads + place) / tower:.2%} of the tower"
+    )
     random = np.random.default_rng(1)
     rows = random.normal(size=(CONCEPTS, encoder.dim)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
