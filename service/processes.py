@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import queue
 import signal
 import socket
 import threading
@@ -282,9 +283,18 @@ def _leave_with(parent: int) -> None:
 
 def _stop_by_signal() -> threading.Event:
     stopping = threading.Event()
+    # A handler interrupts the main thread, maybe in the middle of `stopping.wait`, whose lock `set` needs. It may only
+    # do what can be interrupted by itself, such as this; another thread sets the event.
+    told: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def tell() -> None:
+        told.get()
+        stopping.set()
+
+    threading.Thread(target=tell, daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: stopping.set())
+            signal.signal(number, lambda number, _: told.put(number))
     return stopping
 
 
