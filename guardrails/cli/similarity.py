@@ -399,7 +399,10 @@ def _open_or_create(
         return Store.open(index)
     if keypoints is None:
         keypoints = role == Role.PROTECTED
-    if keypoints:
+    if keypoints and role == Role.SENSITIVE:
+        raise OptionError("a sensitive index keeps hashes alone", hint="leave out --keypoints")
+    if keypoints and KeypointIndex.of(index) is None:
+        # Before the index, which is there only when it is complete.
         KeypointIndex.create(index)
     return Store.create(index, algorithm, _settings(index, algorithm, role, name, radius).to_json())
 

@@ -203,3 +203,10 @@ def test_a_bank_of_works_keeps_keypoints_only_where_asked_for(photos, tmp_path, 
     status, error = run("build", tmp_path / "plain", photos, "--keypoints")
     assert status != 0
     assert "exists already" in error["error"]["message"]
+    status, error = run("build", tmp_path / "list", photos, "--keypoints", "--role", "sensitive")
+    assert status != 0
+    assert "hashes alone" in error["error"]["message"]
+    assert not (tmp_path / "list").exists()
+    status, error = run("build", tmp_path / "pointed", photos, "--workers", "2")
+    assert status != 0
+    assert "one process" in error["error"]["message"]
