@@ -29,9 +29,11 @@ def test_cross_scoring_never_compares_a_picture_with_itself() -> None:
     scored = cross_scored(heads, domains, "photographs")
     assert len(scored.domains) == 400
     highest = int(np.argmax(domains["photographs"][:, 3]))
-    assert scored.scores[highest, 0] == pytest.approx(1 - 1 / 361)
+    # None of the other 360 reaches it; were it among them, one would.
+    assert scored.scores[highest, 0] == pytest.approx(1 - 2 * (1 - 0.05 ** (1 / 360)))
     (rate, _) = count(scored, "photographs", (0.05, 0.01))
-    assert rate.hits / rate.n == pytest.approx(0.05, abs=0.02)
+    # 5 % is stated for every half and with 95 % confidence: at most 3 of 360 references may reach such a number.
+    assert 0 < rate.hits / rate.n < 0.03
 
 
 def test_names_with_words_of_a_concept_are_not_safe() -> None:
