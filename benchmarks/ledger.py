@@ -1,8 +1,10 @@
 """What the ledger costs, on SQLite and on a real PostgreSQL, with every disk flush on.
 
-    python benchmarks/ledger.py [--part rates,latency,walks,kills] [--kills 1000] [--records 100000]
+    python benchmarks/ledger.py [--part rates,workers,latency,walks,kills] [--kills 1000] [--records 100000]
 
 rates    durable records a second: encoded, encrypted, committed, placed in the tree, each with a signed receipt
+workers  the same from eight processes on PostgreSQL that stage, while a sequencer places: from the start of the
+         processes to the last receipt, and the processor time of workers, server and sequencer apart
 latency  from the call to the receipt at 100 records a second from eight threads, while a sequencer merges
 walks    leaves a second of fsck, records with and without payload; then proofs, export and the offline check
 kills    processes killed at named steps of a log that already holds many records, and the restarts after them
@@ -88,6 +90,20 @@ class Place:
             connection.execute(f"CREATE DATABASE bench_{self._made}")
         return folder, self._server.replace("/postgres?", f"/bench_{self._made}?")
 
+    def server_cpu(self) -> float:
+        """Seconds of processor time of the PostgreSQL server: itself, its children, and those that have ended."""
+        postmaster, ticks = (self.folder / "postgres" / "postmaster.pid").read_text().split()[0], 0
+        for process in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                # After the name: state, parent, ...; user and system time are fields 14 and 15 of proc(5), then
+                # those of children that were waited for.
+                fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+                if process == postmaster:
+                    ticks += sum(map(int, fields[11:15]))
+                elif fields[1] == postmaster:
+                    ticks += sum(map(int, fields[11:13]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
 
 @contextlib.contextmanager
 def places() -> Iterator[Place]:
@@ -125,14 +141,6 @@ def rates(place: Place) -> None:
             with Ledger.open(folder, database=database) as ledger:
                 measure(kind, how, count, lambda append=append, ledger=ledger, count=count: append(ledger, count))
                 assert ledger.fsck() == count
-    for how, count, batch in (
-        ("8 workers one by one, a sequencer places", 8_000, 1),
-        ("8 workers in batches of 16, a sequencer places", 24_000, 16),
-    ):
-        folder, database = place.new("PostgreSQL")
-        measure("PostgreSQL", how, count, lambda f=folder, d=database, n=count, b=batch: by_workers(f, d, n, b))
-        with Ledger.open(folder, database=database) as ledger:
-            assert (ledger.backlog()[0], ledger.fsck()) == (0, count)
 
 
 def measure(kind: str, how: str, count: int, work: Callable[[], None]) -> None:
@@ -158,24 +166,51 @@ def by_threads(ledger: Ledger, count: int, threads: int = 32) -> None:
         list(pool.map(lambda _: one_by_one(ledger, count // threads), range(threads)))
 
 
-def by_workers(folder: Path, database: str, count: int, batch: int) -> None:
-    """Until every record has its place; processes start inside the measured time."""
-    Ledger.open(folder, database=database).close()
-    workers = [FORK.Process(target=work, args=(folder, database, count // WORKERS, batch)) for _ in range(WORKERS)]
-    for worker in workers:
-        worker.start()
-    with Ledger.open(folder, database=database) as ledger:
-        while len(ledger) < count:
-            if not ledger.merge():
-                time.sleep(0.01)
-    for worker in workers:
-        worker.join()
+def workers(place: Place) -> None:
+    table(
+        f"{WORKERS} worker processes on PostgreSQL",
+        *("each", "n", "receipts/s", "CPU ms/record: workers", "server", "sequencer", "in all"),
+    )
+    for how, threads, batch, count in (
+        ("one by one", 1, 1, 8_000),
+        ("four threads that share commits", 4, 1, 16_000),
+        ("batches of 16", 1, 16, 32_000),
+    ):
+        folder, database = place.new("PostgreSQL")
+        Ledger.open(folder, database=database).close()
+        stop, spent = FORK.Event(), FORK.Queue()
+        sequencer = FORK.Process(target=sequence, args=(folder, database, stop, spent))
+        sequencer.start()
+        before, started = place.server_cpu(), time.perf_counter()
+        told = FORK.Queue()
+        share = (folder, database, count // WORKERS, batch, threads, told)
+        processes = [FORK.Process(target=work, args=share) for _ in range(WORKERS)]
+        for process in processes:
+            process.start()
+        of_workers = sum(told.get() for _ in processes)
+        seconds = time.perf_counter() - started
+        for process in processes:
+            process.join()
+        stop.set()
+        costs = [of_workers, place.server_cpu() - before, spent.get()]
+        sequencer.join()
+        with Ledger.open(folder, database=database) as ledger:
+            assert (ledger.backlog()[0], ledger.fsck()) == (0, count)
+        row(how, count, f"{count / seconds:,.0f}", *(f"{cost / count * 1e3:.3f}" for cost in [*costs, sum(costs)]))
 
 
-def work(folder: Path, database: str, count: int, batch: int) -> None:
-    with Ledger.open(folder, database=database, merges=False) as ledger:
-        for _ in range(count // batch):
-            ledger.append_many(submissions(batch))
+def work(folder: Path, database: str, count: int, batch: int, threads: int, told: Any) -> None:
+    def append(ledger: Ledger, number: int) -> None:
+        for _ in range(number // batch):
+            if batch > 1:
+                ledger.append_many(submissions(batch))
+            else:
+                ledger.append(record(), PAYLOAD)
+
+    with Ledger.open(folder, database=database, merges=False) as ledger, ThreadPoolExecutor(threads) as pool:
+        before = time.process_time()
+        list(pool.map(lambda _: append(ledger, count // threads), range(threads)))
+        told.put(time.process_time() - before)
 
 
 def latency(place: Place) -> None:
@@ -184,7 +219,7 @@ def latency(place: Place) -> None:
         folder, database = place.new(kind)
         Ledger.open(folder, database=database).close()
         stop = FORK.Event()
-        sequencer = FORK.Process(target=sequence, args=(folder, database, stop))
+        sequencer = FORK.Process(target=sequence, args=(folder, database, stop, FORK.SimpleQueue()))
         sequencer.start()
         with Ledger.open(folder, database=database, merges=False) as ledger, ThreadPoolExecutor(WORKERS) as pool:
             first = time.perf_counter() + 0.5
@@ -203,11 +238,12 @@ def latency(place: Place) -> None:
         row(kind, len(waits), f"{quantiles[49]:.1f}", f"{quantiles[98]:.1f}", f"{waits[-1]:.1f}")
 
 
-def sequence(folder: Path, database: str, stop: threading.Event) -> None:
+def sequence(folder: Path, database: str, stop: threading.Event, spent: Any) -> None:
     with Ledger.open(folder, database=database) as ledger:
-        sequencer = Sequencer(ledger)
+        sequencer, before = Sequencer(ledger), time.process_time()
         threading.Thread(target=lambda: (stop.wait(), sequencer.stop())).start()
         sequencer.run()
+        spent.put(time.process_time() - before)
 
 
 def fsck(place: Place, count: int) -> list[tuple[str, Path, str]]:
@@ -308,7 +344,7 @@ def kills(place: Place, count: int, number: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", default="rates,latency,walks,kills")
+    parser.add_argument("--part", default="rates,workers,latency,walks,kills")
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--kills", type=int, default=1000)
     options = parser.parse_args()
@@ -316,6 +352,7 @@ def main() -> None:
         for part in options.part.split(","):
             {
                 "rates": lambda: rates(place),
+                "workers": lambda: workers(place),
                 "latency": lambda: latency(place),
                 "walks": lambda: walks_and_proofs(place, options.records),
                 "kills": lambda: kills(place, options.records, options.kills),

@@ -24,29 +24,31 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         StorageError: the folder cannot be written or the disk is full; nothing is left behind.
     """
     temporary = stage(path.parent, data, mode=mode)
-    publish(temporary, path)
+    try:
+        publish(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def stage(folder: Path, data: bytes, *, mode: int = 0o644) -> Path:
     """Write `data` durably under a hidden temporary name in `folder` and return that name."""
     temporary: str | None = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=_STAGED_PREFIX)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, mode)
-    except OSError as error:
+        with _storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=_STAGED_PREFIX)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, mode)
+        sync_folder(folder)
+    except BaseException:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        raise StorageError(
-            f"cannot write in {folder}: {error.strerror or error}",
-            hint="check that the folder is writable and has room",
-        ) from error
-    sync_folder(folder)
+        raise
     return Path(temporary)
 
 
@@ -55,11 +57,11 @@ def writing_atomically(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     """A file to read and write that becomes `path` when the block ends well, and vanishes when it does not.
 
     Raises:
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written, or the disk is full.
     """
     temporary = stage(path.parent, b"", mode=mode)
     try:
-        with temporary.open("w+b") as file:
+        with _storage_errors(path.parent), temporary.open("w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -85,25 +87,31 @@ def stage_copy(source: Path, folder: Path, *, mode: int = 0o644) -> Path:
     with opened:
         staged = stage(folder, b"", mode=mode)
         try:
-            with staged.open("wb") as copy:
+            with _storage_errors(folder), staged.open("wb") as copy:
                 shutil.copyfileobj(opened, copy, 1 << 20)
-        except OSError as error:
+        except BaseException:
             staged.unlink(missing_ok=True)
-            raise StorageError(
-                f"cannot write in {folder}: {error.strerror or error}",
-                hint="check that the folder is writable and has room",
-            ) from error
+            raise
     return staged
 
 
 def sync(file: BinaryIO) -> None:
-    """Make what was written to an open file durable."""
-    file.flush()
-    os.fsync(file.fileno())
+    """Make what was written to an open file durable.
+
+    Raises:
+        StorageError: the disk is full or fails.
+    """
+    with _storage_errors(Path(file.name).parent):
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Give a staged file its final name, durably."""
+    """Give a staged file its final name, durably.
+
+    Raises:
+        StorageError: it did not get the name; or it did, and the disk cannot say that it will keep it.
+    """
     try:
         os.replace(temporary, path)
     except OSError as error:
@@ -214,10 +222,47 @@ def locked(descriptor: int) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def try_lock(path: Path) -> int | None:
+    """Hold the advisory lock of a file, made if need be, until the descriptor is closed or the process ends.
+
+    Returns:
+        The descriptor; None while somebody else holds the lock.
+
+    Raises:
+        StorageError: the file cannot be made.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError(f"cannot create {path}: {error.strerror or error}", hint="choose another folder") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         os.close(descriptor)
+        return None
+    return descriptor
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable.
+
+    Raises:
+        StorageError: the disk cannot say that it will keep them.
+    """
+    with _storage_errors(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write in {folder}: {error.strerror or error}",
+            hint="check that the folder is writable and has room",
+        ) from error

@@ -65,11 +65,12 @@ def create_app(settings: Settings, context: Context | None = None) -> FastAPI:
     app.state.context = context
     app.openapi = functools.partial(_document, app)  # type: ignore[method-assign]
     errors.install(app)
+    # Routes are tried in this order: what is asked most stands first.
     for part in (
-        generations,
-        edits,
         moderations,
         provenance,
+        generations,
+        edits,
         models,
         jobs,
         files,

@@ -1,5 +1,7 @@
 """The processes of one machine: a signer that alone holds the key, workers that draw, and the API in front of them.
 
+With PostgreSQL there is a sequencer too, which gives the workers' records their places in the log.
+
 `serve` starts them all. On many machines each runs one role alone; they meet in PostgreSQL and in shared folders.
 """
 
@@ -71,31 +73,53 @@ def run_api(
         server_header=False,
         date_header=True,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
+        # For what is still open when the server has drained: see `Server`.
+        timeout_graceful_shutdown=1,
         # Who asks is whoever connects, unless a proxy of ours stands in front.
         proxy_headers=settings.behind_tls,
     )
     with tracing.process("api"):
-        Server(config, app.state.context, lambda: started(settings.base_url)).run(sockets=[listening])
+        server = Server(config, app.state.context, lambda: started(settings.base_url), settings.drain_seconds)
+        server.run(sockets=[listening])
 
 
-def run_signer(settings: Settings) -> None:
-    """The signer, until it is stopped."""
+def run_signer(settings: Settings, *, started: Callable[[str], None] = lambda address: None) -> None:
+    """The signer, until it is stopped; `started` is told its socket."""
     from service.jobs.signer import SignerServer, load_key
 
     stopping = _stop_by_signal()
     server = SignerServer(settings.signer_socket, *load_key(settings))
     with tracing.process("signer"):
         threading.Thread(target=server.serve_forever, daemon=True).start()
+        started(str(settings.signer_socket))
         stopping.wait()
         server.shutdown()
 
 
-def run_worker(settings: Settings, reached: Callable[[str], None] | None = None) -> None:
-    """One worker, until it is stopped; the jobs at hand are finished first."""
+def run_worker(
+    settings: Settings,
+    reached: Callable[[str], None] | None = None,
+    *,
+    started: Callable[[str], None] = lambda name: None,
+) -> None:
+    """One worker, until it is stopped; the jobs at hand are finished first.
+
+    Args:
+        reached: see `Worker`.
+        started: told the worker's name once it works.
+    """
     stopping = _stop_by_signal()
     with tracing.process("worker"):
-        make_worker(settings, reached).run(stopping)
+        worker = make_worker(settings, reached)
+        started(worker.name)
+        worker.run(stopping)
+
+
+def run_ray(settings: Settings) -> None:
+    """The workers of a Ray cluster, until it is stopped; the jobs at hand are finished first."""
+    from service.jobs.ray_workers import run_on_ray
+
+    run_on_ray(settings, _stop_by_signal())
 
 
 def make_worker(settings: Settings, reached: Callable[[str], None] | None = None) -> Worker:
@@ -137,6 +161,29 @@ def make_worker(settings: Settings, reached: Callable[[str], None] | None = None
     )
 
 
+def run_sequencer(settings: Settings, *, started: Callable[[str], None] = lambda name: None) -> None:
+    """Gives the records that workers stage in PostgreSQL their places, until it is stopped.
+
+    On many machines several may run: one leads, and when it dies another one goes on. `started` is told when one stands
+    by.
+
+    Raises:
+        OptionError: the ledger is not in PostgreSQL.
+        LedgerCorrupt: the log disagrees with its last checkpoint.
+    """
+    from guardrails.ledger import Sequencer
+    from service.stores import open_ledger
+
+    if not settings.database:
+        raise OptionError("in SQLite every record gets its place at once", hint="run a sequencer with `database`")
+    stopping = _stop_by_signal()
+    with open_ledger(settings) as ledger:
+        sequencer = Sequencer(ledger, report=lambda error: _log.error("the ledger's database: %s", error.message))
+        threading.Thread(target=_then, args=(stopping, sequencer.stop), daemon=True).start()
+        started("sequencer")
+        sequencer.run()
+
+
 def wait_for_signer(settings: Settings, seconds: float = _SIGNER_SECONDS) -> None:
     """Raises SigningError when the signer does not answer in time."""
     from service.jobs.signer import SignerClient
@@ -157,18 +204,20 @@ class _Child:
 
 
 class _Children:
-    """Signer and workers as processes of their own; whichever dies is started again."""
+    """Signer, sequencer and workers as processes of their own; whichever dies is started again."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._context = multiprocessing.get_context("spawn")
         self._stopping = threading.Event()
         self._signer = _Child("signer", run_signer)
+        self._sequencers = [_Child("sequencer", run_sequencer)] if settings.database else []
         self._workers = [_Child(f"worker-{number}", run_worker) for number in range(settings.workers)]
+        self._all = (self._signer, *self._sequencers, *self._workers)
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def start(self) -> None:
-        for child in (self._signer, *self._workers):
+        for child in self._all:
             self._spawn(child)
         self._watcher.start()
         wait_for_signer(self._settings)
@@ -180,13 +229,13 @@ class _Children:
         self._stopping.set()
         if self._watcher.is_alive():
             self._watcher.join()
-        # The signer last: a worker may still need it for the picture at hand.
+        # The workers first: they may still need the others for the picture at hand.
         self._stop(self._workers, self._settings.drain_seconds)
-        self._stop([self._signer], 5.0)
+        self._stop([self._signer, *self._sequencers], 5.0)
 
     def _watch(self) -> None:
         while not self._stopping.wait(0.2):
-            for child in (self._signer, *self._workers):
+            for child in self._all:
                 if child.process is not None and child.process.exitcode is not None:
                     _log.error("%s ended with %s and is started again", child.name, child.process.exitcode)
                     self._stopping.wait(max(0.0, child.started_at + _RESTART_SECONDS - time.monotonic()))
@@ -237,6 +286,11 @@ def _stop_by_signal() -> threading.Event:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: stopping.set())
     return stopping
+
+
+def _then(event: threading.Event, act: Callable[[], None]) -> None:
+    event.wait()
+    act()
 
 
 def _with_port(settings: Settings, listening: socket.socket) -> Settings:

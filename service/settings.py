@@ -56,6 +56,9 @@ class Settings(BaseModel):
         default="", description="PEM private key of `signing_chain`; only the signer process reads it."
     )
     signing_anchors: str = Field(default="", description="PEM roots by which what is signed with it is verified.")
+    signing_socket: str = Field(
+        default="", description="Unix socket of this machine's signer; `service/signer.sock` in `home` when empty."
+    )
     screens: str = Field(
         default="guardrails.screens:default_screens",
         description="Factory of the screens that moderate incoming pictures.",
@@ -70,13 +73,16 @@ class Settings(BaseModel):
     model: str = Field(default="pocket", description="pocket, a diffusers folder, or a hub id.")
     device: str = Field(default="", description="Torch device of the workers; chosen by itself when empty.")
     workers: int = Field(
-        default=1, ge=0, le=64, description="Worker processes on this machine; one for each accelerator."
+        default=1, ge=0, le=64, description="Worker processes on this machine, or on Ray; one for each accelerator."
     )
     batch_pictures: int = Field(
         default=4, ge=1, le=64, description="Pictures that one call of the model draws, also of several requests."
     )
     batch_wait_ms: float = Field(
         default=10.0, ge=0, le=10_000, description="How long a request waits for others to be drawn with."
+    )
+    ray_gpus: float = Field(
+        default=1.0, ge=0, le=64, description="Accelerators that Ray keeps for each worker (`--role ray`)."
     )
     lease_seconds: float = Field(
         default=30.0, gt=0, le=3600, description="A worker that is silent for so long has lost its job."
@@ -166,7 +172,8 @@ class Settings(BaseModel):
 
     @property
     def signer_socket(self) -> Path:
-        return self.folder / "signer.sock"
+        """Of one machine: where machines share `home`, each names its own."""
+        return Path(self.signing_socket) if self.signing_socket else self.folder / "signer.sock"
 
     @property
     def base_url(self) -> str:

@@ -84,6 +84,7 @@ class Auditor:
         trust: TrustStore | None = None,
         strict: bool = False,
         latent_model: str | None = None,
+        database: str = "",
     ) -> Auditor:
         """The auditor of an installation; what is missing there is reported as unavailable, not created.
 
@@ -91,6 +92,7 @@ class Auditor:
             trust: further trust anchors, beside the installation's own.
             strict: also look at bytes that no signature covers.
             latent_model: "pocket", a folder or a hub id: look for the latent mark with this model.
+            database: address of the PostgreSQL database that holds the ledger; "" is SQLite in the home.
 
         Raises:
             ModelUnavailable, OptionError: the model cannot be loaded or inverted.
@@ -101,7 +103,7 @@ class Auditor:
         return cls(
             Verifier((trust or TrustStore()) + installed_trust(root), strict=strict),
             PixelMark(keyring) if keyring else None,
-            Ledger.open(ledger, create=False) if ledger.exists() else None,
+            Ledger.open(ledger, database=database, create=False) if ledger.exists() else None,
             Repository(manifests, create=False) if Repository.exists(manifests) else None,
             LatentReader.load(latent_model, keyring) if latent_model and keyring else None,
         )

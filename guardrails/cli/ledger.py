@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from guardrails import home as homes
-from guardrails.cli.output import home_option, json_option, print_facts, print_heading, print_json, print_table
+from guardrails.cli.output import (
+    database_option,
+    home_option,
+    json_option,
+    print_facts,
+    print_heading,
+    print_json,
+    print_table,
+)
 from guardrails.cli.status import NOT_CONFIRMED
 from guardrails.errors import KeyMaterialError, LedgerError
 
@@ -35,14 +43,7 @@ _T = TypeVar("_T", bound=Callable[..., Any])
 
 def where_options(command: _T) -> _T:
     """Which ledger: the home folder, and the database when it is not SQLite there."""
-    database = click.option(
-        "--database",
-        default="",
-        envvar="GUARDRAILS_LEDGER_DATABASE",
-        metavar="URL",
-        help="PostgreSQL database of the ledger.  [default: SQLite in the home folder]",
-    )
-    return home_option(database(json_option(command)))
+    return home_option(database_option(json_option(command)))
 
 
 @click.group(name="ledger", epilog=EPILOG)

@@ -29,6 +29,13 @@ home_option = click.option(
     envvar="GUARDRAILS_HOME",
     help="Keys and ledger of this installation.  [default: $GUARDRAILS_HOME or ~/.guardrails]",
 )
+database_option = click.option(
+    "--database",
+    default="",
+    envvar="GUARDRAILS_LEDGER_DATABASE",
+    metavar="URL",
+    help="PostgreSQL database of the ledger.  [default: SQLite in the home folder]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
 

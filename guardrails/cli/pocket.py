@@ -118,13 +118,16 @@ def train(
 @work_option
 @home_option
 @click.option("--thumbnail-bytes", type=click.IntRange(0), default=0, help="Largest thumbnail of a work; 0 keeps none.")
+@click.option("--keypoints", is_flag=True, help="Also keep keypoints beside the index, so that parts are found.")
 @json_option
-def index(out: Path | None, work: Path | None, home: Path | None, thumbnail_bytes: int, as_json: bool) -> int:
+def index(
+    out: Path | None, work: Path | None, home: Path | None, thumbnail_bytes: int, keypoints: bool, as_json: bool
+) -> int:
     """Hash every picture into a rights-bearing similarity index."""
     from guardrails.pipeline.pictures import RebuiltPictures
     from guardrails.pocket.dataset import MANIFEST
     from guardrails.resources import datasets_path
-    from guardrails.similarity.building import build_index
+    from guardrails.similarity.building import build_index, build_keypoints
     from guardrails.similarity.entries import read_entries
 
     folder = _work_folder(work, home)
@@ -135,6 +138,9 @@ def index(out: Path | None, work: Path | None, home: Path | None, thumbnail_byte
     target = out or folder / "index"
     with Steps("hashing", quiet=as_json) as progress:
         build_index(_in_order(pictures, entries), entries, target, progress.each, thumbnail_bytes=thumbnail_bytes)
+    if keypoints:
+        with Steps("finding keypoints", quiet=as_json) as progress:
+            build_keypoints(_in_order(pictures, entries), entries, target.parent, progress.each)
     if as_json:
         print_json({"index": str(target), "entries": len(entries)})
     else:

@@ -23,7 +23,7 @@ Examples
 @click.option("--database", help="postgresql://... for many machines.  [default: SQLite in the home]")
 @click.option(
     "--role",
-    type=click.Choice(["all", "api", "worker", "signer"]),
+    type=click.Choice(["all", "api", "worker", "signer", "sequencer", "ray"]),
     default="all",
     show_default=True,
     help="What to run; on many machines, one each.",
@@ -63,7 +63,11 @@ def command(
         case "api":
             processes.run_api(settings, started=started)
         case "worker":
-            processes.run_worker(settings)
+            processes.run_worker(settings, started=started)
+        case "ray":
+            processes.run_ray(settings)
+        case "sequencer":
+            processes.run_sequencer(settings, started=started)
         case _:
-            processes.run_signer(settings)
+            processes.run_signer(settings, started=started)
     return 0

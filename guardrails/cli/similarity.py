@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,15 @@ from guardrails.cli.similarity_semantic import semantic
 from guardrails.errors import OptionError
 
 if TYPE_CHECKING:
-    from guardrails.similarity.banks import BankAnswer, BankMatch, BankSettings
+    from guardrails.imaging import Pixels
+    from guardrails.similarity.banks import BankAnswer, BankMatch, BankPart, BankSettings
     from guardrails.similarity.store import Store
 
 EPILOG = """\b
 Examples
   guardrails similarity build works photos/             hash a folder into the index `works`
   guardrails similarity import list hashes.csv --role sensitive
+  guardrails similarity build logos brand/ --role protected   parts and composites are found, too
   guardrails similarity search picture.png works list
   guardrails similarity lookup ISCC:EEA4GQZQTY6J5DTH iscc-index
   guardrails similarity disable works photos/7.jpg --reason "claim 12"
@@ -27,6 +30,7 @@ Examples
 
 _SHOWN = 20
 HASHES = ("pdq256", "sym256", "phash64", "dhash64", "iscc-image64")
+_MATCH_COLUMNS = ("bank", "role", "entry", "distance", "region", "state", "rights")
 banks_argument = click.argument("indexes", nargs=-1, required=True, type=click.Path(file_okay=False, path_type=Path))
 limit_option = click.option(
     "--limit", type=click.IntRange(min=1), default=_SHOWN, show_default=True, help="Matches of each index."
@@ -38,6 +42,11 @@ role_option = click.option(
     help="What a match means.  [default: works]",
 )
 name_option = click.option("--name", help="In answers.  [default: the folder's name]")
+keypoints_option = click.option(
+    "--keypoints/--no-keypoints",
+    default=None,
+    help="Of a new index: also find parts of its works.  [default: in the role protected]",
+)
 radius_option = click.option("--radius", type=click.IntRange(0, 128), help="Hamming radius.  [default: by the hash]")
 
 
@@ -63,6 +72,7 @@ command.add_command(semantic)
 @role_option
 @name_option
 @radius_option
+@keypoints_option
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; more than one runs on Ray."
 )
@@ -74,17 +84,22 @@ def build(
     role: str | None,
     name: str | None,
     radius: int | None,
+    keypoints: bool | None,
     workers: int,
     as_json: bool,
 ) -> int:
     """Hash collections into INDEX; goes on where it was stopped. SOURCES are folders of pictures or of WebDataset
     tars, .tar, .parquet or .lance."""
     from guardrails.similarity.ingest import UNREADABLE, ingest
+    from guardrails.similarity.keypoint_index import KeypointIndex
     from guardrails.similarity.sources import read_source
 
     # A wrong name is said before an index is made.
     collections = [(source.name, read_source(source)) for source in sources]
-    store = _open_or_create(index, algorithm, role, name, radius)
+    store = _open_or_create(index, algorithm, role, name, radius, keypoints)
+    pointed = KeypointIndex.of(index)
+    if pointed is not None and workers > 1:
+        raise OptionError("an index with keypoints is built by one process", hint="leave out --workers")
     reports = []
     if workers > 1:
         from guardrails.similarity.parallel import build_parallel
@@ -103,7 +118,7 @@ def build(
         "unreadable": len(unreadable),
     }
     if as_json:
-        print_json({"index": str(index), **counts, "unreadable_list": unreadable})
+        print_json({"index": str(index), **counts, "keypoints": pointed is not None, "unreadable_list": unreadable})
         return 0
     print_heading("BUILT", str(index), style="green")
     print_facts(
@@ -173,8 +188,11 @@ _state_command("deconfirm", "deconfirmed", "Matches with ENTRY of INDEX were loo
 @click.argument("picture", type=click.Path(path_type=Path))
 @banks_argument
 @limit_option
+@click.option(
+    "--evidence", type=click.Path(dir_okay=False, path_type=Path), help="PNG of the picture with found parts framed."
+)
 @json_option
-def search(picture: Path, indexes: tuple[Path, ...], limit: int, as_json: bool) -> int:
+def search(picture: Path, indexes: tuple[Path, ...], limit: int, evidence: Path | None, as_json: bool) -> int:
     """What PICTURE resembles in INDEXES of one hash: candidates for a look, not findings."""
     from guardrails.imaging.decoding import decode, read_image_bytes
     from guardrails.similarity.banks import Banks
@@ -182,7 +200,10 @@ def search(picture: Path, indexes: tuple[Path, ...], limit: int, as_json: bool) 
 
     banks = Banks.open(indexes)
     decoded = decode(read_image_bytes(picture))
-    answer = banks.match(Fingerprinter(banks.algorithm).fingerprint(decoded.pixels, decoded.alpha), limit=limit)
+    fingerprint = Fingerprinter(banks.algorithm).fingerprint(decoded.pixels, decoded.alpha)
+    answer = banks.match(fingerprint, decoded.pixels, limit=limit)
+    if evidence is not None and answer.parts:
+        _write_parts(evidence, decoded.pixels, answer)
     if as_json:
         print_json({"picture": str(picture), "hash": banks.algorithm, "answer": answer})
         return 0
@@ -364,14 +385,25 @@ def export(index: Path, list_format: str, out: Path | None, as_json: bool) -> in
     return 0
 
 
-def _open_or_create(index: Path, algorithm: str, role: str | None, name: str | None, radius: int | None) -> Store:
+def _open_or_create(
+    index: Path, algorithm: str, role: str | None, name: str | None, radius: int | None, keypoints: bool | None = False
+) -> Store:
+    from guardrails.similarity.banks import Role
+    from guardrails.similarity.keypoint_index import KeypointIndex
     from guardrails.similarity.pointer import POINTER
     from guardrails.similarity.store import Store
 
     if (index / POINTER).exists():
-        if role is not None or name is not None or radius is not None:
+        if role is not None or name is not None or radius is not None or keypoints:
             raise OptionError(f"{index} exists already", hint="change it with `guardrails similarity configure`")
         return Store.open(index)
+    if keypoints is None:
+        keypoints = role == Role.PROTECTED
+    if keypoints and role == Role.SENSITIVE:
+        raise OptionError("a sensitive index keeps hashes alone", hint="leave out --keypoints")
+    if keypoints and KeypointIndex.of(index) is None:
+        # Before the index, which is there only when it is complete.
+        KeypointIndex.create(index)
     return Store.create(index, algorithm, _settings(index, algorithm, role, name, radius).to_json())
 
 
@@ -398,29 +430,61 @@ def _print_answer(asked: str, answer: BankAnswer) -> None:
         f"{count:,} in {bank} (false candidates to be expected: {_expected(answer.expected_false[bank])})"
         for bank, count in answer.searched.items()
     )
-    if answer.unhashable:
+    if answer.unhashable and not answer.parts:
         print_heading("UNHASHABLE", asked, style="yellow", explanation="too little detail: nothing was searched")
         return
-    word, style = ("CANDIDATES", "yellow") if answer.matches else ("NONE FOUND", "green")
+    word, style = ("CANDIDATES", "yellow") if answer.matches or answer.parts else ("NONE FOUND", "green")
     print_heading(word, asked, style=style, explanation=f"searched {searched}")
-    columns = ("bank", "role", "entry", "distance", "region", "state", "rights")
     if answer.matches:
-        print_table(columns, [_row(match) for match in answer.matches])
+        print_table(_MATCH_COLUMNS, [_row(match) for match in answer.matches])
+    if answer.parts:
+        print_facts([("parts", "keypoints agree on where these works are")])
+        print_table(
+            ("bank", "role", "entry", "keypoints", "box", "flip", "rights"), [_part(part) for part in answer.parts]
+        )
     if answer.set_aside:
         print_facts([("set aside", "deconfirmed, quarantined, or nearer to a known harmless picture")])
-        print_table(columns, [_row(match) for match in answer.set_aside])
+        print_table(_MATCH_COLUMNS, [_row(match) for match in answer.set_aside])
 
 
 def _expected(count: float | None) -> str:
     return "not measured" if count is None else f"{count:.2g}"
 
 
-def _row(match: BankMatch) -> tuple[str, ...]:
+def _part(part: BankPart) -> tuple[str, ...]:
+    located = part.located
+    box = " ".join(f"{edge:.0%}" for edge in located.box)
+    flip = located.placement.flip.name
+    return part.bank, part.role.value, located.id, str(located.agreeing), box, flip, _rights(part.facts)
+
+
+def _write_parts(target: Path, pixels: Pixels, answer: BankAnswer) -> None:
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from guardrails.files import write_atomically
+    from guardrails.similarity.evidence import frame_part
+
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    for part in answer.parts:
+        frame_part(image, part.located.box)
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    write_atomically(target, data.getvalue())
+
+
+def _rights(facts: Mapping[str, str]) -> str:
     from guardrails.similarity.stated_rights import stated_rights
 
+    stated = stated_rights(facts)
+    return ", ".join(filter(None, (stated.licence, stated.creator, stated.reservation)))
+
+
+def _row(match: BankMatch) -> tuple[str, ...]:
+
     found = match.found
-    stated = stated_rights(found.facts)
-    rights = ", ".join(filter(None, (stated.licence, stated.creator, stated.reservation)))
     return (
         match.bank,
         match.role.value,
@@ -428,7 +492,7 @@ def _row(match: BankMatch) -> tuple[str, ...]:
         str(found.distance),
         found.region.name.lower(),
         found.state.value,
-        rights,
+        _rights(found.facts),
     )
 
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from guardrails.cli.generate import quiet_libraries
-from guardrails.cli.output import Steps, home_option, json_option, print_error, print_facts, print_heading, print_json
+from guardrails.cli.output import (
+    Steps,
+    database_option,
+    home_option,
+    json_option,
+    print_error,
+    print_facts,
+    print_heading,
+    print_json,
+)
 from guardrails.cli.rubric import check_files
 from guardrails.cli.status import NOT_CONFIRMED
 from guardrails.errors import ImageError, OptionError
@@ -63,6 +72,7 @@ Examples
     help="Look for the latent mark too, with this model: pocket, a diffusers folder or a hub id. Seconds a picture.",
 )
 @click.option("--trust", multiple=True, type=click.Path(path_type=Path), help="Further trust anchors (PEM).")
+@database_option
 @home_option
 @json_option
 def command(
@@ -72,6 +82,7 @@ def command(
     rubric: bool,
     latent_model: str | None,
     trust: tuple[Path, ...],
+    database: str,
     home: Path | None,
     as_json: bool,
 ) -> int:
@@ -88,7 +99,7 @@ def command(
     if latent_model:
         quiet_libraries()
     with Steps("loading the model", quiet=as_json or not latent_model):
-        auditor = Auditor.open(home, trust=anchors, strict=strict, latent_model=latent_model)
+        auditor = Auditor.open(home, trust=anchors, strict=strict, latent_model=latent_model, database=database)
     if rubric:
         return check_files(paths, auditor.verifier, as_json=as_json)
     results: list[FileReport | dict[str, Any]] = []

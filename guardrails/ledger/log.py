@@ -14,7 +14,7 @@ from types import TracebackType
 from guardrails.domain.canonical import Json, canonical_json
 from guardrails.domain.records import InclusionProof, Receipt, Record, RecordKind
 from guardrails.errors import KeyMaterialError, LedgerCorrupt, LedgerError
-from guardrails.files import publish, stage, write_atomically
+from guardrails.files import publish, stage, sync_folder, write_atomically
 from guardrails.ledger.entries import Names, decode_entry, encode_entry
 from guardrails.ledger.groups import GroupCommit
 from guardrails.ledger.merkle import consistency_path, inclusion_path, verify_inclusion
@@ -158,6 +158,11 @@ class Ledger:
             raise
         return ledger
 
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """Whether a ledger was begun whose keys and last checkpoint are in this folder, wherever its records are."""
+        return (folder / CHECKPOINT_FILE).exists()
+
     def close(self) -> None:
         self._store.close()
 
@@ -195,7 +200,8 @@ class Ledger:
         Raises:
             LedgerError: the id is already recorded, a release without its file or digest, or opened for reading.
             LedgerCorrupt: the database disagrees with its last checkpoint; nothing was written.
-            StorageError: the disk is full or cannot be written; nothing was written.
+            StorageError: the disk is full or cannot be written. Nothing was written; or nothing but the record, when
+                the disk or the server failed after the commit and before it was told of: `record` knows.
         """
         return self._write_group(self._prepared(Submission(record=record, payload=payload, release=release)))
 
@@ -217,6 +223,10 @@ class Ledger:
         """
         return len(self._commit([], limit)[0])
 
+    def lead(self) -> bool:
+        """Whether this is the one that merges, of all ledgers open on the database that ask; until it is closed."""
+        return self._store.lead()
+
     def backlog(self) -> tuple[int, str]:
         """How many records wait for their place, and when the oldest was made ("" when none does)."""
         return self._store.backlog()
@@ -235,6 +245,26 @@ class Ledger:
                 hint="keep the receipt: it shows that the log broke its word",
             )
         return receipt, logged
+
+    def record(self, record_id: str) -> Record | None:
+        """The record with this id once it is durable, in its place or waiting for it; or None."""
+        entry = self._store.entry(record_id)
+        return None if entry is None else decode_entry(entry)[0]
+
+    def receipt(self, record_id: str) -> Receipt:
+        """A receipt for a record that is durable, signed anew; with index and checkpoint when it is in its place.
+
+        Raises:
+            LedgerError: no such record, or opened for reading.
+        """
+        if self._signer is None:
+            raise _read_only()
+        with self._store.snapshot():
+            entry, leaf = self._store.entry(record_id), self._store.leaf_by("record_id", record_id)
+            if entry is None:
+                raise LedgerError(f"no record {record_id} in the ledger", hint="append the record first")
+            index, checkpoint = (None, "") if leaf is None else (leaf.position, self.checkpoint())
+        return self._receipt(record_id, entry, index, checkpoint)
 
     def finish_release(self, record_id: str) -> None:
         """Give the image of a recorded release its final name; does nothing when recovery has done so already.
@@ -471,7 +501,10 @@ class Ledger:
         if self._store.checkpoint() is None:
             if path.exists():
                 # A lost database must not be replaced by an empty one.
-                raise LedgerCorrupt(f"{path} is of a log that the database does not hold", hint="restore the database")
+                raise LedgerCorrupt(
+                    f"{path} is of a log that the database does not hold",
+                    hint="restore the database, or open the ledger where it was made: in the folder, or by its address",
+                )
             empty = Checkpoint(origin=self._verifier.name, size=0, root=EMPTY_ROOT)
             with self._store.transaction():
                 self._store.set_checkpoint(self._sign(empty.body))
@@ -483,7 +516,7 @@ class Ledger:
         """Encrypted and encoded, outside every lock."""
         record, sealed = submission.record, None
         if self._payload_key is None:
-            raise LedgerError("this ledger was opened for reading", hint="open it with create=True to write")
+            raise _read_only()
         if submission.payload:
             sealed = self._payload_key.seal(record.id, canonical_json(submission.payload))
         return NewRecord(
@@ -505,14 +538,18 @@ class Ledger:
             with self._store.transaction():
                 self._store.stage(records)
                 then()
-        return [self._receipt(record, places.get(record.names.record_id), checkpoint) for record in records]
+        ids = [record.names.record_id for record in records]
+        return [
+            self._receipt(record_id, record.entry, places.get(record_id), checkpoint)
+            for record_id, record in zip(ids, records, strict=True)
+        ]
 
-    def _receipt(self, record: NewRecord, index: int | None, checkpoint: str) -> Receipt:
+    def _receipt(self, record_id: str, entry: bytes, index: int | None, checkpoint: str) -> Receipt:
         assert self._signer is not None
         return issue_receipt(
             self._signer,
-            record.names.record_id,
-            leaf_hash(record.entry),
+            record_id,
+            leaf_hash(entry),
             index=index,
             checkpoint=checkpoint,
             max_merge_delay=MAX_MERGE_DELAY,
@@ -540,11 +577,11 @@ class Ledger:
                     # Staged before the commit, renamed after it: a full disk shows while nothing is recorded yet, and
                     # the file can never be ahead of the database.
                     staged_note = stage(self._folder / _STAGING_FOLDER, note.encode())
+                publish(staged_note, self._folder / CHECKPOINT_FILE)
             except BaseException:
                 if staged_note is not None:
                     staged_note.unlink(missing_ok=True)
                 raise
-            publish(staged_note, self._folder / CHECKPOINT_FILE)
         self._verified_note = note
         return places, note
 
@@ -605,6 +642,8 @@ class Ledger:
             self._publish(pending)
             outcome = RecoveryOutcome.PUBLISHED
         elif _sha256_of(pending.final) == record.image_sha256:
+            # Whoever renamed it may have died before the disk promised to keep the name.
+            sync_folder(pending.final.parent)
             self._drop(pending)
             outcome = RecoveryOutcome.ALREADY_PUBLISHED
         else:
@@ -657,6 +696,10 @@ class Ledger:
                 raise LedgerCorrupt("the ledger's history is not the one that was signed", hint="restore from a backup")
 
 
+def _read_only() -> LedgerError:
+    return LedgerError("this ledger was opened for reading", hint="open it with create=True to write")
+
+
 def _open_store(folder: Path, database: str, *, create: bool) -> Store:
     if database:
         from guardrails.ledger.postgres import PostgresStore
@@ -666,7 +709,10 @@ def _open_store(folder: Path, database: str, *, create: bool) -> Store:
         return SqliteStore.open_for_reading(folder)
     if (folder / CHECKPOINT_FILE).exists() and not (folder / DATABASE_FILE).exists():
         # Without this check a lost database would be replaced by an empty one.
-        raise LedgerCorrupt(f"{folder} has a checkpoint but no database", hint="restore ledger.db from a backup")
+        raise LedgerCorrupt(
+            f"{folder} has a checkpoint but no database",
+            hint="restore ledger.db from a backup; a ledger in PostgreSQL is opened by its address",
+        )
     return SqliteStore.open_for_writing(folder)
 
 

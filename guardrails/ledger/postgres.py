@@ -21,13 +21,15 @@ SCHEMA = "guardrails_ledger"
 
 # Set for each connection: the server's own default may trade durability for speed.
 _DURABLE = "SET synchronous_commit TO on"
+# Of a machine that vanished the server hears after these seconds, and frees the locks that it held.
+_KEEPALIVES = "SET tcp_keepalives_idle TO 2; SET tcp_keepalives_interval TO 1; SET tcp_keepalives_count TO 2"
 _MAKE_LOCK = "guardrails_ledger schema"
 
 # One statement for any number of records, so that staging costs one round trip and one commit.
 _STAGE = """
 WITH given (
-    number, record_id, kind, created_at, mark_id, manifest_id, image_sha256, entry, wrapped_key, data, release_id,
-    staged_path, final_path
+    record_id, kind, created_at, mark_id, manifest_id, image_sha256, entry, wrapped_key, data, release_id, staged_path,
+    final_path, number
 ) AS ({rows}), written AS (
     INSERT INTO records (record_id, kind, created_at, mark_id, manifest_id, image_sha256, entry)
     SELECT record_id, kind, created_at, mark_id, manifest_id, image_sha256, entry FROM given ORDER BY number
@@ -44,12 +46,9 @@ SELECT release_id, staged_path, final_path FROM given WHERE release_id IS NOT NU
 # In the binary form: as text every byte of an entry would travel as two digits. Arrays take any number of records, and
 # cost twice as much as plain values when there is one.
 _TYPES = ("text",) * 6 + ("bytea",) * 3 + ("text",) * 3
-_STAGE_ONE = _STAGE.format(rows=f"VALUES (1, {', '.join(f'%b::{kind}' for kind in _TYPES)})")
-_STAGE_MANY = _STAGE.format(
-    rows="SELECT number, a, b, c, d, e, f, g, h, i, j, k, l"  # noqa: S608
-    f" FROM unnest({', '.join(f'%b::{kind}[]' for kind in _TYPES)})"
-    " WITH ORDINALITY AS row (a, b, c, d, e, f, g, h, i, j, k, l, number)"
-)
+_STAGE_ONE = _STAGE.format(rows=f"VALUES ({', '.join(f'%b::{kind}' for kind in _TYPES)}, 1)")
+_ARRAYS = ", ".join(f"%b::{kind}[]" for kind in _TYPES)
+_STAGE_MANY = _STAGE.format(rows=f"SELECT * FROM unnest({_ARRAYS}) WITH ORDINALITY")  # noqa: S608
 _PLACE = """
 WITH placed AS (
     INSERT INTO leaves (idx, seq)
@@ -76,6 +75,7 @@ class PostgresStore(SqlStore):
         self._writes = writes
         self._threads = threading.RLock()
         self._depth = 0
+        self._leading: psycopg.Connection[Row] | None = None
         with errors_of_postgres():
             self._connection = self._connect()
         try:
@@ -101,6 +101,14 @@ class PostgresStore(SqlStore):
                 # A closed connection has given its locks back.
                 if not self._connection.closed:
                     self._all("SELECT pg_advisory_unlock(hashtextextended(?, 0))", f"{SCHEMA} {what}")
+
+    def lead(self) -> bool:
+        self._refuse_reader()
+        with self._held():
+            if self._leading is not self._connection:
+                held = self._all("SELECT pg_try_advisory_lock(hashtextextended(?, 0))", f"{SCHEMA} leader")[0][0]
+                self._leading = self._connection if held else None
+            return self._leading is self._connection
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -150,6 +158,7 @@ class PostgresStore(SqlStore):
     def _connect(self) -> psycopg.Connection[Row]:
         connection = psycopg.connect(self._address, autocommit=True)
         connection.execute(f"SET search_path TO {SCHEMA}")
+        connection.execute(_KEEPALIVES)
         connection.execute(_DURABLE if self._writes else "SET default_transaction_read_only TO on")
         return connection
 

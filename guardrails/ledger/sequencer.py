@@ -15,8 +15,8 @@ INTERVAL = 0.5
 class Sequencer:
     """Merges what is staged, at least every `interval` seconds, until it is told to stop.
 
-    Run one for each log. A second one does no harm, it waits for its turn; and when one dies the next goes on where
-    it was, for a merge is one transaction.
+    Of all that run for one log one leads and the others stand by. When it dies the next goes on where it was, for a
+    merge is one transaction.
 
     Args:
         ledger: opened for writing.
@@ -39,7 +39,7 @@ class Sequencer:
         self._stop.set()
 
     def run(self) -> None:
-        """Merge until `stop`; a database that cannot be used is tried again.
+        """Merge while this one leads, until `stop`; a database that cannot be used is tried again.
 
         Raises:
             LedgerCorrupt: the log disagrees with its last checkpoint; no sequencer may go on then.
@@ -53,7 +53,7 @@ class Sequencer:
 
     def _merge(self) -> int:
         try:
-            return self._ledger.merge()
+            return self._ledger.merge() if self._ledger.lead() else 0
         except StorageError as error:
             if self._report is not None:
                 self._report(error)

@@ -84,6 +84,9 @@ class SqlStore(ABC):
     def lock(self, what: str) -> AbstractContextManager[None]: ...
 
     @abstractmethod
+    def lead(self) -> bool: ...
+
+    @abstractmethod
     def transaction(self) -> AbstractContextManager[None]: ...
 
     @abstractmethod

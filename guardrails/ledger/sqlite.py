@@ -14,11 +14,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from guardrails.errors import GuardrailsError, LedgerCorrupt, LedgerError, StorageError
-from guardrails.files import locked
+from guardrails.files import locked, try_lock
 from guardrails.ledger.sql import FORMAT, Row, SqlStore, schema
 
 DATABASE_FILE = "ledger.db"
 LOCK_FILE = "lock"
+LEADER_FILE = "leader"
 
 _APPLICATION_ID = 0x67726C67  # "grlg"
 _BUSY_SECONDS = 10
@@ -32,12 +33,15 @@ class SqliteStore(SqlStore):
 
     Args:
         connection: as opened by `open_for_writing` or `open_for_reading`.
+        folder: where the database lies.
         lock_descriptor: of the lock file; None for a store that only reads.
     """
 
-    def __init__(self, connection: sqlite3.Connection, lock_descriptor: int | None) -> None:
+    def __init__(self, connection: sqlite3.Connection, folder: Path, lock_descriptor: int | None) -> None:
         self._connection = connection
+        self._folder = folder
         self._lock_descriptor = lock_descriptor
+        self._leader_descriptor: int | None = None
         self._threads = threading.RLock()
         self._holds_lock = False
 
@@ -75,7 +79,7 @@ class SqliteStore(SqlStore):
                 connection.close()
             os.close(descriptor)
             raise
-        return cls(connection, descriptor)
+        return cls(connection, folder, descriptor)
 
     @classmethod
     def open_for_reading(cls, folder: Path) -> SqliteStore:
@@ -87,7 +91,10 @@ class SqliteStore(SqlStore):
         """
         path = folder / DATABASE_FILE
         if not path.is_file():
-            raise LedgerError(f"there is no ledger in {folder}", hint="check the folder; `generate` makes a ledger")
+            raise LedgerError(
+                f"there is no ledger in {folder}",
+                hint="check the folder; `generate` makes a ledger, and one in PostgreSQL is named by its database",
+            )
         address = f"{path.absolute().as_uri()}?mode=ro"
         with errors_of_sqlite():
             connection = _connect(address)
@@ -101,30 +108,42 @@ class SqliteStore(SqlStore):
                     raise
                 connection = _connect(f"{address}&immutable=1")
                 _check_format(connection)
-        return cls(connection, None)
+        return cls(connection, folder, None)
 
     def close(self) -> None:
         with self._threads:
             self._connection.close()
-            if self._lock_descriptor is not None:
-                os.close(self._lock_descriptor)
-                self._lock_descriptor = None
+            for descriptor in (self._lock_descriptor, self._leader_descriptor):
+                if descriptor is not None:
+                    os.close(descriptor)
+            self._lock_descriptor = self._leader_descriptor = None
 
     @contextlib.contextmanager
     def lock(self, what: str) -> Iterator[None]:
         # One writer at a time is SQLite's own rule, so one lock serves for every name.
-        if self._lock_descriptor is None:
-            raise LedgerError("this ledger was opened for reading", hint="open it with create=True to write")
+        lock_descriptor = self._writing()
         with self._threads:
             if self._holds_lock:
                 yield
                 return
-            with locked(self._lock_descriptor):
+            with locked(lock_descriptor):
                 self._holds_lock = True
                 try:
                     yield
                 finally:
                     self._holds_lock = False
+
+    def lead(self) -> bool:
+        self._writing()
+        with self._threads:
+            if self._leader_descriptor is None:
+                self._leader_descriptor = try_lock(self._folder / LEADER_FILE)
+            return self._leader_descriptor is not None
+
+    def _writing(self) -> int:
+        if self._lock_descriptor is None:
+            raise LedgerError("this ledger was opened for reading", hint="open it with create=True to write")
+        return self._lock_descriptor
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

@@ -92,6 +92,12 @@ class Store(Protocol):
     def lock(self, what: str) -> AbstractContextManager[None]:
         """Be the only one among all threads and processes that holds the lock of this name."""
 
+    def lead(self) -> bool:
+        """Whether this store leads; at most one of all that are open on the database does, until it is closed or dies.
+
+        Whoever asks first leads. Of a leader whose machine vanished the database may take some seconds to hear.
+        """
+
     def transaction(self) -> AbstractContextManager[None]:
         """All or nothing; durable when the block has ended, even if the power goes. Not to be nested."""
 

@@ -313,7 +313,7 @@ class Guard:
             )
             for image_id, picture in zip(ids, pictures.drawn, strict=True)
         ]
-        if order.ids is not None and (shared is not None or len(ids) > 1):
+        if shared is not None or (order.ids is not None and len(ids) > 1):
             # A release draws the picture by itself and has to come to exactly what reviewers saw.
             outcomes = [
                 self._again(cleared, image_id, order, drawn.facts.seed) if _waits_for_review(outcome) else outcome
@@ -338,7 +338,7 @@ class Guard:
         if len(ids) != count:
             raise OptionError(f"{len(ids)} ids for {count} pictures", hint="give one id for each picture")
         for image_id in ids:
-            if self.ledger.find_by_id(str(image_id)) is not None:
+            if self.ledger.holds(str(image_id)):
                 raise OptionError(f"the picture {image_id} is recorded already", hint="choose a fresh id")
 
     def _clear(self, request: PromptRequest, approval: Approval | None) -> Cleared | Refusal:
@@ -805,7 +805,7 @@ def _draft(cleared: Cleared, image_id: ImageId, picture: Drawn, latent: LatentSt
 
 
 def _waits_for_review(outcome: Outcome) -> bool:
-    return isinstance(outcome, Refusal) and bool(outcome.evidence_file) and not outcome.fault
+    return isinstance(outcome, Refusal) and not outcome.fault and strongest(outcome.findings) is Action.REVIEW
 
 
 def _labelled(screened: Screened) -> Labelled:

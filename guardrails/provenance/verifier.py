@@ -122,7 +122,7 @@ def _verdict(evidence: _Evidence) -> ManifestVerdict:
     store = evidence.store
     status, found = _judge(evidence)
     declared = declarations(store.manifests.get(store.active))
-    family = [store.active, *(ancestor.label for ancestor in evidence.ancestors)]
+    parents = (declarations(store.manifests.get(ancestor.label)) for ancestor in evidence.ancestors)
     return ManifestVerdict(
         status=status,
         explanation=_explain(status, found, declared, _is_trusted(store)),
@@ -135,7 +135,7 @@ def _verdict(evidence: _Evidence) -> ManifestVerdict:
         signed_at=declared.signed_at,
         time_stamped=declared.time_stamped and codes.TIME_STAMP_TRUSTED in store.successes,
         model=declared.model,
-        ai_generated=any(declarations(store.manifests.get(label)).ai_generated for label in family),
+        ai_generated=declared.ai_generated or any(parent.ai_generated for parent in parents),
         mark_id=declared.mark_id,
         label=declared.label,
         policy_digest=declared.policy_digest,

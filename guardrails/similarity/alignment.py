@@ -2,7 +2,9 @@
 
 1. `windows`: the whole frame, the content inside plain borders, or the drawing's centred silhouette of one picture is
    laid over that of the other, in the best of the eight orientations.
-2. `keypoints`: ORB features (Rublee et al., "ORB", ICCV 2011) of both pictures, matched and fitted by RANSAC; finds
+2. `by_placement`: where the local-feature tier found a work in a picture, what the picture shows of the
+   work is cut out of both, at full resolution.
+3. `keypoints`: ORB features (Rublee et al., "ORB", ICCV 2011) of both pictures, matched and fitted by RANSAC; finds
    crops, small turns and a work that stands in a larger scene. Asked again with the picture mirrored, because
    features are not mirror-invariant.
 """
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from guardrails.imaging import Pixels
 from guardrails.similarity.borders import content_box
 from guardrails.similarity.hashes import ORIENTATIONS, oriented
+from guardrails.similarity.placing import Placement
 from guardrails.similarity.views import isolate
 
 # Long side of a frame, in pixels: enough for the tiles, small enough for milliseconds.
@@ -36,6 +39,10 @@ _LIKELY_WINDOWS = 2
 _RANSAC_PIXELS = 4.0
 # A fit that squeezes one axis more than this, or scales beyond these, is an accident.
 _MAX_STRETCH, _MAX_SCALE, _MIN_SCALE = 2.2, 6.0, 0.12
+
+# Pixel centres lie half a pixel inside their squares.
+_TO_PLACES = np.array([[1, 0, 0.5], [0, 1, 0.5]])
+_TO_PIXELS = np.array([[1, 0, -0.5], [0, 1, -0.5]])
 
 # Unit square to unit square, (x, y, 1) -> (x, y), in the numbering of `hashes.oriented`.
 _TURNS = np.array(
@@ -75,6 +82,21 @@ class Hypothesis:
 
     name: str
     matrix: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a picture shows of a work.
+
+    Attributes:
+        picture, work: the parts that correspond.
+        share: of the work's area, 0..1.
+    """
+
+    picture: Frame
+    work: Frame
+    hypothesis: Hypothesis
+    share: float
 
 
 class Frame:
@@ -150,6 +172,34 @@ def by_windows(picture: Frame, reference: Frame) -> Iterator[Hypothesis]:
     yield from (hypothesis for _, hypothesis in found[:_LIKELY_WINDOWS])
 
 
+def by_placement(picture: Pixels, work: Pixels, placement: Placement) -> Shown:
+    """What a picture shows of a work that was found in it, at full resolution.
+
+    Args:
+        picture, work: RGB, uint8, height x width x 3.
+    """
+    longest, work_longest = max(picture.shape[:2]), max(work.shape[:2])
+    to_picture = placement.matrix
+    to_work = np.asarray(cv2.invertAffineTransform(to_picture), dtype=np.float64)
+    frame = np.array([[0, 0], [picture.shape[1], picture.shape[0]]]) / longest
+    wanted = _cut_out(work, _through(to_work, frame) * work_longest)
+    ends = np.array([[wanted.left, wanted.top], [wanted.left + wanted.width, wanted.top + wanted.height]])
+    seen = _cut_out(picture, _through(to_picture, ends / work_longest) * longest)
+    # Pixels of the part to places in the picture, to places in the work, to pixels of its part.
+    zoom, work_zoom = SIDE / max(seen.width, seen.height), SIDE / max(wanted.width, wanted.height)
+    outward = np.array([[1 / zoom, 0, seen.left], [0, 1 / zoom, seen.top]]) / longest
+    inward = np.array([[work_longest, 0, -wanted.left], [0, work_longest, -wanted.top]]) * work_zoom
+    matrix = _TO_PLACES
+    for step in (outward, to_work, inward, _TO_PIXELS):
+        matrix = _after(step, matrix)
+    return Shown(
+        picture=Frame(_inside(picture, seen)),
+        work=Frame(_inside(work, wanted)),
+        hypothesis=Hypothesis(f"placed by keypoints, {placement.flip.name}", matrix),
+        share=wanted.width * wanted.height / (work.shape[0] * work.shape[1]),
+    )
+
+
 def by_keypoints(picture: Frame, reference: Frame, *, mirrored: bool) -> Hypothesis | None:
     """An affine map that enough ORB matches agree on, or None."""
     places, descriptors = picture.mirrored_features if mirrored else picture.features
@@ -176,6 +226,23 @@ def by_keypoints(picture: Frame, reference: Frame, *, mirrored: bool) -> Hypothe
     return Hypothesis("keypoints", matrix)
 
 
+def _through(matrix: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(places @ matrix[:, :2].T + matrix[:, 2], dtype=np.float64)
+
+
+def _cut_out(pixels: Pixels, corners: NDArray[np.float64]) -> Window:
+    """The part between two corners, in whole pixels and inside the picture."""
+    height, width = pixels.shape[:2]
+    left, top = np.clip(np.floor(corners.min(axis=0)), 0, [width - 1, height - 1])
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)), [left + 1, top + 1], [width, height])
+    return Window("part", left, top, right - left, bottom - top)
+
+
+def _inside(pixels: Pixels, window: Window) -> Pixels:
+    left, top = int(window.left), int(window.top)
+    return np.ascontiguousarray(pixels[top : top + int(window.height), left : left + int(window.width)])
+
+
 def looks_inverted(picture: Frame, reference: Frame) -> bool:
     """Whether the negative of the whole picture, in some orientation, resembles the reference at a glance."""
     return min(_correlations(picture.glance, reference.glance)) <= -_MIN_INVERTED_CORRELATION
@@ -194,10 +261,7 @@ def _after(second: NDArray[np.float64], first: NDArray[np.float64]) -> NDArray[n
 def _between(seen: Window, wanted: Window, turn: int) -> NDArray[np.float64]:
     to_unit = np.array([[1 / seen.width, 0, -seen.left / seen.width], [0, 1 / seen.height, -seen.top / seen.height]])
     from_unit = np.array([[wanted.width, 0, wanted.left], [0, wanted.height, wanted.top]])
-    # Pixel centres lie half a pixel inside their squares.
-    half = np.array([[1, 0, 0.5], [0, 1, 0.5]])
-    back = np.array([[1, 0, -0.5], [0, 1, -0.5]])
-    return _after(back, _after(from_unit, _after(_TURNS[turn], _after(to_unit, half))))
+    return _after(_TO_PIXELS, _after(from_unit, _after(_TURNS[turn], _after(to_unit, _TO_PLACES))))
 
 
 def _coarse(pixels: Pixels, window: Window) -> NDArray[np.float32]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrails.errors import IndexFormatError, OptionError
+from guardrails.imaging import Pixels
 from guardrails.imaging.thumbnails import MAX_BYTES
 from guardrails.similarity.answers import Found
 from guardrails.similarity.fingerprints import Fingerprint, Region
 from guardrails.similarity.hashes import DHASH64, ISCC_IMAGE64, PDQ256, PHASH64, SYM256, ImageHash
+from guardrails.similarity.keypoint_index import KeypointIndex, Located
 from guardrails.similarity.parts import State
 from guardrails.similarity.store import Store
 
@@ -42,6 +45,7 @@ DEFAULT_RADII = {SYM256: (50, 47), PDQ256: (50, 31), PHASH64: (4, 4), DHASH64: (
 # The radius that those who share such lists agreed on.
 _SHARED_LIST_RADII = {PDQ256: (31, 31)}
 
+_COUNTING = (State.ACTIVE, State.CONFIRMED)
 _LEAST_THUMBNAIL = 512
 
 # Radius, box radius, and how often two drawings of different creators and concepts are within them: of 4.47 million
@@ -137,12 +141,25 @@ class BankMatch:
     found: Found
 
 
+@dataclass(frozen=True, slots=True)
+class BankPart:
+    """An entry that a picture seems to show in part, or within something larger: keypoints agree on where it is."""
+
+    bank: str
+    role: Role
+    located: Located
+    state: State
+    facts: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankAnswer:
     """What all banks say of one picture.
 
     Attributes:
         matches: that count, nearest first.
+        parts: works found by their keypoints, those with most keypoints first; of banks that keep keypoints, and only
+            where pixels were given.
         set_aside: that do not: deconfirmed, quarantined, or nearer to a known harmless picture.
         quarantined: bank and id of entries that this very question set aside as flooding.
         searched: bank to number of entries.
@@ -152,6 +169,7 @@ class BankAnswer:
     """
 
     matches: tuple[BankMatch, ...]
+    parts: tuple[BankPart, ...]
     set_aside: tuple[BankMatch, ...]
     quarantined: tuple[tuple[str, str], ...]
     searched: Mapping[str, int]
@@ -177,6 +195,8 @@ class Banks:
         self._banks = {(settings := BankSettings.from_json(store.settings)).name: (settings, store) for store in stores}
         if len(self._banks) != len(stores) or len({store.algorithm for store in stores}) != 1:
             raise OptionError("banks need different names and the same hash", hint="ask others separately")
+        opened = ((name, KeypointIndex.of(store.folder)) for name, (_, store) in self._banks.items())
+        self._keypoints = {name: keypoints for name, keypoints in opened if keypoints is not None}
         self._clock = clock
         self._recent: dict[tuple[str, str], deque[float]] = defaultdict(deque)
 
@@ -195,14 +215,16 @@ class Banks:
         """The banks by their names."""
         return self._banks
 
-    def match(self, fingerprint: Fingerprint, *, limit: int = 100) -> BankAnswer:
+    def match(self, fingerprint: Fingerprint, pixels: Pixels | None = None, *, limit: int = 100) -> BankAnswer:
         """Ask all banks about one picture.
 
         Args:
             fingerprint: under `algorithm`.
+            pixels: of the same picture, RGB uint8, height x width x 3; without them no parts are looked for.
             limit: matches of each bank at most.
         """
-        return self._ask(fingerprint.queries(), limit, unhashable=not fingerprint.hashable)
+        answer = self._ask(fingerprint.queries(), limit, unhashable=not fingerprint.hashable)
+        return answer if pixels is None else replace(answer, parts=tuple(self._parts(pixels, limit)))
 
     def look_up(self, code: ImageHash, *, limit: int = 100) -> BankAnswer:
         """Ask all banks about one hash as somebody else computed it, in this very orientation.
@@ -241,12 +263,23 @@ class Banks:
                 matches.append(match)
         return BankAnswer(
             matches=tuple(matches),
+            parts=(),
             set_aside=tuple(set_aside),
             quarantined=tuple(self._note(match) for match in matches if self._floods(match)),
             searched=searched,
             expected_false={name: self._expected_false(name, entries) for name, entries in searched.items()},
             unhashable=unhashable,
         )
+
+    def _parts(self, pixels: Pixels, limit: int) -> list[BankPart]:
+        found = []
+        for name, keypoints in self._keypoints.items():
+            settings, store = self._banks[name]
+            # Keypoints are written before the entry that they belong to.
+            known = (one for one in keypoints.find(pixels) if one.id in store)
+            parts = (BankPart(name, settings.role, one, store.state(one.id), store.facts(one.id)) for one in known)
+            found += list(islice((part for part in parts if part.state in _COUNTING), limit))
+        return sorted(found, key=lambda part: (-part.located.agreeing, part.bank, part.located.id))
 
     def _expected_false(self, bank: str, entries: int) -> float | None:
         settings, store = self._banks[bank]
@@ -272,7 +305,7 @@ class Banks:
 
 
 def _counts(match: BankMatch) -> bool:
-    return match.found.state in (State.ACTIVE, State.CONFIRMED)
+    return match.found.state in _COUNTING
 
 
 def _confirmed(match: BankMatch) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,12 @@ from guardrails.similarity.description import describe
 from guardrails.similarity.entries import EntryTable
 from guardrails.similarity.hashes import HASH_BYTES, PDQ256, PHASH64
 from guardrails.similarity.index import Arrays, write_index
+from guardrails.similarity.keypoint_index import KeypointIndex, keypoint_entry
 from guardrails.similarity.thumbnails import Thumbnails
 from guardrails.similarity.views import Kind
+
+# Works whose keypoints are written together.
+_BATCH = 64
 
 
 def build_index(
@@ -67,6 +72,29 @@ def build_index(
         entries.identity,
     )
     Thumbnails(folder).put(thumbnails)
+
+
+def build_keypoints(
+    pictures: Iterable[Pixels],
+    entries: EntryTable,
+    folder: Path,
+    progress: Callable[[Iterable[Pixels], int], Iterable[Pixels]] = lambda pictures, _: pictures,
+) -> None:
+    """Keep the keypoints of works beside their index, so that parts of them are found; goes on where it stopped.
+
+    Args:
+        pictures, progress: as for `build_index`.
+        folder: that holds the index's folder.
+
+    Raises:
+        IndexFormatError: what is there is damaged.
+        StorageError: the folder cannot be written.
+    """
+    index = KeypointIndex.of(folder) or KeypointIndex.create(folder)
+    works = zip((entry.id for entry in entries.entries), progress(pictures, len(entries)), strict=True)
+    while batch := list(islice(works, _BATCH)):
+        index.add(keypoint_entry(name, pixels) for name, pixels in batch)
+    index.store.merge(everything=True)
 
 
 def _bytes_column(values: list[bytes], width: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:

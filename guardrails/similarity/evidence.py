@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from guardrails.domain.images import Match
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
-from guardrails.similarity.verification import TILES, Agreement, compare
+from guardrails.similarity.keypoint_index import PLACEMENT
+from guardrails.similarity.placing import Placement
+from guardrails.similarity.verification import TILES, Agreement, compare, compare_placed
 
 _PANEL = 256
 _GAP = 12
@@ -21,13 +26,15 @@ _ABSENT = (225, 225, 225)
 _AGREES = (0, 150, 70)
 _OTHER_COLOUR = (225, 150, 0)
 _DIFFERS = (205, 40, 40)
+_FOUND = (230, 0, 120)
 
 
 def side_by_side(picture: Pixels, source: Pixels | None, match: Match, thumbnail: bytes | None = None) -> Pixels:
     """The picture beside the work it resembles, with licence, creator and distances beneath.
 
-    With the source at hand a third panel shows the picture as it was laid over the work: tiles that agree are framed
-    green, those of the same structure in another colour amber, and those that differ red.
+    Where keypoints found the work in a part of the picture, that part is framed. With the source at hand a third panel
+    shows the picture as it was laid over the work: tiles that agree are framed green, those of the same structure in
+    another colour amber, and those that differ red.
 
     Args:
         picture, source: RGB, uint8, height x width x 3; `source` is None when only its hashes are at hand.
@@ -36,10 +43,11 @@ def side_by_side(picture: Pixels, source: Pixels | None, match: Match, thumbnail
     Returns:
         RGB, uint8, height x width x 3.
     """
-    panels = [("picture", _panel(picture)), _work(source, thumbnail)]
+    placement = _placement(match)
+    panels = [("picture", _panel(picture, match)), _work(source, thumbnail)]
     lines = _caption(match)
     if source is not None:
-        agreement = compare(picture, source)
+        agreement = compare(picture, source) if placement is None else compare_placed(picture, source, placement)
         panels.append((f"laid over the work, by {agreement.hypothesis.split(',')[0]}", _tiles(agreement)))
     width = _GAP + len(panels) * (_PANEL + _GAP)
     sheet = Image.new("RGB", (width, _HEADING + _PANEL + _GAP + len(lines) * _LINE + _GAP), _PAPER)
@@ -58,7 +66,7 @@ def side_by_side(picture: Pixels, source: Pixels | None, match: Match, thumbnail
 def _caption(match: Match) -> list[str]:
     rights = match.rights
     agreement = "reference picture not at hand" if match.agreement is None else f"{match.agreement:.0%} of tiles agree"
-    distances = ", ".join(f"{name} {distance}" for name, distance in sorted(match.distances.items()))
+    distances = ", ".join(f"{name} {distance}" for name, distance in sorted(match.distances.items())) or "none near"
     remark = f"; {match.remark}" if match.remark else ""
     return [
         f"{match.title} ({match.entry})",
@@ -70,6 +78,11 @@ def _caption(match: Match) -> list[str]:
     ]
 
 
+def _placement(match: Match) -> Placement | None:
+    record = match.evidence.get(PLACEMENT)
+    return Placement.from_json(record) if isinstance(record, Mapping) else None
+
+
 def _work(source: Pixels | None, thumbnail: bytes | None) -> tuple[str, Image.Image]:
     if source is not None:
         return "work in the index", _panel(source)
@@ -78,14 +91,28 @@ def _work(source: Pixels | None, thumbnail: bytes | None) -> tuple[str, Image.Im
     return "work in the index", _absent()
 
 
-def _panel(pixels: Pixels) -> Image.Image:
-    """Scaled into a square, keeping its proportions."""
+def _panel(pixels: Pixels, match: Match | None = None) -> Image.Image:
+    """Scaled into a square, keeping its proportions; where the match was found is framed."""
     image = Image.fromarray(pixels)
     scale = _PANEL / max(image.size)
     image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    box = None if match is None else match.evidence.get("found_at")
+    if isinstance(box, list):
+        frame_part(image, box)
     panel = Image.new("RGB", (_PANEL, _PANEL), _PAPER)
     panel.paste(image, ((_PANEL - image.width) // 2, (_PANEL - image.height) // 2))
     return panel
+
+
+def frame_part(image: Image.Image, box: Sequence[Any]) -> None:
+    """Draw a frame around a part of a picture.
+
+    Args:
+        box: left, top, right, bottom in units of its width and height; what lies outside is drawn at the edge.
+    """
+    width = max(2, max(image.size) // 100)
+    scaled = [min(max(edge, 0.0), 1.0) * (side - 1) for edge, side in zip(box, image.size * 2, strict=True)]
+    ImageDraw.Draw(image).rectangle(scaled, outline=_FOUND, width=width)
 
 
 def _absent() -> Image.Image:

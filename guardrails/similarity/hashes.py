@@ -17,7 +17,9 @@ DHASH64 = "dhash64"
 PDQ256 = "pdq256"
 SYM256 = "sym256"
 ISCC_IMAGE64 = "iscc-image64"
-HASH_BYTES = {PHASH64: 8, DHASH64: 8, ISCC_IMAGE64: 8, PDQ256: 32, SYM256: 32}
+# Of one point of a picture, see `keypoints`; all others are of whole pictures.
+KEYPOINT128 = "keypoint128"
+HASH_BYTES = {PHASH64: 8, DHASH64: 8, ISCC_IMAGE64: 8, KEYPOINT128: 16, PDQ256: 32, SYM256: 32}
 
 # Below this PDQ quality a picture has too little detail to be told from others by its hash (PDQ reference, "quality").
 MIN_QUALITY = 50

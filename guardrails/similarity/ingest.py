@@ -19,6 +19,7 @@ from guardrails.similarity.banks import BankSettings
 from guardrails.similarity.fingerprints import Fingerprinter, Region
 from guardrails.similarity.hashes import ImageHash
 from guardrails.similarity.interchange import ListedHash, ListFormat, Rejected, read_list
+from guardrails.similarity.keypoint_index import KeypointIndex, keypoint_entry
 from guardrails.similarity.parts import NewEntry, State
 from guardrails.similarity.sources import Item
 from guardrails.similarity.store import Store
@@ -82,7 +83,7 @@ def ingest(store: Store, items: Iterable[Item], progress: Callable[[int], None] 
         added += intake.add(fresh.values())
         done += len(batch)
         progress(done)
-    store.merge(everything=True)
+    intake.merge()
     write_unreadable(store.folder, unreadable)
     return BuildReport(added=added, known=known, unhashable=unhashable, unreadable=tuple(unreadable))
 
@@ -93,10 +94,12 @@ class Hashed:
 
     Attributes:
         thumbnail: WebP; empty where none is kept.
+        keypoints: the same work in the index's keypoints; None where it has none.
     """
 
     entry: NewEntry
     thumbnail: bytes = b""
+    keypoints: NewEntry | None = None
 
 
 class Intake:
@@ -106,6 +109,7 @@ class Intake:
         self._store = store
         self._fingerprinter = Fingerprinter(store.algorithm)
         self._thumbnails = Thumbnails(store.folder)
+        self._keypoints = KeypointIndex.of(store.folder)
         settings = BankSettings.from_json(store.settings) if store.settings else None
         self._hashes_only = settings is not None and settings.hashes_only
         self._thumbnail_bytes = 0 if settings is None else settings.thumbnail_limit
@@ -129,6 +133,7 @@ class Intake:
         return Hashed(
             NewEntry(item.id, fingerprint.rows, {} if self._hashes_only else facts),
             thumbnail(decoded.pixels, max_bytes=limit) if limit else b"",
+            None if self._keypoints is None else keypoint_entry(item.id, decoded.pixels),
         )
 
     def add(self, hashed: Iterable[Hashed]) -> int:
@@ -139,9 +144,21 @@ class Intake:
             StorageError: the index's folder cannot be written.
         """
         works = list(hashed)
-        # First, because a thumbnail too many is harmless.
+        # First, because a thumbnail or keypoints too many are harmless, and a work without them would be incomplete.
         self._thumbnails.put({work.entry.id: work.thumbnail for work in works if work.thumbnail})
+        if self._keypoints is not None:
+            self._keypoints.add(work.keypoints for work in works if work.keypoints is not None)
         return self._store.add(work.entry for work in works)
+
+    def merge(self) -> None:
+        """Make one segment of everything.
+
+        Raises:
+            StorageError: the index's folder cannot be written.
+        """
+        self._store.merge(everything=True)
+        if self._keypoints is not None:
+            self._keypoints.store.merge(everything=True)
 
 
 def write_unreadable(folder: Path, unreadable: list[Unreadable]) -> None:

@@ -9,7 +9,8 @@ from guardrails.domain.findings import Action, Check, CheckStatus, Finding
 from guardrails.domain.images import Match, MatchState
 from guardrails.domain.rights import terms_of
 from guardrails.policy.model import SimilarityRule
-from guardrails.similarity.levels import ERROR_RATES
+from guardrails.similarity.keypoint_index import PLACEMENT
+from guardrails.similarity.levels import ERROR_RATE_PLACED, ERROR_RATES
 from guardrails.similarity.radii import ERROR_RATE_HASHES
 
 _ANY = "any"
@@ -45,6 +46,8 @@ def redraws(findings: Sequence[Finding], rules: Sequence[SimilarityRule]) -> int
 
 def error_rate(match: Match) -> str:
     """How often a match of this state is wrong, with its n and bound, in words."""
+    if PLACEMENT in match.evidence and match.state is not MatchState.CANDIDATE:
+        return ERROR_RATE_PLACED
     if match.agreement is None and match.state.confirms:
         return ERROR_RATE_HASHES
     return ERROR_RATES[match.state]

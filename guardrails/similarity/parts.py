@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrails.errors import IndexFormatError
-from guardrails.similarity.segments import CODES, ENTRY, REGIONS, Near, Segment, scan
+from guardrails.similarity.hashes import HASH_BYTES
+from guardrails.similarity.segments import CODES, ENTRY, REGIONS, Near, Segment, region_type, scan, scan_nearby
 from guardrails.similarity.strings import StringTable, string_columns
 
 _NAMES, _FACTS = "names", "facts"
@@ -36,7 +37,8 @@ class NewEntry:
 
     Attributes:
         id: unique in its index, for ever: a disabled one is enabled again, not added again.
-        rows: region and code; none for a work with too little detail, which is then known but never found.
+        rows: region and code; none for a work with too little detail, which is then known but never found. The region
+            of a keypoint is its packed place.
         facts: rights and whatever else an answer should carry; texts only.
     """
 
@@ -49,14 +51,14 @@ class Part(Protocol):
     """Rows that belong to entries.
 
     Attributes:
-        regions: uint8 (n,), `fingerprints.Region`.
+        regions: uint8 (n,), `fingerprints.Region`; of keypoints uint32, `keypoints.pack_places`.
         entry: uint32 (n,), row -> entry.
         entries: how many.
         states: entry -> state, for all that are not simply active; changes in place.
     """
 
     @property
-    def regions(self) -> NDArray[np.uint8]: ...
+    def regions(self) -> NDArray[np.unsignedinteger[Any]]: ...
     @property
     def entry(self) -> NDArray[np.uint32]: ...
     @property
@@ -66,6 +68,10 @@ class Part(Protocol):
 
     def within(self, code: NDArray[np.uint8], radius: int) -> Near:
         """All rows within `radius` (inclusive) of one code."""
+        ...
+
+    def nearby(self, code: NDArray[np.uint8], radius: int, reaches: Sequence[int], budget: int) -> Near:
+        """Rows near a keypoint's code, see `segments.Segment.nearby`."""
         ...
 
     def code(self, row: int) -> bytes:
@@ -106,6 +112,9 @@ class SegmentPart:
     def within(self, code: NDArray[np.uint8], radius: int) -> Near:
         return self.segment.within(code, radius)
 
+    def nearby(self, code: NDArray[np.uint8], radius: int, reaches: Sequence[int], budget: int) -> Near:
+        return self.segment.nearby(code, radius, reaches, budget)
+
     def code(self, row: int) -> bytes:
         return bytes(self.codes[row])
 
@@ -130,9 +139,9 @@ class SegmentPart:
 class RecentPart:
     """Entries that are in no segment yet; grows in place, and is always scanned."""
 
-    def __init__(self, code_bytes: int) -> None:
-        self._codes = np.zeros((256, code_bytes), np.uint8)
-        self._regions = np.zeros(256, np.uint8)
+    def __init__(self, algorithm: str) -> None:
+        self._codes = np.zeros((256, HASH_BYTES[algorithm]), np.uint8)
+        self._regions: NDArray[np.unsignedinteger[Any]] = np.zeros(256, region_type(algorithm))
         self._entry = np.zeros(256, np.uint32)
         self._rows = 0
         self._ids: list[str] = []
@@ -149,7 +158,7 @@ class RecentPart:
         return self._codes[: self._rows]
 
     @property
-    def regions(self) -> NDArray[np.uint8]:
+    def regions(self) -> NDArray[np.unsignedinteger[Any]]:
         return self._regions[: self._rows]
 
     @property
@@ -180,6 +189,9 @@ class RecentPart:
     def within(self, code: NDArray[np.uint8], radius: int) -> Near:
         codes = self.codes
         return scan(codes.view(np.uint64), code, radius, len(codes))
+
+    def nearby(self, code: NDArray[np.uint8], radius: int, reaches: Sequence[int], budget: int) -> Near:
+        return scan_nearby(self.codes.view(np.uint64), code, radius, reaches, budget)
 
     def code(self, row: int) -> bytes:
         return bytes(self.codes[row])

@@ -14,11 +14,13 @@ from guardrails.errors import IndexFormatError
 from guardrails.files import write_atomically
 from guardrails.imaging.decoding import CANONICAL_DECODE
 from guardrails.similarity.fingerprints import FRONT_END
-from guardrails.similarity.hashes import HASH_BYTES, PDQ256, SYM256
+from guardrails.similarity.hashes import HASH_BYTES, KEYPOINT128, PDQ256, SYM256
+from guardrails.similarity.keypoints import PROCEDURE
 
 POINTER = "CURRENT"
 FORMAT = 2
 _HINT = "restore the index folder from a copy, or build it again with this version"
+_FRONT_ENDS = {PDQ256: FRONT_END, SYM256: FRONT_END, KEYPOINT128: PROCEDURE}
 _NAME = re.compile(r"(segment-[0-9a-f]{16}|journal-[0-9]{1,18}\.log)\Z")
 
 
@@ -41,8 +43,7 @@ class Pointer:
     @property
     def procedures(self) -> dict[str, str]:
         """What must be the same when building and when asking, for codes to be comparable."""
-        own = self.algorithm in (PDQ256, SYM256)
-        return {"decode": CANONICAL_DECODE, "front_end": FRONT_END if own else self.algorithm}
+        return {"decode": CANONICAL_DECODE, "front_end": _FRONT_ENDS.get(self.algorithm, self.algorithm)}
 
     def write(self, folder: Path) -> None:
         """Make this the index's state, durably.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from guardrails.domain.findings import Check, CheckStatus, Component
@@ -15,8 +16,9 @@ from guardrails.similarity.colours import colour_distance
 from guardrails.similarity.description import Description, describe
 from guardrails.similarity.entries import EntryTable, read_entries
 from guardrails.similarity.families import family_of
-from guardrails.similarity.hashes import PDQ256, PHASH64, ImageHash
+from guardrails.similarity.hashes import HASH_BYTES, PDQ256, PHASH64, ImageHash
 from guardrails.similarity.index import HashIndex, Hit, open_index
+from guardrails.similarity.keypoint_index import KeypointIndex, Located
 from guardrails.similarity.levels import STATES, Level
 from guardrails.similarity.radii import (
     CANDIDATE_RADIUS,
@@ -27,7 +29,7 @@ from guardrails.similarity.radii import (
     jointly_near,
 )
 from guardrails.similarity.thumbnails import Thumbnails
-from guardrails.similarity.verification import Agreement, PictureSource, compare_frames
+from guardrails.similarity.verification import Agreement, PictureSource, compare_frames, compare_placed, evidence
 from guardrails.similarity.views import Kind
 
 NAME = "similarity"
@@ -97,17 +99,22 @@ class SimilarityIndex:
         entries: EntryTable,
         pictures: PictureSource | None = None,
         thumbnails: Thumbnails | None = None,
+        keypoints: KeypointIndex | None = None,
     ) -> None:
         self._index = index
         self._entries = entries
         self._pictures = pictures
         self._thumbnails = thumbnails
+        self._keypoints = keypoints
+        self._numbers = {entry.id: number for number, entry in enumerate(entries.entries)}
 
     @classmethod
     def open(
         cls, folder: Path, pictures: PictureSource | None = None, *, entries: Path | None = None
     ) -> SimilarityIndex:
         """Open an index folder.
+
+        Keypoints of the works are used where there are some beside the folder, see `building.build_keypoints`.
 
         Args:
             pictures: gives reference pictures for comparison; without it only hashes can confirm.
@@ -123,7 +130,7 @@ class SimilarityIndex:
             raise IndexFormatError(
                 f"{folder} was not built from {table_path}", hint="build the index again from this table"
             )
-        return cls(index, table, pictures, Thumbnails(folder))
+        return cls(index, table, pictures, Thumbnails(folder), KeypointIndex.of(folder.parent))
 
     @property
     def component(self) -> Component:
@@ -153,14 +160,56 @@ class SimilarityIndex:
         """
         description = describe(pixels)
         candidates = sorted(self._candidates(description), key=lambda candidate: (candidate.joint, candidate.entry))
+        located = self._locate(pixels)
         agreements = self._compare(pixels, candidates[:COMPARED_CANDIDATES])
+        for number, one in located.items():
+            agreements |= self._compare_placed(pixels, number, one, agreements.get(number))
         matches = [self._match(candidate, candidates, agreements) for candidate in candidates]
+        hashed = {candidate.entry for candidate in candidates}
+        matches += [self._part(number, agreements) for number in located if number not in hashed]
+        placed = {
+            self._entries[number].id: one
+            for number, one in located.items()
+            if number not in agreements or agreements[number].placement is not None
+        }
+        matches = [_with_place(match, placed.get(match.entry)) for match in matches]
         return SearchResult(
             matches=tuple(sorted(matches, key=_best_first)),
-            unhashable=not description.views,
+            unhashable=not description.views and not located,
             searched=len(self._entries),
             radius=CANDIDATE_RADIUS,
         )
+
+    def _locate(self, pixels: Pixels) -> dict[int, Located]:
+        """Entry to where its keypoints were found, those with most keypoints first."""
+        if self._keypoints is None:
+            return {}
+        found = self._keypoints.find(pixels)
+        numbers = ((self._numbers.get(one.id), one) for one in found)
+        return dict(islice(((n, one) for n, one in numbers if n is not None), COMPARED_CANDIDATES))
+
+    def _compare_placed(
+        self, pixels: Pixels, number: int, located: Located, before: Agreement | None
+    ) -> dict[int, Agreement]:
+        """The entry's agreement, where the reference picture is at hand and bears out more than it did before."""
+        work = None if self._pictures is None else self._pictures.picture(self._entries[number].id)
+        if work is None:
+            return {}
+        agreement = compare_placed(pixels, work, located.placement)
+        return {number: agreement} if before is None or evidence(agreement) > evidence(before) else {}
+
+    def _part(self, number: int, agreements: dict[int, Agreement]) -> Match:
+        """A match that keypoints alone led to."""
+        entry = self._entries[number]
+        match = Match(
+            entry=entry.id,
+            title=entry.title,
+            rights=entry.rights,
+            state=MatchState.CANDIDATE,
+            distances={},
+            sha256=entry.sha256,
+        )
+        return self._compared(match, number, False, agreements) if number in agreements else match
 
     def _candidates(self, description: Description) -> list[_Measured]:
         """The nearest view of every entry within the radius."""
@@ -261,5 +310,12 @@ class SimilarityIndex:
         return self._entries[entry].rights.creator != self._entries[other].rights.creator
 
 
+def _with_place(match: Match, located: Located | None) -> Match:
+    """The match with where the work is in the picture, for records and for the evidence picture."""
+    return match if located is None else replace(match, evidence={**match.evidence, **located.summary})
+
+
 def _best_first(match: Match) -> tuple[int, float, int, str]:
-    return list(MatchState).index(match.state), -(match.agreement or 0.0), match.distances[PDQ256], match.entry
+    # What keypoints alone led to is as far as can be.
+    distance = match.distances.get(PDQ256, 8 * HASH_BYTES[PDQ256])
+    return list(MatchState).index(match.state), -(match.agreement or 0.0), distance, match.entry

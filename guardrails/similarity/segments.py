@@ -3,7 +3,7 @@
 A segment is a folder of::
 
     codes.npy      uint8 (n, bytes)      one code for each row
-    regions.npy    uint8 (n,)            which part of its picture a row describes
+    regions.npy    uint8 (n,)            which part of its picture a row describes; uint32 for keypoints
     entry.npy      uint32 (n,)           row -> entry, counted within the segment
     offsets.npy    uint32                multi-index hashing: bucket ends of all slots side by side; absent in small
     ids.npy        uint32 (slots, n)     segments, which are scanned, as are rows by slot value
@@ -20,7 +20,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from guardrails.errors import IndexFormatError, StorageError
 from guardrails.files import publish_folder, sync_folder
-from guardrails.similarity.hashes import HASH_BYTES
+from guardrails.similarity.hashes import HASH_BYTES, KEYPOINT128
 from guardrails.similarity.plan import Plan, make_plan, make_probes
 
 FORMAT = 2
@@ -40,6 +40,10 @@ MANIFEST = "manifest.json"
 CODES, REGIONS, ENTRY = "codes", "regions", "entry"
 _OFFSETS, _IDS = "offsets", "ids"
 STAGED = ".segment-"
+# A keypoint's region is its packed place. Its code is looked up by its first word, the lowest frequencies; the other
+# one is compared only.
+_REGION_TYPES: dict[str, type[np.unsignedinteger[Any]]] = {KEYPOINT128: np.uint32}
+_TABLED_BITS = {KEYPOINT128: 64}
 _REBUILD = "build the index again with this version, or restore the folder from a copy"
 # Looking up stops being cheaper than a scan when this share of the rows has to be compared.
 _SCAN_SHARE = 8
@@ -62,6 +66,9 @@ class Near:
     total: int
 
 
+NOTHING_NEAR = Near(np.zeros(0, np.uint32), np.zeros(0, np.uint16), 0)
+
+
 @cache
 def engine() -> ModuleType:
     """The compiled inner loops, or numpy's where numba is missing."""
@@ -76,6 +83,11 @@ def engine() -> ModuleType:
     return kernels
 
 
+def region_type(algorithm: str) -> type[np.unsignedinteger[Any]]:
+    """Of the column of regions."""
+    return _REGION_TYPES.get(algorithm, np.uint8)
+
+
 def scan(words: NDArray[np.uint64], code: NDArray[np.uint8], radius: int, limit: int) -> Near:
     """Compare one code with every row.
 
@@ -87,6 +99,25 @@ def scan(words: NDArray[np.uint64], code: NDArray[np.uint8], radius: int, limit:
     """
     query = np.ascontiguousarray(code).view(np.uint64)
     return _gather(lambda found, distances: engine().scan(words, query, radius, found, distances), limit)
+
+
+def scan_nearby(
+    words: NDArray[np.uint64], code: NDArray[np.uint8], radius: int, reaches: Sequence[int], budget: int
+) -> Near:
+    """See `Segment.nearby`."""
+    near = scan(words, code, radius, len(words))
+    for reach in reaches:
+        kept = reached(near, words, code, reach)
+        if kept.total <= budget:
+            return kept
+    return NOTHING_NEAR
+
+
+def reached(near: Near, words: NDArray[np.uint64], code: NDArray[np.uint8], reach: int) -> Near:
+    """Of the rows near a code, those whose first word is within `reach`, too."""
+    first = np.ascontiguousarray(code).view(np.uint64)[0]
+    kept = np.bitwise_count(words[near.rows, 0] ^ first) <= reach
+    return Near(near.rows[kept], near.distances[kept], int(kept.sum()))
 
 
 def _gather(search: Any, limit: int) -> Near:
@@ -140,12 +171,31 @@ class Segment:
         """
         limit = self.rows if limit is None else limit
         if tables and self.plan.pays(radius, self.rows):
-            near = self._look_up(np.ascontiguousarray(code).view(np.uint64), radius, limit)
-            if near.total == engine().DAMAGED:
-                raise IndexFormatError(f"the tables of {self.folder} name rows that do not exist", hint=_REBUILD)
+            near = self._look_up(code, radius, radius, self.rows // _SCAN_SHARE, limit)
             if near.total >= 0:
                 return near
         return scan(self.words, code, radius, limit)
+
+    def nearby(self, code: NDArray[np.uint8], radius: int, reaches: Sequence[int], budget: int) -> Near:
+        """Rows near a code that is looked up by its first word, a keypoint's: those within `radius` in all words, and
+        in the first word within the widest of `reaches` that leads to no more than `budget` rows.
+
+        None where all lead to more: such a code is near everything, and says nothing.
+
+        Args:
+            reaches: widest first.
+            budget: rows to be compared; where there are no tables, to be found.
+
+        Raises:
+            IndexFormatError: the tables are damaged.
+        """
+        if not self.plan.widths:
+            return scan_nearby(self.words, code, radius, reaches, budget)
+        for reach in reaches:
+            near = self._look_up(code, radius, reach, budget, budget)
+            if near.total >= 0:
+                return reached(near, self.words, code, reach)
+        return NOTHING_NEAR
 
     def warm(self) -> None:
         """Read every page once, so that the first queries do not wait for the disk."""
@@ -165,11 +215,12 @@ class Segment:
                     f"{self.folder / name} is not the file that the index was published with", hint=_REBUILD
                 )
 
-    def _look_up(self, query: NDArray[np.uint64], radius: int, limit: int) -> Near:
-        probes = make_probes(self.plan, radius)
-        budget = self.rows // _SCAN_SHARE
+    def _look_up(self, code: NDArray[np.uint8], radius: int, reach: int, budget: int, limit: int) -> Near:
+        """Rows within `radius`, by tables of codes whose part in them is within `reach`; total -1 over the budget."""
+        query = np.ascontiguousarray(code).view(np.uint64)
+        probes = make_probes(self.plan, reach)
         run = engine().probe
-        return _gather(
+        near = _gather(
             lambda found, distances: run(
                 self.words,
                 self._offsets,
@@ -188,6 +239,9 @@ class Segment:
             ),
             limit,
         )
+        if near.total == engine().DAMAGED:
+            raise IndexFormatError(f"the tables of {self.folder} name rows that do not exist", hint=_REBUILD)
+        return near
 
 
 def write_segment(
@@ -219,7 +273,7 @@ def write_segment(
     codes = columns[CODES]
     rows = len(codes)
     _check_columns(algorithm, columns, rows)
-    plan = make_plan(rows, HASH_BYTES[algorithm] * 8, radius)
+    plan = make_plan(rows, _tabled_bits(algorithm), radius)
     try:
         parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(dir=parent, prefix=STAGED))
@@ -298,6 +352,10 @@ def _check_columns(algorithm: str, columns: Mapping[str, NDArray[Any]], rows: in
         raise ValueError("regions and entry need one value for each code")
 
 
+def _tabled_bits(algorithm: str) -> int:
+    return _TABLED_BITS.get(algorithm, HASH_BYTES[algorithm] * 8)
+
+
 def _write_tables(folder: Path, words: NDArray[np.uint64], plan: Plan) -> None:
     """Slot by slot, straight into memory-mapped files, so that memory does not grow with the index."""
     begins = _table_begins(plan)
@@ -361,7 +419,7 @@ def _read_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
         and isinstance(widths, list)
         and all(isinstance(width, int) and 0 < width <= 32 for width in widths)
         and manifest.get("hash") in HASH_BYTES
-        and sum(widths) in (0, HASH_BYTES[manifest["hash"]] * 8)
+        and sum(widths) in (0, _tabled_bits(manifest["hash"]))
     )
     if not sound:
         raise IndexFormatError(f"{path} is no index manifest", hint=_REBUILD)
@@ -391,7 +449,7 @@ def _check_shapes(folder: Path, manifest: Mapping[str, Any], columns: Mapping[st
     rows, widths = manifest["rows"], manifest["widths"]
     expected: dict[str, tuple[type, tuple[int, ...]]] = {
         CODES: (np.uint8, (rows, HASH_BYTES[manifest["hash"]])),
-        REGIONS: (np.uint8, (rows,)),
+        REGIONS: (region_type(manifest["hash"]), (rows,)),
         ENTRY: (np.uint32, (rows,)),
     }
     if widths:

@@ -32,7 +32,7 @@ from guardrails.errors import IndexFormatError, OptionError
 from guardrails.files import check_writable, locked, publish_folder, sync_folder, write_atomically
 from guardrails.similarity.answers import Answer, Found, RadiusIndex, check_entry, duplicate, unknown
 from guardrails.similarity.fingerprints import Region
-from guardrails.similarity.hashes import HASH_BYTES
+from guardrails.similarity.hashes import HASH_BYTES, KEYPOINT128
 from guardrails.similarity.journal import Change, append_changes, format_changes, read_changes
 from guardrails.similarity.parts import (
     NUMBERED,
@@ -59,6 +59,7 @@ from guardrails.similarity.thumbnails import Thumbnails
 
 # The tables of new segments are laid out for this radius; other radii are exact, too.
 PLANNED_RADIUS = 31
+_PLANNED_REACH = {KEYPOINT128: 7}
 # More changed rows than this become a segment: opening an index reads its journal.
 MERGE_ROWS = 20_000
 _LOCK = "LOCK"
@@ -197,6 +198,17 @@ class Store(RadiusIndex):
         searched = sum(part.entries - sum(s is State.DISABLED for s in part.states.values()) for part in parts)
         return Answer(found=tuple(found[:limit]), total=len(hits), searched=searched, radius=radius)
 
+    def facts(self, entry_id: str) -> Mapping[str, str]:
+        """What is known about an entry.
+
+        Raises:
+            OptionError: no such entry.
+        """
+        with self._guard:
+            self._refresh()
+            part, number = self._known(entry_id)
+            return part.facts(number)
+
     def state(self, entry_id: str) -> State:
         """The state of an entry.
 
@@ -332,7 +344,7 @@ class Store(RadiusIndex):
             pointer = read_pointer(self.folder)
             try:
                 parts = [SegmentPart(self._open(pointer, *segment)) for segment in pointer.segments]
-                view = _View(pointer, stamp, parts, RecentPart(HASH_BYTES[pointer.algorithm]))
+                view = _View(pointer, stamp, parts, RecentPart(pointer.algorithm))
                 _catch_up(view, self.folder)
             except IndexFormatError:
                 if attempt == _ATTEMPTS - 1 or _stamp(self.folder) == stamp:
@@ -407,7 +419,7 @@ class Store(RadiusIndex):
             columns,
             entries,
             {**pointer.procedures, **facts},
-            radius=PLANNED_RADIUS,
+            radius=_PLANNED_REACH.get(pointer.algorithm, PLANNED_RADIUS),
         )
         return folder.name, open_segment(folder, {}).digest
 

@@ -1,6 +1,7 @@
 """Stage 2: does the picture itself agree with the work that a hash points at?
 
-With the reference picture at hand, `compare` decides:
+With the reference picture at hand, `compare` decides; `compare_placed` does where the local-feature tier has found the
+work in a part of the picture, or a part of it, so that step 2 is done:
 
 1. Both pictures become frames of one size, plain backgrounds painted white (`alignment.Frame`).
 2. Hypotheses lay the picture over the reference: windows first, keypoints where those leave doubt, mirrored keypoints
@@ -19,7 +20,7 @@ Without the reference picture hashes alone must do, see `radii`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import cv2
@@ -28,8 +29,16 @@ from numpy.typing import NDArray
 
 from guardrails.domain.canonical import Json
 from guardrails.imaging import Pixels
-from guardrails.similarity.alignment import Frame, Hypothesis, by_keypoints, by_windows, looks_inverted
+from guardrails.similarity.alignment import (
+    Frame,
+    Hypothesis,
+    by_keypoints,
+    by_placement,
+    by_windows,
+    looks_inverted,
+)
 from guardrails.similarity.levels import Level, TileCounts
+from guardrails.similarity.placing import Placement
 from guardrails.similarity.tones import tone_agreement
 from guardrails.similarity.views import reachable_from_edges
 
@@ -41,6 +50,7 @@ _MIN_PICTURE_TEXTURE = 1.5
 _MIN_COVER = 0.95
 _MIN_CORRELATION = 0.8
 _MAX_PLAIN_ROUGHNESS = 2.0
+_MIN_SHOWN = 0.2
 _WHITE = 255
 # Of the tiles of equal structure; where no more have the colours, the drawing was recoloured.
 _RECOLOURED = 0.75
@@ -70,6 +80,8 @@ class Agreement:
         structure: tiles of the same structure, whatever their colours.
         agreeing: tiles of the same structure and colour.
         plain: the reference is a simple outline with nothing inside, of which there are many.
+        shown: the share of the work's area that was compared; 1 unless the picture shows a part of it.
+        placement: where keypoints found the work, see `compare_placed`; None when whole pictures were compared.
     """
 
     hypothesis: str
@@ -83,6 +95,8 @@ class Agreement:
     structure: NDArray[np.bool_]
     agreeing: NDArray[np.bool_]
     plain: bool
+    shown: float = 1.0
+    placement: Placement | None = None
 
     @property
     def counts(self) -> TileCounts:
@@ -107,8 +121,8 @@ class Agreement:
 
     @property
     def level(self) -> Level:
-        """How much the pixels alone bear out."""
-        return self.counts.level
+        """How much the pixels alone bear out; a small part of a work never more than a reason to look."""
+        return self.counts.level if self.shown >= _MIN_SHOWN else min(self.counts.level, Level.LOOSE)
 
     @property
     def summary(self) -> dict[str, Json]:
@@ -118,6 +132,7 @@ class Agreement:
             "tone": self.tone or "other colours",
             "agreeing_tiles": int(self.agreeing.sum()),
             "textured_tiles": int(self.counted.sum()),
+            "shown": round(self.shown, 3),
             "region": None if self.region is None else list(self.region),
         }
 
@@ -130,7 +145,7 @@ class Agreement:
 
     @property
     def region(self) -> tuple[float, float, float, float] | None:
-        """Left, top, right, bottom of the agreeing part of the reference, in 0..1; None where nothing agrees."""
+        """Left, top, right, bottom of the agreeing part of what was compared, in 0..1; None where nothing agrees."""
         rows, columns = np.nonzero(self.agreeing)
         if not len(rows):
             return None
@@ -148,6 +163,17 @@ def compare(picture: Pixels, reference: Pixels) -> Agreement:
     return compare_frames(Frame(picture), Frame(reference))
 
 
+def compare_placed(picture: Pixels, work: Pixels, placement: Placement) -> Agreement:
+    """Compare what a picture shows of a work, where its keypoints were found; tiles are those of that part.
+
+    Args:
+        picture, work: RGB, uint8, height x width x 3, of any two sizes.
+    """
+    shown = by_placement(picture, work, placement)
+    agreement = _lay_over(shown.hypothesis, shown.picture, shown.work, _Tiles(shown.work))
+    return replace(agreement, shown=shown.share, placement=placement)
+
+
 def compare_frames(picture: Frame, reference: Frame) -> Agreement:
     """Compare two prepared pictures; the steps are those of the module's list."""
     tiles = _Tiles(reference)
@@ -156,7 +182,7 @@ def compare_frames(picture: Frame, reference: Frame) -> Agreement:
         attempts.append(_lay_over(hypothesis, seen, reference, tiles))
         if attempts[-1].share >= _SETTLED or not tiles.counted.any():
             break
-    return max(attempts, key=_evidence)
+    return max(attempts, key=evidence)
 
 
 def _hypotheses(picture: Frame, reference: Frame, attempts: list[Agreement]) -> Iterator[tuple[Frame, Hypothesis]]:
@@ -174,7 +200,8 @@ def _best_share(attempts: list[Agreement]) -> float:
     return max(attempt.share for attempt in attempts)
 
 
-def _evidence(agreement: Agreement) -> tuple[int, int]:
+def evidence(agreement: Agreement) -> tuple[int, int]:
+    """How much an agreement bears out, to choose between two."""
     return int(agreement.agreeing.sum()), int(agreement.structure.sum())
 
 

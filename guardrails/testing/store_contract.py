@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -282,6 +283,21 @@ def _excludes_others_by_lock(open_store: OpenStore) -> Iterator[str]:
         yield "a lock that was given back cannot be had"
 
 
+def _has_one_leader(open_store: OpenStore) -> Iterator[str]:
+    one, other = open_store(), open_store()
+    if not one.lead() or not one.lead():
+        yield "the first that asks does not lead, or not for long"
+    if other.lead():
+        yield "two lead at once"
+    one.close()
+    until = time.monotonic() + 30
+    while not other.lead():
+        if time.monotonic() > until:
+            yield "nobody leads after the leader is gone"
+            return
+        time.sleep(0.01)
+
+
 def _loses_nothing_of_two_writers(open_store: OpenStore) -> Iterator[str]:
     reader, stores = open_store(), [open_store() for _ in range(3)]
     batches = [[new_record() for _ in range(40)] for _ in stores]
@@ -320,5 +336,6 @@ _CHECKS: tuple[Callable[[OpenStore], Iterator[str]], ...] = (
     _tells_strays,
     _reads_one_state_in_a_snapshot,
     _excludes_others_by_lock,
+    _has_one_leader,
     _loses_nothing_of_two_writers,
 )

@@ -26,19 +26,35 @@ def needs(*scopes: str) -> Any:
         context: Context = Depends(context_of),
         given: HTTPAuthorizationCredentials | None = Security(_bearer),
     ) -> Caller:
-        found = await _identify(context, None if given is None else given.credentials)
-        request.state.tenant, request.state.key = found.tenant.id, found.key
-        if not found.scopes.intersection(scopes):
-            raise lacks(*scopes)
-        if found.tenant.suspended:
-            raise ApiError(403, "tenant_suspended", "this tenant is suspended", headers=NO_RETRY)
-        if found.tenant.requests_per_minute:
-            standing = await context.limiter.admit(f"tenant:{found.tenant.id}", found.tenant.requests_per_minute)
-            refuse_over(standing)
-            request.state.limits = standing.headers
-        return found
+        return await authorise(request, context, given, *scopes)
 
     return Depends(caller)
+
+
+async def authorise(
+    request: Request, context: Context, given: HTTPAuthorizationCredentials | None, *scopes: str
+) -> Caller:
+    """The `Caller`, when it may do what one of `scopes` names, within its requests per minute.
+
+    Raises:
+        ApiError: 401, 403 or 429.
+    """
+    found = await _identify(context, None if given is None else given.credentials)
+    request.state.tenant, request.state.key = found.tenant.id, found.key
+    if not found.scopes.intersection(scopes):
+        raise lacks(*scopes)
+    if found.tenant.suspended:
+        raise ApiError(403, "tenant_suspended", "this tenant is suspended", headers=NO_RETRY)
+    if found.tenant.requests_per_minute:
+        standing = await context.limiter.admit(f"tenant:{found.tenant.id}", found.tenant.requests_per_minute)
+        refuse_over(standing)
+        request.state.limits = standing.headers
+    return found
+
+
+async def bearer_of(request: Request) -> HTTPAuthorizationCredentials | None:
+    """The key that a request shows."""
+    return await _bearer(request)
 
 
 def lacks(*scopes: str) -> ApiError:

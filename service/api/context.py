@@ -34,7 +34,7 @@ from service.naming import named
 from service.policies import Policies
 from service.review import Appeals, Reviews
 from service.settings import Settings
-from service.stores import Database, open_database
+from service.stores import Database, open_database, open_ledger
 from service.takedowns import Takedowns
 
 # How long a key or tenant that was changed may still be seen as it was.
@@ -170,15 +170,14 @@ class Context:
         """Reads files; opened anew until there is a ledger to look in."""
         with self._lock:
             if self._auditor is None or self._auditor._ledger is None:
-                self._auditor = Auditor.open(self.settings.home)
+                self._auditor = Auditor.open(self.settings.home, database=self.settings.database)
             return self._auditor
 
     def ledger(self) -> Ledger | None:
         """The log, for reading; None while there is none."""
-        folder = homes.ledger_folder(self.settings.home)
         with self._lock:
-            if self._ledger is None and folder.exists():
-                self._ledger = Ledger.open(folder, create=False)
+            if self._ledger is None and Ledger.exists(homes.ledger_folder(self.settings.home)):
+                self._ledger = open_ledger(self.settings, create=False)
             return self._ledger
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -20,6 +21,8 @@ from service.settings import LOOPBACK
 router = APIRouter(tags=["operation"])
 
 _LEAST_FREE_BYTES = 64 << 20
+# A record is made some seconds before it is staged, and placed at most five after.
+_OLDEST_WAITING = timedelta(seconds=30)
 
 
 @router.get("/healthz", response_model=dict[str, str])
@@ -60,9 +63,20 @@ def _parts(context: Context) -> dict[str, bool]:
     except GuardrailsError:
         database = False
     free = os.statvfs(context.settings.folder)
-    return {
+    parts = {
         "database": database,
         "signer": context.signer.is_alive(),
         "disk": free.f_bavail * free.f_frsize > _LEAST_FREE_BYTES,
         "accepting": not context.draining,
     }
+    return parts | ({"sequencer": _keeps_promises(context)} if context.settings.database else {})
+
+
+def _keeps_promises(context: Context) -> bool:
+    """Whether records get their places in the log; what waits for long is a broken promise."""
+    try:
+        ledger = context.ledger()
+        oldest = "" if ledger is None else ledger.backlog()[1]
+    except GuardrailsError:
+        return False
+    return not oldest or datetime.now(UTC) - datetime.fromisoformat(oldest) < _OLDEST_WAITING

@@ -12,6 +12,9 @@ from service.api.auth import needs
 from service.api.context import Caller, Context, context_of
 from service.api.errors import NO_RETRY, ApiError, documented
 
+# A sequencer merges several times within this second.
+_SOON = {"Retry-After": "1"}
+
 router = APIRouter(prefix="/v1", tags=["log"])
 
 
@@ -36,8 +39,11 @@ def get_receipt(
 ) -> ReceiptObject:
     """The proof for one record, by its id or by the id of its manifest."""
     ledger = _ledger(context)
-    logged = ledger.find_by_id(gen_uid.removeprefix("urn:c2pa:"))
+    record_id = gen_uid.removeprefix("urn:c2pa:")
+    logged = ledger.find_by_id(record_id)
     if logged is None:
+        if ledger.holds(record_id):
+            raise ApiError(404, "not_found", "the record waits for its place in the log", headers=_SOON)
         raise _absent("there is no such record", "gen_uid")
     proof = ledger.prove(logged.index)
     return ReceiptObject(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
@@ -19,14 +19,13 @@ from guardrails.domain.requests import PromptRequest
 from guardrails.errors import PromptError
 from guardrails.policy.taxonomy import load_taxonomy
 from guardrails.screens import judge, run_screens
-from service.api.auth import needs
+from service.api.auth import authorise, bearer_of, needs
 from service.api.context import Caller, Context, context_of
+from service.api.direct import direct_router, json_body
 from service.api.errors import ApiError, documented, from_guardrails
 from service.api.pictures import decoded, from_data_url
 from service.api.requests import ModerationPart, ModerationRequest
 from service.observation import MODERATIONS
-
-router = APIRouter(prefix="/v1", tags=["moderation"])
 
 CATEGORIES = (
     "harassment",
@@ -63,6 +62,15 @@ class ModerationResponse(BaseModel):
     id: str
     model: str
     results: list[ModerationResult]
+
+
+async def _found(request: Request) -> Response:
+    context = await context_of(request)
+    caller = await authorise(request, context, await bearer_of(request), "moderate")
+    return await moderate(await json_body(request, ModerationRequest), caller, context)
+
+
+router = direct_router(_found, prefix="/v1", tags=["moderation"])
 
 
 @dataclass(slots=True)

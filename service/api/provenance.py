@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
-from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+from fastapi import Depends, File, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile as StarletteUpload
 
 from guardrails.audit import FileReport
 from guardrails.domain.images import ManifestStatus, ManifestVerdict
-from service.api.auth import admit, optional_caller
+from service.api.auth import admit, bearer_of, optional_caller
 from service.api.context import Caller, Context, context_of
+from service.api.direct import direct_router
 from service.api.errors import NO_RETRY, ApiError, documented
 from service.api.pictures import read_upload
 from service.observation import VERIFICATIONS
-
-router = APIRouter(prefix="/v1", tags=["provenance"])
 
 Depth = Literal["c2pa", "fast", "standard", "deep"]
 
@@ -50,6 +50,24 @@ class ProvenanceResponse(BaseModel):
     created_at: int
     results: list[ProvenanceResult]
     guardrails: dict[str, Any]
+
+
+async def _found(request: Request) -> Response:
+    context = await context_of(request)
+    caller = await optional_caller(request, context, await bearer_of(request))
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise ApiError(400, "invalid_value", "send the file as multipart/form-data", param="file", headers=NO_RETRY)
+    async with request.form(max_files=1, max_fields=10) as form:
+        file, depth = form.get("file"), form.get("depth") or None
+        if not isinstance(file, StarletteUpload):
+            raise ApiError(400, "invalid_value", "file: Field required", param="file", headers=NO_RETRY)
+        if depth is not None and depth not in get_args(Depth):
+            message = f"depth: one of {', '.join(get_args(Depth))}"
+            raise ApiError(400, "invalid_value", message, param="depth", headers=NO_RETRY)
+        return await check(request, cast(UploadFile, file), cast(Depth | None, depth), caller, context)
+
+
+router = direct_router(_found, prefix="/v1", tags=["provenance"])
 
 
 @router.post("/content_provenance_checks", response_model=ProvenanceResponse, responses=documented(404))

@@ -29,8 +29,8 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from guardrails import home as homes
 from guardrails.audit import Auditor
 from guardrails.audit.report import FileVerdict
 from guardrails.domain.images import ManifestStatus, MarkVerdict
@@ -38,6 +38,9 @@ from guardrails.domain.records import RecordKind
 from guardrails.errors import GuardrailsError
 from guardrails.files import write_atomically
 from guardrails.ledger import Ledger
+from guardrails.provenance import Verifier
+from guardrails.watermark.keys import Keyring
+from guardrails.watermark.scheme import PixelMark
 from service.access.secrets import Secrets
 from service.crashes.points import POINTS, STARTING, WORKING, latest_use
 from service.crashes.stalls import describe
@@ -312,6 +315,7 @@ def _examine(settings: Settings, table: JobTable, report: CrashReport) -> None:
         if ledger.staged_files():
             broken.append("a release still waits after the last restart")
         logged = [ledger.find_by_index(index) for index in range(report.records)]
+        broken += itertools.chain.from_iterable(_flaws(settings, ledger, list(files.values())))
     records = [each.record for each in logged if each is not None]
     made = {record.id for record in records if record.kind is RecordKind.GENERATION}
     broken += [f"picture {id} is recorded and not released" for id in made - set(files)]
@@ -321,7 +325,6 @@ def _examine(settings: Settings, table: JobTable, report: CrashReport) -> None:
     known = sum(record.kind in _EXPECTED for record in records) + report.quarantined
     if known != len(records):
         broken.append(f"{len(records) - known} records of refusals, losses or the like")
-    broken += itertools.chain.from_iterable(_flaws(settings, list(files.values())))
     report.jobs, report.pictures = len(jobs), len(files)
     report.staged = sum(path.name.startswith(".") for path in settings.assets.iterdir())
 
@@ -330,9 +333,11 @@ def _ids(jobs: Sequence[Job]) -> set[str]:
     return {id for job in jobs for id in job.ids}
 
 
-def _flaws(settings: Settings, pictures: Sequence[Path]) -> Iterator[list[str]]:
+def _flaws(settings: Settings, ledger: Ledger, pictures: Sequence[Path]) -> Iterator[list[str]]:
     """What a full check of each file holds against it."""
-    auditor: Any = Auditor.open(settings.home)
+    _, trust, _ = load_key(settings)
+    keyring = Keyring.load_or_create(homes.keys_folder(settings.home))
+    auditor = Auditor(Verifier(trust), PixelMark(keyring), ledger)
     for path in pictures:
         found = auditor.verify_file(path, mode="fast")
         flaws = {

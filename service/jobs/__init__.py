@@ -6,6 +6,7 @@
     table.py      submit, claim, heartbeat, advance, finish; every transition is one transaction
     guards.py     the guarded pipeline of an installation, by policy
     worker.py     claims jobs and runs them; a crash at any point loses nothing and releases nothing twice
+    ray_workers.py  the same workers on the machines of a Ray cluster
     outcomes.py   what became of each picture, as the API tells it
     claims.py     what a C2PA claim must hold before it is signed
     signer.py     the process that holds the key, and how others ask it

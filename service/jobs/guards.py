@@ -23,6 +23,7 @@ from guardrails.provenance.repository import Repository
 from service.jobs.signer import SignerClient
 from service.naming import named
 from service.settings import Settings
+from service.stores import open_ledger
 
 Guards: TypeAlias = Callable[[Policy], Guard]
 
@@ -80,7 +81,7 @@ def open_guards(settings: Settings) -> Guards:
         batch_size=settings.batch_pictures,
         signer=signer,
         verifier=Verifier(trust),
-        ledger=Ledger.open(homes.ledger_folder(settings.home)),
+        ledger=open_ledger(settings),
         manifests=Repository(homes.manifests_folder(settings.home)),
     )
 

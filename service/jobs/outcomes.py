@@ -12,8 +12,8 @@ from typing import Any
 
 from guardrails.domain.canonical import canonical_json, to_plain
 from guardrails.domain.findings import Action, strongest
-from guardrails.domain.records import Refusal, Stage
-from guardrails.ledger import Ledger, LoggedRecord
+from guardrails.domain.records import Record, Refusal, Stage
+from guardrails.ledger import Ledger
 from guardrails.similarity.hash_lists import RULE
 
 _PASSED = "pass"
@@ -21,14 +21,14 @@ _PASSED = "pass"
 LISTED = "hash list"
 
 
-def describe_release(ledger: Ledger, logged: LoggedRecord, index: int, file: str) -> dict[str, Any]:
+def describe_release(ledger: Ledger, record: Record, index: int, file: str) -> dict[str, Any]:
     """One released picture.
 
     Args:
         index: of the picture in its job.
         file: its name in the folder of assets.
     """
-    record, facts = logged.record, logged.record.facts
+    facts = record.facts
     return {
         "index": index,
         "id": record.id,
@@ -46,7 +46,7 @@ def describe_release(ledger: Ledger, logged: LoggedRecord, index: int, file: str
             "findings": [describe_finding(finding) for finding in facts.get("findings", ())],
             "seed": facts.get("generation", {}).get("seed"),
             "model": facts.get("generation", {}).get("model", ""),
-            "receipt": _receipt(ledger, logged),
+            "receipt": _receipt(ledger, record.id),
             "label": facts.get("label"),
         },
     }
@@ -108,8 +108,12 @@ def is_listed(entry: Mapping[str, Any]) -> bool:
     return RULE in entry["rules"]
 
 
-def _receipt(ledger: Ledger, logged: LoggedRecord) -> str:
-    """That the record is in the log: leaf and inclusion proof under a signed checkpoint, base64 of JSON."""
-    proof = ledger.tlog_proof(logged.index)
-    value = {"record_id": logged.record.id, "index": logged.index, "tlog_proof": proof}
+def _receipt(ledger: Ledger, record_id: str) -> str:
+    """That the record is in the log, by its inclusion proof, or will be, by a signed promise; base64 of JSON."""
+    receipt = ledger.receipt(record_id)
+    value: dict[str, Any] = {"record_id": record_id, "index": receipt.index}
+    if receipt.index is None:
+        value["receipt"] = receipt.note
+    else:
+        value["tlog_proof"] = ledger.tlog_proof(receipt.index)
     return base64.b64encode(canonical_json(value)).decode()

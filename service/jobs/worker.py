@@ -160,7 +160,7 @@ class Worker:
         with self._ending(run):
             run.guard = self._guard(job)
             run.guard.ledger.recover()
-            if not any(run.guard.ledger.find_by_id(id) for id in job.ids):
+            if not any(run.guard.ledger.holds(id) for id in job.ids):
                 begun = run.guard.begin(self._order(run.lease, range(len(job.ids))))
                 if isinstance(begun, Refusal):
                     self._note_refusals(run, [begun], [0 if len(job.ids) == 1 else None])
@@ -190,7 +190,7 @@ class Worker:
                 return
             # After a crash the rest is drawn one by one: each picture has its own seed.
             for number, id in enumerate(job.ids):
-                if guard.ledger.find_by_id(id) is None:
+                if not guard.ledger.holds(id):
                     begun = guard.begin(self._order(run.lease, [number]))
                     outcomes = [begun] if isinstance(begun, Refusal) else guard.complete(begun)
                     self._note_refusals(run, outcomes, [number])
@@ -268,9 +268,9 @@ class Worker:
         suffix = ImageFormat.parse(job.request["format"]).suffix
         images = []
         for number, id in enumerate(job.ids):
-            logged = guard.ledger.find_by_id(id)
-            if logged is not None and (self._assets / f"{id}{suffix}").exists():
-                images.append(describe_release(guard.ledger, logged, number, f"{id}{suffix}"))
+            record = guard.ledger.record(id)
+            if record is not None and (self._assets / f"{id}{suffix}").exists():
+                images.append(describe_release(guard.ledger, record, number, f"{id}{suffix}"))
         return images
 
     def _watch(self, lease: Lease) -> Callable[[Step, str], None]:
@@ -357,7 +357,7 @@ class Worker:
             commitments={"prompt": commitment},
             facts={"stage": "generation", "fault": "quarantined", "attempts": job.attempts, "action": "block"},
         )
-        if guard.ledger.find_by_id(record.id) is None:
+        if not guard.ledger.holds(record.id):
             guard.ledger.append(record, {"request": {"prompt": job.request["prompt"]}, "salts": {"prompt": salt}})
         _forget_prompt(transaction, job)
         enqueue(transaction, job, Status.QUARANTINED, {"images": [], "blocked": []})
@@ -414,8 +414,8 @@ def _approval(request: Mapping[str, Any]) -> Approval | None:
 
 def _seen(guard: Guard, refusal: Refusal) -> dict[str, Any]:
     """What ties a release to the very picture that reviewers will see."""
-    logged = guard.ledger.find_by_id(refusal.id)
-    seed = None if logged is None else logged.record.facts.get("generation", {}).get("seed")
+    record = guard.ledger.record(refusal.id)
+    seed = None if record is None else record.facts.get("generation", {}).get("seed")
     if seed is None or refusal.stage is not RefusedAt.SCREENING or not refusal.evidence_file:
         return {} if seed is None else {"seed": seed}
     pixels = decode(Path(refusal.evidence_file).read_bytes()).pixels

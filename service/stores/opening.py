@@ -1,4 +1,4 @@
-"""Which database the settings ask for."""
+"""Which databases the settings ask for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_database(settings: Settings) -> Database:
 
 
 def open_ledger(settings: Settings, *, create: bool = True) -> Ledger:
-    """The ledger of this installation.
+    """The ledger of this installation: SQLite in the home, or beside the jobs in PostgreSQL.
 
     Args:
         create: make it when it is not there, and allow writing.
@@ -41,4 +41,6 @@ def open_ledger(settings: Settings, *, create: bool = True) -> Ledger:
     Raises:
         LedgerError, LedgerCorrupt, KeyMaterialError, StorageError: see `Ledger.open`.
     """
-    return Ledger.open(homes.ledger_folder(settings.home), create=create)
+    folder = homes.ledger_folder(settings.home)
+    # Among many workers the sequencer gives the records their places.
+    return Ledger.open(folder, database=settings.database, create=create, merges=not settings.database)

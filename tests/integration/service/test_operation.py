@@ -63,6 +63,43 @@ def test_the_file_the_environment_and_the_command_line_win_in_this_order(tmp_pat
     assert (settings.port, settings.host, settings.policies, settings.workers) == (3, "::1", ("b", "c"), 3)
 
 
+def other_than(name: str, default: Any) -> str:
+    """How somebody might write another value of a setting in the environment."""
+    chosen = {
+        "auth": "none",
+        "verify_depth": "deep",
+        "resolution": "public",
+        "log_level": "debug",
+        "allow_insecure": "no-tls",
+    }
+    match default:
+        case bool():
+            return str(not default).lower()
+        case int():
+            return str(default + 1)
+        case float():
+            return str(default / 2)
+    return chosen.get(name, "something")
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_can_stand_in_the_environment_and_is_used(name: str, tmp_path: Path) -> None:
+    plain = load(None, {}, home=tmp_path)
+    written = other_than(name, getattr(plain, name))
+    settings = load(None, {f"GUARDRAILS_SERVICE_{name.upper()}": written})
+    assert getattr(settings, name) != getattr(plain, name)
+    assert load(None, {}, **{name: getattr(settings, name)}) == settings
+    sources = [path.read_text(encoding="utf-8") for path in sorted((CHECKOUT / "service").rglob("*.py"))]
+    used = sum(len(re.findall(rf"(?:settings|self)\.{name}\b", text)) for text in sources)
+    assert used, f"nothing reads the setting {name}"
+
+
+def test_one_try_and_batches_exclude_each_other() -> None:
+    with pytest.raises(OptionError, match="batch_pictures"):
+        load(None, {}, max_attempts=1)
+    assert load(None, {}, max_attempts=1, batch_pictures=1).max_attempts == 1
+
+
 @pytest.mark.parametrize("text", ["port = 70000", "colour = 'red'", "auth = 'maybe'", "port = "])
 def test_a_wrong_setting_is_named(text: str, tmp_path: Path) -> None:
     file = tmp_path / "service.toml"
@@ -257,6 +294,75 @@ def test_killed_parts_are_started_again_and_a_stop_finishes_what_runs(own: Any, 
     assert row["status"] == "succeeded"
     with Ledger.open(homes.ledger_folder(home), create=False) as ledger:
         assert ledger.fsck() >= 7
+
+
+def test_a_stop_leaves_no_job_half_done(own: Any) -> None:
+    running = own(batch_pictures=4, batch_wait_ms=200)
+    client = running.client(max_retries=0)
+    client.images.generate(prompt=PROMPT)
+    ids = []
+    for seed in range(8):
+        body = {"guardrails": {"seed": seed, "respond_async": True}}
+        raw = client.images.with_raw_response.generate(prompt=PROMPT, extra_body=body)
+        ids.append(raw.headers["location"].rpartition("/")[2])
+    while client.get(f"/jobs/{ids[0]}", cast_to=object)["status"] == "queued":  # type: ignore[index]
+        time.sleep(0.01)
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(120) == 0
+    marks = ", ".join("?" * len(ids))
+    rows = running.admin.tenants._database.all(f"SELECT status, attempts FROM jobs WHERE id IN ({marks})", *ids)
+    assert {row["status"] for row in rows} <= {"succeeded", "queued"}
+    assert [row["attempts"] for row in rows] == [int(row["status"] == "succeeded") for row in rows]
+
+
+def test_while_it_drains_it_lives_is_not_ready_and_takes_nothing_new(own: Any) -> None:
+    running = own(workers=0, drain_seconds=20)
+    ends: list[str] = []
+
+    def ask() -> None:
+        try:
+            running.client(max_retries=0).images.generate(prompt=PROMPT, timeout=100)
+        except openai.APIError as error:
+            ends.append(type(error).__name__)
+
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    while not running.admin.tenants._database.all("SELECT id FROM jobs"):
+        time.sleep(0.05)
+    stopped = time.monotonic()
+    running.process.send_signal(signal.SIGTERM)
+    while get(running, "/readyz")[0] != 503:
+        time.sleep(0.05)
+    assert get(running, "/healthz")[0] == 200
+    assert json.loads(get(running, "/readyz")[1])["parts"]["accepting"] is False
+    with pytest.raises(openai.InternalServerError) as refused:
+        running.client(max_retries=0).images.generate(prompt="a blue boat")
+    assert (refused.value.status_code, refused.value.code) == (503, "draining")
+    assert running.process.wait(120) == 0
+    # Nobody made the picture that was waited for, so the whole time was given.
+    assert time.monotonic() - stopped > 19
+    waiting.join(60)
+    assert len(ends) == 1
+
+
+@pytest.mark.parametrize("role", ["all", "signer"])
+def test_serve_says_as_json_where_it_answers(role: str, home: Path) -> None:
+    command = [sys.executable, "-m", "guardrails.cli", "serve", "--json", "--port", "0", "--role", role]
+    environment = {**os.environ, "GUARDRAILS_SERVICE_WORKERS": "0", "PYTHONSAFEPATH": "1"}
+    with subprocess.Popen(
+        [*command, "--home", str(home)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        said = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+        assert said["role"] == role
+        if role == "all":
+            with urllib.request.urlopen(f"{said['address']}/healthz", timeout=60) as answer:
+                assert answer.status == 200
+        else:
+            assert SignerClient(Path(said["address"])).is_alive()
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=120)
+    assert (process.returncode, out) == (0, "")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import threading
@@ -15,11 +16,15 @@ from typing import Any
 import openai
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from guardrails import tracing as steps
 from guardrails.errors import OptionError
 from service import tracing
 from service.testing import Running, start_service
+
+from .test_drawing_together import job
 
 SECONDS = 120
 
@@ -168,25 +173,53 @@ def test_no_word_of_a_user_reaches_the_collector(traced: Running, collector: Col
     assert any(span["name"] == "GET unmatched" for span in collector.spans())
 
 
-def test_of_an_error_its_kind_alone_is_told() -> None:
-    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+@pytest.fixture
+def exporter() -> Iterator[InMemorySpanExporter]:
+    """Takes the spans of this process."""
+    taken = InMemorySpanExporter()
+    tracing.start("test", SimpleSpanProcessor(taken))
+    yield taken
+    tracing.stop()
 
-    exporter = InMemorySpanExporter()
-    tracing.start("test", SimpleSpanProcessor(exporter))
-    try:
-        with pytest.raises(ValueError, match="secret"), steps.span("outer", number=1), steps.span("inner"):
-            raise ValueError("a secret prompt")
-        inner, outer = exporter.get_finished_spans()
-        assert inner.parent is not None
-        assert inner.parent.span_id == outer.context.span_id
-        for span in (inner, outer):
-            assert "secret" not in span.to_json()
-            assert span.attributes is not None
-            assert span.attributes["error.type"] == "ValueError"
-        exporter.clear()
-    finally:
-        tracing.stop()
+
+def test_what_jobs_share_stands_in_the_trace_of_each(exporter: InMemorySpanExporter) -> None:
+    traces = [uuid.uuid4().hex, uuid.uuid4().hex]
+    now = time.time()
+    jobs = [
+        tracing.JobTrace(
+            dataclasses.replace(job("a red apple", "default"), trace=f"00-{trace}-{'1' * 16}-01", created_at=now - 2)
+        )
+        for trace in traces
+    ]
+    with tracing.shared("guardrails.generation", jobs):
+        pass
+    for one, status in zip(jobs, ("succeeded", "refused"), strict=True):
+        with one.inside(), steps.span("guardrails.record"):
+            pass
+        one.end(status)
+    for trace, status in zip(traces, ("succeeded", "refused"), strict=True):
+        spans = {one.name: one for one in exporter.get_finished_spans() if f"{one.context.trace_id:032x}" == trace}
+        assert sorted(spans) == ["guardrails.generation", "guardrails.record", "job", "job.wait"]
+        assert spans["job"].attributes["guardrails.status"] == status  # type: ignore[index]
+        assert spans["guardrails.generation"].attributes["guardrails.jobs_in_call"] == 2  # type: ignore[index]
+        for name in ("guardrails.generation", "guardrails.record"):
+            assert spans[name].parent.span_id == spans["job"].context.span_id  # type: ignore[union-attr]
+        waited = spans["job.wait"]
+        assert waited.end_time - waited.start_time >= 2e9  # type: ignore[operator]
+
+
+def test_of_an_error_its_kind_alone_is_told(exporter: InMemorySpanExporter) -> None:
+    with pytest.raises(ValueError, match="secret"), steps.span("outer", number=1), steps.span("inner"):
+        raise ValueError("a secret prompt")
+    inner, outer = exporter.get_finished_spans()
+    assert inner.parent is not None
+    assert inner.parent.span_id == outer.context.span_id
+    for span in (inner, outer):
+        assert "secret" not in span.to_json()
+        assert span.attributes is not None
+        assert span.attributes["error.type"] == "ValueError"
+    exporter.clear()
+    tracing.stop()
     with steps.span("nobody listens"):
         assert tracing.traceparent() == ""
         assert tracing.ids() == {}

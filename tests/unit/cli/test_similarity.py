@@ -161,3 +161,52 @@ def test_neighbours_by_meaning_from_a_file_of_one_s_own(photos, tmp_path, run):
     status, refused = run("semantic", "build", index, photos, "--encoder", f"sscd:{file}")
     assert status != 0
     assert "without its SHA-256" in refused["error"]["message"]
+
+
+def test_parts_of_protected_works_are_found_and_framed(photos, tmp_path, run, capsys):
+    index, composite, sheet = tmp_path / "brand", tmp_path / "composite.png", tmp_path / "sheet.png"
+    status, built = run("build", index, photos, "--role", "protected")
+    assert (status, built["added"], built["keypoints"]) == (0, 4, True)
+    scene = Image.effect_noise((600, 400), 30).convert("RGB")
+    scene.paste(draw(3).transpose(Image.Transpose.FLIP_LEFT_RIGHT), (250, 100))
+    scene.save(composite)
+    status, found = run("search", composite, index, "--evidence", sheet)
+    best = found["answer"]["parts"][0]
+    assert (status, best["bank"], best["role"], best["located"]["id"]) == (0, "brand", "protected", "3.png")
+    assert best["located"]["box"] == pytest.approx([250 / 600, 0.25, 450 / 600, 0.75], abs=0.02)
+    assert best["located"]["placement"]["flip"] == {"x": -1, "y": 1}
+    with Image.open(sheet) as framed:
+        assert framed.size == (600, 400)
+        assert (np.asarray(framed)[80:320, 235:465] == (230, 0, 120)).all(axis=2).any()
+
+    draw(11).save(tmp_path / "late.png")
+    run("add", index, tmp_path / "late.png")
+    draw(11).crop((20, 30, 160, 170)).save(composite)
+    assert run("search", composite, index)[1]["answer"]["parts"][0]["located"]["id"] == "late.png"
+    run("disable", index, "late.png")
+    parts = run("search", composite, index)[1]["answer"]["parts"]
+    assert "late.png" not in [part["located"]["id"] for part in parts]
+
+    assert main(["similarity", "search", str(composite), str(index)]) == 0
+    capsys.readouterr()
+    scene.save(composite)
+    assert main(["similarity", "search", str(composite), str(index)]) == 0
+    shown = capsys.readouterr().out
+    assert "CANDIDATES" in shown
+    assert "3.png" in shown
+    assert "mirrored" in shown
+
+
+def test_a_bank_of_works_keeps_keypoints_only_where_asked_for(photos, tmp_path, run):
+    assert run("build", tmp_path / "plain", photos)[1]["keypoints"] is False
+    assert run("build", tmp_path / "pointed", photos, "--keypoints")[1]["keypoints"] is True
+    status, error = run("build", tmp_path / "plain", photos, "--keypoints")
+    assert status != 0
+    assert "exists already" in error["error"]["message"]
+    status, error = run("build", tmp_path / "list", photos, "--keypoints", "--role", "sensitive")
+    assert status != 0
+    assert "hashes alone" in error["error"]["message"]
+    assert not (tmp_path / "list").exists()
+    status, error = run("build", tmp_path / "pointed", photos, "--workers", "2")
+    assert status != 0
+    assert "one process" in error["error"]["message"]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import configparser
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +66,22 @@ def test_units_run_a_role_with_few_rights(unit: Path) -> None:
     reads_the_key = "LoadCredential" in service
     assert reads_the_key is (unit.name == "guardrails-signer.service")
     assert ("PrivateNetwork" in service) is reads_the_key
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+@pytest.mark.parametrize("unit", sorted(FOLDER.glob("*.service")), ids=lambda path: path.name)
+def test_systemd_understands_every_line_of_a_unit(unit: Path, tmp_path: Path) -> None:
+    for other in FOLDER.glob("*.service"):
+        # The program is not where it will be; everything else is as shipped.
+        text = re.sub(r"^ExecStart=\S+", f"ExecStart={sys.executable}", other.read_text(encoding="utf-8"), flags=re.M)
+        (tmp_path / other.name).write_text(text, encoding="utf-8")
+    name = unit.name.replace("@.", "@0.")
+    command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr.replace("\n", "")) == (0, "")
+
+
+def test_the_signer_without_a_network_sends_no_traces(compose: Any) -> None:
+    assert compose["services"]["signer"]["environment"]["OTEL_SDK_DISABLED"] == "true"
+    unit = (FOLDER / "guardrails-signer.service").read_text(encoding="utf-8")
+    assert "Environment=OTEL_SDK_DISABLED=true" in unit
