@@ -92,9 +92,9 @@ def test_texts_are_read_once(tmp_path: Path) -> None:
 def test_gaps_are_those_that_are_certain() -> None:
     heads = HeadSet([Linear(concept="c", encoder=ENCODER, weight=axis(3), bias=0.0)])
     scored = cross_scored(heads, {"p": cloud(axis(0), 300, 4)}, "p")
-    same = slices(scored, ["a" if number % 2 else "b" for number in range(300)], rate=0.05)
+    same = slices(scored, ["a" if number % 2 else "b" for number in range(300)], rate=0.2)
     assert gaps(same)["c"] == 0
     by_score = np.argsort(scored.scores[:, 0])
     groups = np.full(300, "low", dtype=object)
     groups[by_score[-30:]] = "high"
-    assert gaps(slices(scored, list(groups), rate=0.05))["c"] > 0.1
+    assert gaps(slices(scored, list(groups), rate=0.2))["c"] > 0.1
