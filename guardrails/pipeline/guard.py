@@ -44,7 +44,7 @@ from guardrails.pipeline.embedded import default_generator, shipped_index
 from guardrails.pipeline.original import Original
 from guardrails.pipeline.recording import Recorder
 from guardrails.pipeline.screening import Screening
-from guardrails.pipeline.sealing import Sealing
+from guardrails.pipeline.sealing import Sealing, with_label
 from guardrails.pipeline.stages import (
     Asked,
     Begun,
