@@ -169,8 +169,8 @@ ERROR_RATES_PLACED = {
     MatchState.CONFIRMED: _PLACED.format(4, "9.4e-5") + _VERSIONS,
     MatchState.REVIEW: _PLACED.format(24, "3.5e-4") + ", rings, faces and frames of one kind among them",
     MatchState.CANDIDATE: (
-        "keypoints alone place 445 of 97,788 pairs of different works on each other (0.46 %): a candidate is a reason to "
-        "look, not a finding"
+        "keypoints alone place 445 of 97,788 pairs of different works on each other (0.46 %): a candidate is a reason "
+        "to look, not a finding"
     ),
 }
 
