@@ -26,7 +26,7 @@ from scipy.fft import dctn, idctn
 from guardrails.generation.inversion import CORRECTIONS, STEPS, _to_tensor
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
-from guardrails.pipeline.guard import POCKET_GUIDANCE, POCKET_STEPS
+from guardrails.pipeline.embedded import POCKET_GUIDANCE, POCKET_STEPS
 
 Latents = NDArray[np.float64]
 FOLDS = 6

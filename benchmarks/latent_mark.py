@@ -30,7 +30,7 @@ from guardrails.generation.samplers import use_sampler
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
-from guardrails.pipeline.guard import POCKET_GUIDANCE, POCKET_STEPS, pocket_model
+from guardrails.pipeline.embedded import POCKET_GUIDANCE, POCKET_STEPS, pocket_model
 from guardrails.pocket.evaluation import SUBJECTS
 from guardrails.pocket.scenes import COLOURS
 from guardrails.watermark.keys import Keyring
