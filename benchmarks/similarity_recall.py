@@ -187,7 +187,7 @@ ATTACKS = PLAIN | HARDER
 assert len(ATTACKS) == 45
 
 # Radius of the full frame and of the peeled box, see docs/similarity.md.
-RADII = {SYM256: {Region.FULL: 50, Region.BOX: 47}, PDQ256: {Region.FULL: 42, Region.BOX: 36}}
+RADII = {SYM256: {Region.FULL: 50, Region.BOX: 47}, PDQ256: {Region.FULL: 50, Region.BOX: 31}}
 NARROW = {algorithm: {Region.FULL: 31, Region.BOX: 31} for algorithm in RADII}
 # Of these only the pairs are counted: lists of them come from others.
 EXCHANGED = {ISCC_IMAGE64: {Region.FULL: 4, Region.BOX: 4}}
