@@ -52,7 +52,7 @@ WINDOWS = ((1.0, 1), (0.85, 3), (0.7, 4), (0.55, 5))
 
 def jpeg(pixels: Pixels, quality: int) -> Pixels:
     data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 def scaled(pixels: Pixels, factor: float) -> Pixels:
@@ -64,7 +64,7 @@ def turned(attack: Attack) -> Attack:
     """By 90, 180 or 270 degrees, and then attacked."""
 
     def both(pixels: Pixels, rng: np.random.Generator, grounds: list[Pixels]) -> Pixels:
-        return attack(np.ascontiguousarray(np.rot90(pixels, rng.integers(1, 4))), rng, grounds)
+        return attack(np.ascontiguousarray(np.rot90(pixels, int(rng.integers(1, 4)))), rng, grounds)
 
     return both
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from similarity_recall import ATTACKS, PLAIN, on_white
+from similarity_recall import ATTACKS, PLAIN, on_white  # type: ignore[import-not-found]  # beside this script
 
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
