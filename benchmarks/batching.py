@@ -23,7 +23,7 @@ import numpy as np
 
 from guardrails.generation.protocol import Drawn
 from guardrails.pipeline import Guard
-from guardrails.pipeline.guard import pocket_model, with_pocket_defaults
+from guardrails.pipeline.embedded import pocket_model, with_pocket_defaults
 from guardrails.testing.doubles import FixedIndex, passing_screens
 from service.access.secrets import Secrets
 from service.jobs.model import Job, form_of

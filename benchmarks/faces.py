@@ -60,7 +60,7 @@ def main(folder: Path) -> None:
         faces = finder.find(pixels)
         if len(faces) == 1:
             shown.append((path.parent.name, pixels, faces[0]))
-    apart = {True: [], False: []}
+    apart: dict[bool, list[float]] = {True: [], False: []}
     for (name, _, one), (other, _, two) in itertools.combinations(shown, 2):
         apart[name == other].append(float(np.linalg.norm(one.vector - two.vector)))
     same, different = apart[True], apart[False]

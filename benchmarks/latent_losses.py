@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDIMInverseScheduler
-from latent_mark import Bench, Drawing, prompt_of
+from latent_mark import Bench, Drawing, prompt_of  # type: ignore[import-not-found]  # beside this script
 from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 
 from guardrails.generation.inversion import CORRECTIONS, STEPS, _to_tensor
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
-from guardrails.pipeline.guard import POCKET_GUIDANCE, POCKET_STEPS
+from guardrails.pipeline.embedded import POCKET_GUIDANCE, POCKET_STEPS
 
 Latents = NDArray[np.float64]
 FOLDS = 6
@@ -44,9 +44,14 @@ class Losses:
 
     def draw(self, number: int) -> tuple[Drawing, Any]:
         """A marked picture, and the latent that it was decoded from."""
-        vae, kept = self._pipeline.vae, []
+        vae, kept = self._pipeline.vae, list[Any]()
         decode_latent = vae.decode
-        vae.decode = lambda latent, *rest, **options: (kept.append(latent), decode_latent(latent, *rest, **options))[1]
+
+        def keep(latent: Any, *rest: Any, **options: Any) -> Any:
+            kept.append(latent)
+            return decode_latent(latent, *rest, **options)
+
+        vae.decode = keep
         drawing = self._bench.draw(number)
         vae.decode = decode_latent
         return drawing, kept[0] * vae.config.scaling_factor

@@ -30,7 +30,7 @@ from guardrails.generation.samplers import use_sampler
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
-from guardrails.pipeline.guard import POCKET_GUIDANCE, POCKET_STEPS, pocket_model
+from guardrails.pipeline.embedded import POCKET_GUIDANCE, POCKET_STEPS, pocket_model
 from guardrails.pocket.evaluation import SUBJECTS
 from guardrails.pocket.scenes import COLOURS
 from guardrails.watermark.keys import Keyring
@@ -239,7 +239,9 @@ def survival(bench: Bench, count: int, extra: int) -> None:
     for number in range(max(count, extra)):
         wanted = [entry for entry in listed if number < (extra if entry[1] in ("none", "jpeg 60") else count)]
         missing = [entry for entry in wanted if bench.lacks(entry[1], number)]
-        drawing = bench.draw(number) if missing else None
+        if not missing:
+            continue
+        drawing = bench.draw(number)
         for group, name, attack in missing:
             tell(f"attacks: picture {number + 1}, {name}")
             bench.measure(group, name, drawing, attack, with_pixel_mark=True)

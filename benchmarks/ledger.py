@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def rates(place: Place) -> None:
         ):
             folder, database = place.new(kind)
             with Ledger.open(folder, database=database) as ledger:
-                measure(kind, how, count, lambda append=append, ledger=ledger, count=count: append(ledger, count))
+                measure(kind, how, count, partial(append, ledger, count))
                 assert ledger.fsck() == count
 
 
@@ -238,10 +239,15 @@ def latency(place: Place) -> None:
         row(kind, len(waits), f"{quantiles[49]:.1f}", f"{quantiles[98]:.1f}", f"{waits[-1]:.1f}")
 
 
+def _stop_after(stop: threading.Event, sequencer: Sequencer) -> None:
+    stop.wait()
+    sequencer.stop()
+
+
 def sequence(folder: Path, database: str, stop: threading.Event, spent: Any) -> None:
     with Ledger.open(folder, database=database) as ledger:
         sequencer, before = Sequencer(ledger), time.process_time()
-        threading.Thread(target=lambda: (stop.wait(), sequencer.stop())).start()
+        threading.Thread(target=_stop_after, args=(stop, sequencer)).start()
         sequencer.run()
         spent.put(time.process_time() - before)
 
@@ -305,8 +311,12 @@ def walks_and_proofs(place: Place, count: int) -> None:
             row(kind, count, "offline check, a record", f"{(time.perf_counter() - started) / 2:.3f}")
             fresh = [Auditor(ledger.vkey) for _ in range(9)]
             note = ledger.checkpoint()
-            signature = median_ms(lambda one, note=note: one.checkpoint(note), fresh)
+            signature = median_ms(partial(_check, note), fresh)
             row(kind, count, "offline check, a signature", f"{signature:.1f}")
+
+
+def _check(note: str, auditor: Auditor) -> None:
+    auditor.checkpoint(note)
 
 
 def median_ms(work: Callable[[Any], object], items: Iterable[Any]) -> float:

@@ -44,7 +44,7 @@ from guardrails.similarity.segments import Near, open_segment, write_segment
 from guardrails.similarity.verification import compare, compare_placed
 
 Attack = Callable[[Pixels, np.random.Generator, list[Pixels]], Pixels]
-SEED = 2027
+SEED = 6633
 DRAWINGS, PHOTOGRAPHS, CLIP_ART = SOURCES = ("drawings", "photographs", "clip art")
 LEAST = (4, 5, 6, 8, 12)
 WINDOWS = ((1.0, 1), (0.85, 3), (0.7, 4), (0.55, 5))
@@ -52,12 +52,21 @@ WINDOWS = ((1.0, 1), (0.85, 3), (0.7, 4), (0.55, 5))
 
 def jpeg(pixels: Pixels, quality: int) -> Pixels:
     data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 def scaled(pixels: Pixels, factor: float) -> Pixels:
     area = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=area))
+
+
+def turned(attack: Attack) -> Attack:
+    """By 90, 180 or 270 degrees, and then attacked."""
+
+    def both(pixels: Pixels, rng: np.random.Generator, grounds: list[Pixels]) -> Pixels:
+        return attack(np.ascontiguousarray(np.rot90(pixels, int(rng.integers(1, 4)))), rng, grounds)
+
+    return both
 
 
 def cropped(kept: float, *, varied: bool = False) -> Attack:
@@ -96,6 +105,8 @@ ATTACKS: dict[str, Attack] = {
     "pasted, 25 % of the width": pasted(0.25),
     "pasted, 40 % of the width": pasted(0.4),
     "pasted, 60 %, mirrored": pasted(0.6, mirrored=True),
+    "turned, crop, 50 % kept": turned(cropped(0.5)),
+    "turned, pasted, 40 % of the width": turned(pasted(0.4)),
 }
 
 
@@ -130,7 +141,7 @@ class Works:
 
 
 def indexed(name: str) -> bool:
-    return hashlib.sha256(name.encode()).digest()[-1] % 2 == 0
+    return hashlib.sha256(f"{SEED} {name}".encode()).digest()[-1] % 2 == 0
 
 
 def windows(pixels: Pixels, fingerprinter: Fingerprinter, *, turned: bool) -> NDArray[np.uint8]:
@@ -330,6 +341,15 @@ def _false(title: str, rows: list[dict[str, Any]]) -> None:
     for level in (Level.REVIEW, Level.CONFIRMED, Level.STRICT):
         reached = sum(bool(one["level"]) and Level[one["level"]] >= level for one in wrong)
         print(f"  {level.name.lower():38}{reached:10d}")
+    pairs_confirmed = {
+        (row["work"], one["id"], one["level"])
+        for row in rows
+        for one, false in zip(row["found"], row["false"], strict=True)
+        if false and one["level"] and Level[one["level"]] >= Level.CONFIRMED
+    }
+    # To be looked at: names do not tell that two files are variants of one work.
+    for asked, found, reached_level in sorted(pairs_confirmed):
+        print(f"    {reached_level.lower()}: {asked} as {found}")
 
 
 def main() -> None:

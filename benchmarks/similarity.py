@@ -64,7 +64,7 @@ def decode_badly(pixels: Pixels, rng: np.random.Generator, strength: float) -> P
 
 ATTACKS: dict[str, Attack] = {
     "as it is": lambda rgba, rng: canonical(rgba),
-    "blur 2": lambda rgba, rng: cv2.GaussianBlur(canonical(rgba), (0, 0), 2),
+    "blur 2": lambda rgba, rng: np.asarray(cv2.GaussianBlur(canonical(rgba), (0, 0), 2), np.uint8),
     "decoded badly 1": lambda rgba, rng: decode_badly(canonical(rgba), rng, 1),
     "placed": lambda rgba, rng: place(rgba, rng, 0.5, coloured=False),
     "placed, mirrored": lambda rgba, rng: np.ascontiguousarray(place(rgba, rng, 0.5, coloured=False)[:, ::-1]),

@@ -50,7 +50,7 @@ def speed(drawings: NDArray[np.uint8]) -> None:
     import pdqhash
 
     pictures = [on_white(drawings[row], (512, 512)) for row in range(0, len(drawings), len(drawings) // 24)]
-    hashers = {
+    hashers: dict[str, Callable[[Pixels], object]] = {
         "sym256, 8 orientations, quality": Fingerprinter(SYM256).hashes,
         "pdq256, 8 orientations, quality": Fingerprinter(PDQ256).hashes,
         "sym256, the same of frame and box": Fingerprinter(SYM256).fingerprint,

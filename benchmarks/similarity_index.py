@@ -85,7 +85,7 @@ def best_of(function: Callable[..., Any], arguments: list[Any], rounds: int = 5)
 
 
 def build(folder: Path, codes: Codes) -> Path:
-    columns = {
+    columns: dict[str, NDArray[Any]] = {
         CODES: codes,
         REGIONS: np.zeros(len(codes), np.uint8),
         ENTRY: np.arange(len(codes), dtype=np.uint32),

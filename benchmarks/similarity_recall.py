@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,7 +77,7 @@ def padded(vertical: float, horizontal: float, value: int) -> Attack:
     return attack
 
 
-def toned(function: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Attack:
+def toned(function: Callable[[NDArray[np.float32]], NDArray[Any]]) -> Attack:
     return lambda pixels, rng: np.clip(np.rint(function(pixels.astype(np.float32))), 0, 255).astype(np.uint8)
 
 
@@ -254,7 +255,7 @@ def on_white(rgba: NDArray[np.uint8]) -> Pixels:
 def recall(drawings: NDArray[np.uint8], works: int, seed: int) -> None:
     """Print the table of recall by attack and method."""
     chosen = np.random.default_rng(seed).choice(len(drawings), works, replace=False)
-    methods = [
+    methods: list[Any] = [
         Ours(SYM256),
         Ours(PDQ256),
         Peer("pdqhash", 31, pdqhash_code),

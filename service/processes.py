@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import queue
 import signal
 import socket
 import threading
@@ -19,17 +20,16 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
-from guardrails.errors import GuardrailsError, OptionError, SigningError
+from guardrails.errors import GuardrailsError, OptionError
 from service import tracing
 from service.observation import log_to_stderr
 from service.settings import Settings, refuse_unsafe
 
 if TYPE_CHECKING:
-    from service.jobs.worker import Worker
+    pass
 
 _log = logging.getLogger(__name__)
 
-_SIGNER_SECONDS = 60.0
 # A worker that dies at once dies again; it is not started more often than this.
 _RESTART_SECONDS = 1.0
 
@@ -108,9 +108,11 @@ def run_worker(
         reached: see `Worker`.
         started: told the worker's name once it works.
     """
+    from service.jobs.opening import open_worker
+
     stopping = _stop_by_signal()
     with tracing.process("worker"):
-        worker = make_worker(settings, reached)
+        worker = open_worker(settings, reached)
         started(worker.name)
         worker.run(stopping)
 
@@ -120,45 +122,6 @@ def run_ray(settings: Settings) -> None:
     from service.jobs.ray_workers import run_on_ray
 
     run_on_ray(settings, _stop_by_signal())
-
-
-def make_worker(settings: Settings, reached: Callable[[str], None] | None = None) -> Worker:
-    """A worker as the settings want it, once the signer answers.
-
-    Args:
-        reached: see `Worker`.
-
-    Raises:
-        SigningError: the signer does not answer in time.
-    """
-    from service.access.secrets import Secrets
-    from service.acts import Acts
-    from service.jobs.guards import open_guards
-    from service.jobs.signer import SignerClient
-    from service.jobs.table import JobTable
-    from service.jobs.worker import Worker
-    from service.policies import Policies
-    from service.standing import note_standing
-    from service.stores import open_database
-
-    wait_for_signer(settings)
-    settings.assets.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database, policies = open_database(settings), Policies(settings.policy_names)
-    secrets = Secrets.load_or_create(settings.folder)
-    acts = Acts(settings, secrets, lambda: policies.get().ref)
-    note_standing(database, acts, policies, SignerClient(settings.signer_socket).chain())
-    return Worker(
-        JobTable(database, lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts),
-        open_guards(settings),
-        policies,
-        secrets,
-        assets=settings.assets,
-        uploads=settings.uploads,
-        lease_seconds=settings.lease_seconds,
-        batch_pictures=settings.batch_pictures,
-        batch_seconds=settings.batch_wait_ms / 1000,
-        reached=reached,
-    )
 
 
 def run_sequencer(settings: Settings, *, started: Callable[[str], None] = lambda name: None) -> None:
@@ -184,17 +147,6 @@ def run_sequencer(settings: Settings, *, started: Callable[[str], None] = lambda
         sequencer.run()
 
 
-def wait_for_signer(settings: Settings, seconds: float = _SIGNER_SECONDS) -> None:
-    """Raises SigningError when the signer does not answer in time."""
-    from service.jobs.signer import SignerClient
-
-    client, until = SignerClient(settings.signer_socket), time.monotonic() + seconds
-    while not client.is_alive():
-        if time.monotonic() > until:
-            raise SigningError("the signer did not start", hint="see its log")
-        time.sleep(0.05)
-
-
 @dataclass(slots=True)
 class _Child:
     name: str
@@ -217,6 +169,8 @@ class _Children:
         self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def start(self) -> None:
+        from service.jobs.opening import wait_for_signer
+
         for child in self._all:
             self._spawn(child)
         self._watcher.start()
@@ -282,9 +236,18 @@ def _leave_with(parent: int) -> None:
 
 def _stop_by_signal() -> threading.Event:
     stopping = threading.Event()
+    # A handler interrupts the main thread, maybe in the middle of `stopping.wait`, whose lock `set` needs. It may only
+    # do what can be interrupted by itself, such as this; another thread sets the event.
+    told: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def tell() -> None:
+        told.get()
+        stopping.set()
+
+    threading.Thread(target=tell, daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: stopping.set())
+            signal.signal(number, lambda number, _: told.put(number))
     return stopping
 
 

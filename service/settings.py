@@ -64,7 +64,7 @@ class Settings(BaseModel):
         description="Factory of the screens that moderate incoming pictures.",
     )
     works: str = Field(
-        default="guardrails.pipeline.guard:shipped_index",
+        default="guardrails.pipeline.embedded:shipped_index",
         description="Factory of the index of works that the explorer searches.",
     )
     banks: tuple[str, ...] = Field(

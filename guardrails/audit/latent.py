@@ -52,7 +52,7 @@ class LatentReader:
         from guardrails.generation.inversion import Inverter
         from guardrails.generation.latents import picture_size
         from guardrails.generation.loading import load_generator
-        from guardrails.pipeline.guard import pocket_model
+        from guardrails.pipeline.embedded import pocket_model
 
         pipeline = load_generator(str(pocket_model()) if model == POCKET else model, dtype="float32").pipeline
         return cls(Inverter(pipeline), LatentMark(keyring), picture_size(pipeline, PromptRequest(prompt="")))

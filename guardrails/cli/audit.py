@@ -103,7 +103,7 @@ def _pocket_captions(model: str) -> list[Caption]:
 
 
 def _index(folder: Path | None, entries: Path | None, home: Path) -> SimilarityIndex:
-    from guardrails.pipeline.guard import shipped_index
+    from guardrails.pipeline.embedded import shipped_index
     from guardrails.pipeline.pictures import RebuiltPictures
     from guardrails.pocket.reference import ReferencePictures
     from guardrails.resources import datasets_path
@@ -119,7 +119,7 @@ def _index(folder: Path | None, entries: Path | None, home: Path) -> SimilarityI
 
 def _generator(model: str) -> Generator:
     from guardrails.generation.loading import load_generator
-    from guardrails.pipeline.guard import default_generator
+    from guardrails.pipeline.embedded import default_generator
 
     return default_generator() if model == POCKET else load_generator(model)
 

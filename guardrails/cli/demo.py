@@ -69,7 +69,7 @@ def _guard(home: Path) -> Guard:
     """The default guard, with reference pictures rendered on demand so that a repetition can be shown."""
     from guardrails import home as homes
     from guardrails.pipeline import Guard
-    from guardrails.pipeline.guard import default_generator
+    from guardrails.pipeline.embedded import default_generator
     from guardrails.pocket.reference import ReferencePictures
     from guardrails.resources import datasets_path
     from guardrails.similarity.search import SimilarityIndex

@@ -205,7 +205,7 @@ def load(
     """
     from guardrails.generation.loading import load_generator
     from guardrails.generation.samplers import use_sampler
-    from guardrails.pipeline.guard import pocket_model, with_pocket_defaults
+    from guardrails.pipeline.embedded import pocket_model, with_pocket_defaults
 
     quiet_libraries()
     source = str(pocket_model()) if model == POCKET else model

@@ -161,7 +161,7 @@ def evaluate(model: Path | None, out: Path | None, work: Path | None, home: Path
     """Draw a sample sheet and measure the model."""
     from guardrails.cli.generate import quiet_libraries
     from guardrails.encoders import load_encoder
-    from guardrails.pipeline.guard import pocket_model
+    from guardrails.pipeline.embedded import pocket_model
     from guardrails.pocket.dataset import MANIFEST
     from guardrails.pocket.evaluation import evaluate as evaluate_model
     from guardrails.pocket.evaluation import recognition

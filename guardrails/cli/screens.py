@@ -10,6 +10,7 @@ import click
 
 from guardrails import home as homes
 from guardrails.cli.output import Steps, clean, home_option, json_option, print_facts, print_heading, print_json
+from guardrails.cli.picture_files import pictures_of
 from guardrails.cli.screens_calibration import calibrate, report, verify
 from guardrails.cli.screens_persons import enrol, forget, persons
 from guardrails.cli.screens_training import train
@@ -28,7 +29,6 @@ Examples
 \b
 Exits with 3 when the policy holds back one of the files.
 """
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif"})
 _STYLES = {"allow": "green", "flag": "yellow", "review": "yellow", "block": "red"}
 
 
@@ -89,15 +89,6 @@ def scan(
         if html is not None:
             click.echo(f"Sheet: {html}")
     return REFUSED if any(not _releases(scanned) for _, scanned in scans) else 0
-
-
-def pictures_of(sources: Iterable[Path]) -> Iterable[Path]:
-    """Files as they are named, and the pictures below folders in the order of their names."""
-    for source in sources:
-        if source.is_dir():
-            yield from sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
-        else:
-            yield source
 
 
 def _heated(screens: Iterable[Screen]) -> Any:

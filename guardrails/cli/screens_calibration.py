@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from guardrails.cli.output import Steps, json_option, print_heading, print_json, print_table
+from guardrails.cli.picture_files import pictures_of
 from guardrails.cli.status import NOT_CONFIRMED
 
 if TYPE_CHECKING:
@@ -195,7 +196,6 @@ def _screen(encoder: str, concepts: Sequence[Path], references: Path | None) -> 
 
 def _embedded(screen: ClipConcepts, folder: Path, *, quiet: bool) -> list[Vectors]:
     """The vectors of the views of every picture of a folder, in the order of their names."""
-    from guardrails.cli.screens import pictures_of
     from guardrails.imaging.decoding import decode, read_image_bytes
     from guardrails.screens.views import views
 
@@ -208,8 +208,6 @@ def _embedded(screen: ClipConcepts, folder: Path, *, quiet: bool) -> list[Vector
 
 
 def _groups(slices: Path, folder: Path) -> list[str]:
-    from guardrails.cli.screens import pictures_of
-
     with slices.open(newline="", encoding="utf-8") as file:
         group = {row["file"]: row["group"] for row in csv.DictReader(file)}
     return [group.get(path.relative_to(folder).as_posix(), "") for path in pictures_of([folder])]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from guardrails.cli.output import Steps, json_option, print_facts, print_heading, print_json, print_table
+from guardrails.cli.picture_files import pictures_of
 
 if TYPE_CHECKING:
     from guardrails.imaging import Pixels
@@ -104,8 +105,6 @@ def train(
 
 def _different(folder: Path) -> dict[str, Path]:
     """The pictures of a folder by the SHA-256 of their bytes; the same file twice would be trained on and reported."""
-    from guardrails.cli.screens import pictures_of
-
     return {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in pictures_of([folder])}
 
 

@@ -10,8 +10,8 @@ import click
 
 from guardrails import home as homes
 from guardrails.cli.output import Steps, home_option, json_option, print_facts, print_heading, print_json
+from guardrails.cli.picture_files import pictures_of
 from guardrails.cli.status import INVALID
-from guardrails.cli.verify import SUFFIXES
 from guardrails.errors import InputError, OptionError, SigningError
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def _targets(sources: tuple[Path, ...], out: Path) -> Iterator[tuple[Path, Path]
     taken: set[Path] = set()
     for source in sources:
         if source.is_dir():
-            found = [p for p in sorted(source.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
-            pairs = [(path, out / path.relative_to(source)) for path in found if out not in path.parents]
+            found = [path for path in pictures_of([source]) if out not in path.parents]
+            pairs = [(path, out / path.relative_to(source)) for path in found]
         else:
             pairs = [(source, out / source.name)]
         for path, target in pairs:

@@ -16,6 +16,7 @@ from guardrails.errors import OptionError
 if TYPE_CHECKING:
     from guardrails.imaging import Pixels
     from guardrails.similarity.banks import BankAnswer, BankMatch, BankPart, BankSettings
+    from guardrails.similarity.comparing import Compared
     from guardrails.similarity.store import Store
 
 EPILOG = """\b
@@ -96,10 +97,10 @@ def build(
 
     # A wrong name is said before an index is made.
     collections = [(source.name, read_source(source)) for source in sources]
+    if workers > 1 and (KeypointIndex.of(index) is not None or _wants_keypoints(role, keypoints)):
+        raise OptionError("an index with keypoints is built by one process", hint="leave out --workers")
     store = _open_or_create(index, algorithm, role, name, radius, keypoints)
     pointed = KeypointIndex.of(index)
-    if pointed is not None and workers > 1:
-        raise OptionError("an index with keypoints is built by one process", hint="leave out --workers")
     reports = []
     if workers > 1:
         from guardrails.similarity.parallel import build_parallel
@@ -193,21 +194,26 @@ _state_command("deconfirm", "deconfirmed", "Matches with ENTRY of INDEX were loo
 )
 @json_option
 def search(picture: Path, indexes: tuple[Path, ...], limit: int, evidence: Path | None, as_json: bool) -> int:
-    """What PICTURE resembles in INDEXES of one hash: candidates for a look, not findings."""
+    """What PICTURE resembles in INDEXES of one hash: candidates for a look; and what pixels say, where the works lie in
+    a folder (`configure --pictures`)."""
     from guardrails.imaging.decoding import decode, read_image_bytes
     from guardrails.similarity.banks import Banks
+    from guardrails.similarity.comparing import compare_answer
     from guardrails.similarity.fingerprints import Fingerprinter
 
     banks = Banks.open(indexes)
     decoded = decode(read_image_bytes(picture))
     fingerprint = Fingerprinter(banks.algorithm).fingerprint(decoded.pixels, decoded.alpha)
     answer = banks.match(fingerprint, decoded.pixels, limit=limit)
+    compared = compare_answer(banks, answer, decoded.pixels)
     if evidence is not None and answer.parts:
         _write_parts(evidence, decoded.pixels, answer)
     if as_json:
-        print_json({"picture": str(picture), "hash": banks.algorithm, "answer": answer})
+        levels = [one.to_json() for one in compared]
+        print_json({"picture": str(picture), "hash": banks.algorithm, "answer": answer, "compared": levels})
         return 0
     _print_answer(str(picture), answer)
+    _print_compared(compared)
     return 0
 
 
@@ -397,14 +403,20 @@ def _open_or_create(
         if role is not None or name is not None or radius is not None or keypoints:
             raise OptionError(f"{index} exists already", hint="change it with `guardrails similarity configure`")
         return Store.open(index)
-    if keypoints is None:
-        keypoints = role == Role.PROTECTED
-    if keypoints and role == Role.SENSITIVE:
+    wanted = _wants_keypoints(role, keypoints)
+    if wanted and role == Role.SENSITIVE:
         raise OptionError("a sensitive index keeps hashes alone", hint="leave out --keypoints")
-    if keypoints and KeypointIndex.of(index) is None:
+    if wanted and KeypointIndex.of(index) is None:
         # Before the index, which is there only when it is complete.
         KeypointIndex.create(index)
     return Store.create(index, algorithm, _settings(index, algorithm, role, name, radius).to_json())
+
+
+def _wants_keypoints(role: str | None, keypoints: bool | None) -> bool:
+    """Of a new index: as it was asked for, or else by its role."""
+    from guardrails.similarity.banks import Role
+
+    return role == Role.PROTECTED if keypoints is None else keypoints
 
 
 def _settings(index: Path, algorithm: str, role: str | None, name: str | None, radius: int | None) -> BankSettings:
@@ -440,11 +452,27 @@ def _print_answer(asked: str, answer: BankAnswer) -> None:
     if answer.parts:
         print_facts([("parts", "keypoints agree on where these works are")])
         print_table(
-            ("bank", "role", "entry", "keypoints", "box", "flip", "rights"), [_part(part) for part in answer.parts]
+            ("bank", "role", "entry", "keypoints", "box", "orientation", "rights"),
+            [_part(part) for part in answer.parts],
         )
     if answer.set_aside:
         print_facts([("set aside", "deconfirmed, quarantined, or nearer to a known harmless picture")])
         print_table(_MATCH_COLUMNS, [_row(match) for match in answer.set_aside])
+
+
+def _print_compared(compared: list[Compared]) -> None:
+    """What pixels say of the works that are at hand, and how often that is wrong."""
+    seen = [(one, one.agreement.counts) for one in compared if one.agreement is not None]
+    if not seen:
+        return
+    print_facts([("pixels", "compared with the works that are at hand")])
+    rows = [
+        (one.bank, one.id, one.match_state.value, str(one.grade), f"{counts.agreeing} of {counts.counted}", one.remark)
+        for one, counts in seen
+    ]
+    print_table(("bank", "entry", "level", "grade", "tiles", "remark"), rows)
+    rates = dict.fromkeys((one.match_state.value, one.error_rate) for one, _ in seen)
+    print_facts((f"how often {level} is wrong", rate) for level, rate in rates)
 
 
 def _expected(count: float | None) -> str:
@@ -454,8 +482,8 @@ def _expected(count: float | None) -> str:
 def _part(part: BankPart) -> tuple[str, ...]:
     located = part.located
     box = " ".join(f"{edge:.0%}" for edge in located.box)
-    flip = located.placement.flip.name
-    return part.bank, part.role.value, located.id, str(located.agreeing), box, flip, _rights(part.facts)
+    orientation = located.placement.orientation.name
+    return part.bank, part.role.value, located.id, str(located.agreeing), box, orientation, _rights(part.facts)
 
 
 def _write_parts(target: Path, pixels: Pixels, answer: BankAnswer) -> None:

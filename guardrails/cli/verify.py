@@ -19,6 +19,7 @@ from guardrails.cli.output import (
     print_heading,
     print_json,
 )
+from guardrails.cli.picture_files import pictures_of
 from guardrails.cli.rubric import check_files
 from guardrails.cli.status import NOT_CONFIRMED
 from guardrails.errors import ImageError, OptionError
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from guardrails.watermark.public_marks import PublicMark
 
 # What counts as an image in a folder; a file that is named itself is read whatever its name.
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".gif", ".bmp"})
 PROVEN = frozenset({"confirmed", "recovered", "signed"})
 WRONG = frozenset({"conflict", "tampered", "unreadable"})
 
@@ -117,9 +117,7 @@ def command(
 
 
 def images_of(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    found = list(pictures_of([path]))
     if not found:
         raise OptionError(f"there is no image in the folder {path}", hint="name image files, or another folder")
     return found

@@ -14,7 +14,7 @@ from guardrails.generation.loading import load_generator
 from guardrails.generation.protocol import Generator
 from guardrails.imaging import Pixels
 from guardrails.imaging.encoding import ImageFormat, encode
-from guardrails.pipeline.guard import POCKET_GUIDANCE, POCKET_STEPS
+from guardrails.pipeline.embedded import POCKET_GUIDANCE, POCKET_STEPS
 from guardrails.pocket.scenes import COLOURS, UNNAMED_STYLE, canonical
 from guardrails.pocket.training import Library
 

@@ -180,7 +180,7 @@ def by_placement(picture: Pixels, work: Pixels, placement: Placement) -> Shown:
     """
     longest, work_longest = max(picture.shape[:2]), max(work.shape[:2])
     to_picture = placement.matrix
-    to_work = np.asarray(cv2.invertAffineTransform(to_picture), dtype=np.float64)
+    to_work = placement.inverse
     frame = np.array([[0, 0], [picture.shape[1], picture.shape[0]]]) / longest
     wanted = _cut_out(work, _through(to_work, frame) * work_longest)
     ends = np.array([[wanted.left, wanted.top], [wanted.left + wanted.width, wanted.top + wanted.height]])
@@ -195,7 +195,7 @@ def by_placement(picture: Pixels, work: Pixels, placement: Placement) -> Shown:
     return Shown(
         picture=Frame(_inside(picture, seen)),
         work=Frame(_inside(work, wanted)),
-        hypothesis=Hypothesis(f"placed by keypoints, {placement.flip.name}", matrix),
+        hypothesis=Hypothesis(f"placed by keypoints, {placement.orientation.name}", matrix),
         share=wanted.width * wanted.height / (work.shape[0] * work.shape[1]),
     )
 

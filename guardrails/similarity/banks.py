@@ -215,6 +215,11 @@ class Banks:
         """The banks by their names."""
         return self._banks
 
+    @property
+    def with_parts(self) -> frozenset[str]:
+        """The banks that keep keypoints, in which parts of works are found."""
+        return frozenset(self._keypoints)
+
     def match(self, fingerprint: Fingerprint, pixels: Pixels | None = None, *, limit: int = 100) -> BankAnswer:
         """Ask all banks about one picture.
 

@@ -2,33 +2,34 @@
 
 1. The index of works is asked; it compares pixels where reference pictures are at hand.
 2. The banks are asked; where a bank's works lie in a folder, the nearest are compared as well.
-3. All are neighbours: first by grade, then by agreeing tiles, then by distance.
+3. All are neighbours, works that keypoints alone led to among them: first by grade, then by agreeing tiles, then by
+   distance.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from guardrails.domain.images import UNVERIFIABLE, Match, MatchState, Rights
-from guardrails.errors import ImageError, OptionError
+from guardrails.domain.images import Match, MatchState, Rights
+from guardrails.errors import OptionError
 from guardrails.imaging import Pixels
-from guardrails.imaging.decoding import decode, read_image_bytes
-from guardrails.similarity.alignment import Frame
-from guardrails.similarity.banks import BankMatch, Banks, Role, pair_rate
+from guardrails.similarity.banks import Banks, Role, pair_rate
+from guardrails.similarity.comparing import Compared, compare_answer
 from guardrails.similarity.fingerprints import Fingerprinter
 from guardrails.similarity.hashes import HASH_BYTES, PDQ256
 from guardrails.similarity.judge import error_rate
-from guardrails.similarity.levels import ERROR_RATES, STATES, Level
+from guardrails.similarity.keypoint_index import Located
+from guardrails.similarity.levels import PLACED_PAIR_RATE
 from guardrails.similarity.parts import State
+from guardrails.similarity.placing import MIN_AGREEING
 from guardrails.similarity.protocol import WorksIndex
 from guardrails.similarity.radii import CANDIDATE_PAIR_RATE, CANDIDATE_RADIUS, COMPARED_CANDIDATES
 from guardrails.similarity.stated_rights import stated_rights
 from guardrails.similarity.thumbnails import Thumbnails
-from guardrails.similarity.verification import Agreement, compare_frames
+from guardrails.similarity.verification import Agreement, compare, compare_placed
 
 WORKS = "works"
 _SHOWN = 24
@@ -64,7 +65,9 @@ class Neighbour:
         index: where it was found.
         level: how sure the match is.
         grade: of replication, 0..5.
-        distance: the least Hamming distance, of `bits`.
+        distance: the least Hamming distance, of `bits`; None where keypoints alone led to it.
+        part: where keypoints found it; None where they did not.
+        work: the work's picture, RGB, uint8, height x width x 3; None where it is not at hand.
         region: of the work that came nearest.
         state: of the entry: active, confirmed, deconfirmed, quarantined.
         agreement: of pixels; None where the work's picture is not at hand.
@@ -76,12 +79,14 @@ class Neighbour:
     title: str
     level: MatchState
     grade: int
-    distance: int
+    distance: int | None
     bits: int
     region: str
     state: str
     remark: str
     rights: Rights
+    part: Located | None
+    work: Pixels | None
     agreement: Agreement | None
     error_rate: str
 
@@ -132,9 +137,8 @@ class Explorer:
             pixels: RGB, uint8, height x width x 3.
             alpha: as `imaging.decoding` gives it.
         """
-        frame = Frame(pixels)
         result = self._works.find(pixels)
-        found = [self._of_works(frame, match, number) for number, match in enumerate(result.matches[:_SHOWN])]
+        found = [self._of_works(pixels, match, number) for number, match in enumerate(result.matches[:_SHOWN])]
         total, unhashable = len(result.matches), result.unhashable
         searched = [
             Searched(
@@ -145,12 +149,19 @@ class Explorer:
                 pair_rate=CANDIDATE_PAIR_RATE,
             )
         ]
+        if result.with_parts:
+            searched.append(_parts_searched(WORKS, Role.WORKS, result.searched))
         if self._banks is not None:
-            answer = self._banks.match(Fingerprinter(self._banks.algorithm).fingerprint(pixels, alpha), limit=_SHOWN)
-            found += [self._of_bank(frame, match, number) for number, match in enumerate(answer.matches)]
-            total += len(answer.matches)
-            unhashable = unhashable and answer.unhashable
-            searched += [self._searched(name, entries) for name, entries in answer.searched.items()]
+            fingerprint = Fingerprinter(self._banks.algorithm).fingerprint(pixels, alpha)
+            answer = self._banks.match(fingerprint, pixels, limit=_SHOWN)
+            compared = compare_answer(self._banks, answer, pixels)
+            found += [self._of_bank(one) for one in compared]
+            total += len(compared)
+            unhashable = unhashable and answer.unhashable and not answer.parts
+            for name, entries in answer.searched.items():
+                searched.append(self._searched(name, entries))
+                if name in self._banks.with_parts:
+                    searched.append(_parts_searched(name, self._members[name][0].role, entries))
         found.sort(key=_surest_first)
         return Explored(neighbours=tuple(found[:_SHOWN]), total=total, searched=tuple(searched), unhashable=unhashable)
 
@@ -160,47 +171,47 @@ class Explorer:
             return self._works.thumbnail(entry_id)
         return Thumbnails(self._members[index][1].folder).get(entry_id) if index in self._members else None
 
-    def _of_works(self, frame: Frame, match: Match, number: int) -> Neighbour:
+    def _of_works(self, pixels: Pixels, match: Match, number: int) -> Neighbour:
         # The index has compared it already; it is done again for the nearest, to show where they agree.
         shown = match.agreement is not None and number < COMPARED_CANDIDATES
-        picture = self._works.picture(match.entry) if shown else None
+        part = Located.of(match.entry, match.evidence)
+        picture = self._works.picture(match.entry) if shown or part is not None else None
         return Neighbour(
             index=WORKS,
             id=match.entry,
             title=match.title,
             level=match.state,
             grade=match.grade,
-            distance=match.distances.get(PDQ256, 0),
+            distance=match.distances.get(PDQ256),
             bits=256,
             region="",
             state=State.ACTIVE.value,
             remark=match.remark,
             rights=match.rights,
-            agreement=None if picture is None else compare_frames(frame, Frame(picture)),
+            part=part,
+            work=picture,
+            agreement=_agreement(pixels, picture, part) if shown else None,
             error_rate=error_rate(match),
         )
 
-    def _of_bank(self, frame: Frame, match: BankMatch, number: int) -> Neighbour:
-        settings, store = self._members[match.bank]
-        picture = None
-        if settings.pictures and number < COMPARED_CANDIDATES:
-            picture = _read(Path(settings.pictures), match.found.id)
-        agreement = None if picture is None else compare_frames(frame, Frame(picture))
-        level = Level.CANDIDATE if agreement is None else agreement.level
+    def _of_bank(self, one: Compared) -> Neighbour:
+        store, found = self._members[one.bank][1], one.found
         return Neighbour(
-            index=match.bank,
-            id=match.found.id,
-            title=match.found.facts.get("title") or match.found.facts.get("name") or match.found.id,
-            level=STATES[level],
-            grade=int(max(level, Level.CANDIDATE)),
-            distance=match.found.distance,
+            index=one.bank,
+            id=one.id,
+            title=one.facts.get("title") or one.facts.get("name") or one.id,
+            level=one.match_state,
+            grade=one.grade,
+            distance=None if found is None else found.distance,
             bits=HASH_BYTES[store.algorithm] * 8,
-            region=match.found.region.name.lower().replace("_", " "),
-            state=match.found.state.value,
-            remark=UNVERIFIABLE if level is Level.UNVERIFIABLE else "",
-            rights=stated_rights(match.found.facts),
-            agreement=agreement,
-            error_rate=ERROR_RATES[STATES[level]],
+            region="" if found is None else found.region.name.lower().replace("_", " "),
+            state=one.state.value,
+            remark=one.remark,
+            rights=stated_rights(one.facts),
+            part=one.located,
+            work=one.work,
+            agreement=one.agreement,
+            error_rate=one.error_rate,
         )
 
     def _searched(self, name: str, entries: int) -> Searched:
@@ -218,17 +229,24 @@ class Explorer:
         )
 
 
-def _read(folder: Path, name: str) -> Pixels | None:
-    """A work's picture, where it still is."""
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        return None
-    try:
-        return decode(read_image_bytes(path)).pixels
-    except ImageError:
-        return None
+def _parts_searched(index: str, role: Role, entries: int) -> Searched:
+    return Searched(
+        index=index,
+        role=role.value,
+        entries=entries,
+        threshold=f"parts of works: {MIN_AGREEING} keypoints agree on one place",
+        pair_rate=PLACED_PAIR_RATE,
+    )
 
 
-def _surest_first(neighbour: Neighbour) -> tuple[int, float, int, str]:
+def _agreement(pixels: Pixels, work: Pixels | None, part: Located | None) -> Agreement | None:
+    if work is None:
+        return None
+    return compare(pixels, work) if part is None else compare_placed(pixels, work, part.placement)
+
+
+def _surest_first(neighbour: Neighbour) -> tuple[int, float, float, str]:
     share = 0.0 if neighbour.agreement is None else neighbour.agreement.share
-    return -neighbour.grade, -share, neighbour.distance, neighbour.id
+    # What keypoints alone led to is as far as can be.
+    distance = float("inf") if neighbour.distance is None else neighbour.distance
+    return -neighbour.grade, -share, distance, neighbour.id

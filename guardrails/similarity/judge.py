@@ -10,7 +10,7 @@ from guardrails.domain.images import Match, MatchState
 from guardrails.domain.rights import terms_of
 from guardrails.policy.model import SimilarityRule
 from guardrails.similarity.keypoint_index import PLACEMENT
-from guardrails.similarity.levels import ERROR_RATE_PLACED, ERROR_RATES
+from guardrails.similarity.levels import error_rates
 from guardrails.similarity.radii import ERROR_RATE_HASHES
 
 _ANY = "any"
@@ -46,11 +46,9 @@ def redraws(findings: Sequence[Finding], rules: Sequence[SimilarityRule]) -> int
 
 def error_rate(match: Match) -> str:
     """How often a match of this state is wrong, with its n and bound, in words."""
-    if PLACEMENT in match.evidence and match.state is not MatchState.CANDIDATE:
-        return ERROR_RATE_PLACED
     if match.agreement is None and match.state.confirms:
         return ERROR_RATE_HASHES
-    return ERROR_RATES[match.state]
+    return error_rates(placed=PLACEMENT in match.evidence)[match.state]
 
 
 def _concerns(rule: SimilarityRule, match: Match) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,8 @@ from guardrails.domain.canonical import Json
 from guardrails.imaging import Pixels
 from guardrails.similarity.hashes import KEYPOINT128
 from guardrails.similarity.keypoints import (
-    Flip,
     Keypoints,
+    Orientation,
     pack_places,
     picture_keypoints,
     unpack_places,
@@ -31,6 +32,7 @@ from guardrails.similarity.pointer import POINTER
 from guardrails.similarity.store import Store
 
 FOLDER = "keypoints"
+Box = tuple[float, float, float, float]
 # In the evidence of a match.
 PLACEMENT = "placement"
 # Bits of the first word, and of all, in which matching keypoints differ at most.
@@ -41,7 +43,14 @@ _BUDGET = 2000
 # Rows that one keypoint of a picture may vote for: what is near more than this is near everything.
 _MOST_ROWS = 100
 _MOST_PLACED = 32
-FLIPS = (Flip(1, 1), Flip(-1, 1))
+# Each costs a look-up of all keypoints; mirrored pictures are not asked for in their turns.
+ASKED = (
+    Orientation(1, 1),
+    Orientation(-1, 1),
+    Orientation(-1, 1, transposed=True),
+    Orientation(-1, -1),
+    Orientation(1, -1, transposed=True),
+)
 _WIDTH, _HEIGHT = "width", "height"
 
 
@@ -53,17 +62,37 @@ class Located:
         agreeing: keypoints that agree on the placement, no two of one spot.
         box: left, top, right, bottom of the whole work, in units of the picture's width and height; a crop shows a part
             of its work, so that it may reach over the edges.
+        shown: the same of the whole picture, in units of the work's width and height.
     """
 
     id: str
     placement: Placement
     agreeing: int
-    box: tuple[float, float, float, float]
+    box: Box
+    shown: Box
 
     @property
     def summary(self) -> dict[str, Json]:
         """For records."""
-        return {"keypoints": self.agreeing, "found_at": list(self.box), PLACEMENT: self.placement.to_json()}
+        return {
+            "keypoints": self.agreeing,
+            "found_at": list(self.box),
+            "shows": list(self.shown),
+            PLACEMENT: self.placement.to_json(),
+        }
+
+    @classmethod
+    def of(cls, name: str, summary: Mapping[str, Any]) -> Located | None:
+        """Read back what `summary` gave; None where it tells of no placement."""
+        if PLACEMENT not in summary:
+            return None
+        return cls(
+            id=name,
+            placement=Placement.from_json(summary[PLACEMENT]),
+            agreeing=int(summary["keypoints"]),
+            box=_edges(summary["found_at"]),
+            shown=_edges(summary["shows"]),
+        )
 
 
 class KeypointIndex:
@@ -101,17 +130,24 @@ class KeypointIndex:
         parts = self.store.parts
         height, width = pixels.shape[:2]
         best: dict[str, Located] = {}
-        for flip in FLIPS:
-            works, pairs = _pairs(keypoints, keypoints.seen(flip), parts)
-            for work, members in cells(works, pairs, flip, most):
-                placed = place(pairs[members], flip)
+        for orientation in ASKED:
+            works, pairs = _pairs(keypoints, keypoints.undone(orientation), parts)
+            for work, members in cells(works, pairs, orientation, most):
+                placed = place(pairs[members], orientation)
                 if placed is None:
                     continue
                 part, number = _known(parts, work)
                 name = part.name(number)
                 if name not in best or best[name].agreeing < len(placed[1]):
-                    box = _box(placed[0], part.facts(number), height / width)
-                    best[name] = Located(id=name, placement=placed[0], agreeing=len(placed[1]), box=box)
+                    facts = part.facts(number)
+                    size = float(facts[_WIDTH]), float(facts[_HEIGHT])
+                    best[name] = Located(
+                        id=name,
+                        placement=placed[0],
+                        agreeing=len(placed[1]),
+                        box=_box(placed[0].matrix, size, (width, height)),
+                        shown=_box(placed[0].inverse, (width, height), size),
+                    )
         return sorted(best.values(), key=lambda one: (-one.agreeing, one.id))
 
 
@@ -166,12 +202,18 @@ def _known(parts: Iterable[Part], work: int) -> tuple[Part, int]:
     raise AssertionError("unreachable")
 
 
-def _box(placement: Placement, facts: Mapping[str, str], tall: float) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of the whole work, in units of the picture's width and height."""
-    width, height = float(facts[_WIDTH]), float(facts[_HEIGHT])
-    long = max(width, height)
-    corners = placement.of(np.array([[0, 0], [width / long, height / long]], np.float64))
-    # Of the picture's long side to its width and height.
-    corners = corners * [max(1.0, tall), max(1.0, 1 / tall)]
-    (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+def _box(matrix: NDArray[np.float64], size: tuple[float, float], within: tuple[float, float]) -> Box:
+    """Left, top, right, bottom of one picture within another, in units of the other's width and height.
+
+    Args:
+        matrix: float64 (2, 3), places of the one to places of the other, in units of their long sides.
+        size, within: width and height of both.
+    """
+    corners = np.array([[0, 0], size]) / max(size) @ matrix[:, :2].T + matrix[:, 2]
+    corners = corners * max(within) / within
+    return _edges([*corners.min(axis=0), *corners.max(axis=0)])
+
+
+def _edges(numbers: Iterable[float]) -> Box:
+    left, top, right, bottom = (float(number) for number in numbers)
     return left, top, right, bottom

@@ -7,7 +7,8 @@ estimated cannot be estimated wrongly.
 The 4 x 4 x 8 histogram becomes 127 bits without any table that was learnt: square roots (R. Arandjelovic, A. Zisserman,
 "Three things everyone should know to improve object retrieval", CVPR 2012), a DCT over both places, a Fourier transform
 over directions, the signs of all coefficients but the mean, low frequencies first. As with PDQ, mirroring the picture
-negates some coefficients and touches nothing else, so a mirrored code is the code and one exclusive or.
+negates some coefficients and mirroring it along the diagonal exchanges some, so that the code of a flipped or turned
+picture needs no pixels.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -34,6 +36,10 @@ _CONTRAST, _EDGE = 0.006, 15
 _CELLS = 4
 _PLACES, _DIRECTIONS = 4, 8
 _FREQUENCY_OF_DIRECTION = (0, 1, 1, 2, 2, 3, 3, 4)
+# Along the diagonal a direction becomes three quarters of a turn minus itself: which wave each one is then, and whether
+# negated. The waves are the mean, cosine and sine of one, two and three, and the cosine of four.
+_WAVE_ALONG_DIAGONAL = (0, 2, 1, 3, 4, 6, 5, 7)
+_NEGATED_ALONG_DIAGONAL = (False, True, True, True, False, False, False, False)
 # Of square roots of 0..255: what is nearer to zero is rounding noise.
 _ZERO = 1e-3
 
@@ -43,20 +49,44 @@ _SIZE_STEPS = 64.0
 
 
 @dataclass(frozen=True, slots=True)
-class Flip:
-    """A picture mirrored left to right, top to bottom, or both.
+class Orientation:
+    """How a picture was flipped or turned: first along its diagonal, or not, then left to right and top to bottom.
 
     Attributes:
         x, y: 1, or -1 where that axis is mirrored.
+        transposed: across and down were exchanged.
     """
 
     x: int
     y: int
+    transposed: bool = False
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """Directions in the picture as it was to those in this one, float64 (2, 2)."""
+        axes = [[0, self.x], [self.y, 0]] if self.transposed else [[self.x, 0], [0, self.y]]
+        return np.array(axes, np.float64)
+
+    def of(self, places: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Places or directions (n, 2) in this picture, about the origin."""
+        return np.asarray(places @ self.matrix.T, dtype=np.float64)
 
     @property
     def name(self) -> str:
         """For people."""
-        return {(1, 1): "upright", (-1, 1): "mirrored", (1, -1): "upside down", (-1, -1): "turned 180"}[self.x, self.y]
+        return _NAMES[self]
+
+
+_NAMES = {
+    Orientation(1, 1): "upright",
+    Orientation(-1, 1): "mirrored",
+    Orientation(1, -1): "upside down",
+    Orientation(-1, -1): "turned 180",
+    Orientation(-1, 1, transposed=True): "turned 90",
+    Orientation(1, -1, transposed=True): "turned 270",
+    Orientation(1, 1, transposed=True): "mirrored, turned 270",
+    Orientation(-1, -1, transposed=True): "mirrored, turned 90",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +104,13 @@ class Keypoints:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def seen(self, flip: Flip) -> NDArray[np.uint8]:
-        """The codes that these points would have in the mirrored picture."""
-        return self.codes ^ _mirroring(flip.x, flip.y)
+    def undone(self, orientation: Orientation) -> NDArray[np.uint8]:
+        """The codes that these points had before the picture was flipped or turned, uint8 (n, 16)."""
+        codes = self.codes ^ _mirroring(orientation.x, orientation.y)
+        if not orientation.transposed:
+            return codes
+        source, changed = _transposing()
+        return np.packbits(np.unpackbits(codes, axis=1)[:, source], axis=1) ^ changed
 
 
 def work_keypoints(pixels: Pixels) -> Keypoints:
@@ -180,3 +214,13 @@ def _mirroring(x: int, y: int) -> NDArray[np.uint8]:
         # A direction becomes its negative.
         changed ^= (down % 2 == 1) ^ is_sine
     return np.packbits(np.append(changed, False))
+
+
+@cache
+def _transposing() -> tuple[NDArray[np.int_], NDArray[np.uint8]]:
+    """Where each bit comes from when across and down are exchanged, int (128,); which bits change, uint8 (16,)."""
+    _, order, rows = _transform()
+    bits = {tuple(row): bit for bit, row in enumerate(rows[order].tolist())}
+    source = [bits[across, down, _WAVE_ALONG_DIAGONAL[wave]] for down, across, wave in rows[order].tolist()]
+    changed = np.array(_NEGATED_ALONG_DIAGONAL)[rows[order][:, 2]]
+    return np.array([*source, len(order)]), np.packbits(np.append(changed, False))

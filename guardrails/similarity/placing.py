@@ -1,8 +1,8 @@
-"""Where a work lies in a picture: matching keypoints that agree on one scale, one place and one flip.
+"""Where a work lies in a picture: matching keypoints that agree on one scale, one place and one orientation.
 
 1. Every pair of matching keypoints says how large the work is in the picture and where, because keypoints have a size.
-2. Pairs of one work and one flip are gathered in overlapping cells of scale and place (D. Ballard, "Generalizing the
-   Hough transform", 1981); cells with few different keypoints are left out.
+2. Pairs of one work and one orientation are gathered in overlapping cells of scale and place (D. Ballard, "Generalizing
+   the Hough transform", 1981); cells with few different keypoints are left out.
 3. In the fullest cells any two pairs give a placement by their places alone, which are more exact than sizes; the one
    that most pairs agree with is kept and fitted to them by least squares.
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrails.domain.canonical import Json
-from guardrails.similarity.keypoints import Flip
+from guardrails.similarity.keypoints import Orientation
 
 # A chance placement has three agreeing pairs easily, four sometimes.
 MIN_AGREEING = 4
@@ -43,27 +43,40 @@ class Placement:
         across, down: where the work's upper left corner comes to lie; where it is mirrored, that is not the left one.
     """
 
-    flip: Flip
+    orientation: Orientation
     scale: float
     across: float
     down: float
 
     def to_json(self) -> dict[str, Json]:
         """For records."""
-        flips: list[Json] = [self.flip.x, self.flip.y]
-        return {"flip": flips, "scale": self.scale, "across": self.across, "down": self.down}
+        flips: list[Json] = [self.orientation.x, self.orientation.y]
+        return {
+            "flip": flips,
+            "transposed": self.orientation.transposed,
+            "scale": self.scale,
+            "across": self.across,
+            "down": self.down,
+        }
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Placement:
         """Read back what `to_json` gave."""
         numbers = {name: float(record[name]) for name in ("scale", "across", "down")}
-        return cls(Flip(*(int(sign) for sign in record["flip"])), **numbers)
+        x, y = (int(sign) for sign in record["flip"])
+        # Older records have no turns.
+        return cls(Orientation(x, y, transposed=bool(record.get("transposed"))), **numbers)
 
     @property
     def matrix(self) -> NDArray[np.float64]:
         """Places of the work to places of the picture, float64 (2, 3)."""
-        x, y = self.scale * self.flip.x, self.scale * self.flip.y
-        return np.array([[x, 0, self.across], [0, y, self.down]])
+        return np.column_stack([self.scale * self.orientation.matrix, (self.across, self.down)])
+
+    @property
+    def inverse(self) -> NDArray[np.float64]:
+        """Places of the picture to places of the work, float64 (2, 3)."""
+        turned = self.orientation.matrix.T / self.scale
+        return np.column_stack([turned, -turned @ (self.across, self.down)])
 
     def of(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """Places (n, 2) of the work to places of the picture."""
@@ -91,7 +104,9 @@ class Pairs:
         return Pairs(self.seen[chosen], self.wanted[chosen], self.points[chosen])
 
 
-def cells(works: NDArray[np.int64], pairs: Pairs, flip: Flip, most: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+def cells(
+    works: NDArray[np.int64], pairs: Pairs, orientation: Orientation, most: int
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """The fullest cell of every work, the fullest first: the work, and which pairs are in it.
 
     Args:
@@ -104,7 +119,7 @@ def cells(works: NDArray[np.int64], pairs: Pairs, flip: Flip, most: int) -> Iter
     if not len(kept):
         return
     scale = scales[kept, None]
-    centre = pairs.seen[kept, :2] + (0.5 - pairs.wanted[kept, :2]) * scale * [flip.x, flip.y]
+    centre = pairs.seen[kept, :2] + orientation.of(0.5 - pairs.wanted[kept, :2]) * scale
     level = np.log2(scale[:, 0]) / _SCALE_CELL
     keys, members = [], []
     for shift in np.ndindex(2, 2, 2):
@@ -121,11 +136,11 @@ def cells(works: NDArray[np.int64], pairs: Pairs, flip: Flip, most: int) -> Iter
     yield from _fullest(np.concatenate(keys), np.concatenate(members), pairs.points, most)
 
 
-def place(pairs: Pairs, flip: Flip) -> tuple[Placement, NDArray[np.int64]] | None:
+def place(pairs: Pairs, orientation: Orientation) -> tuple[Placement, NDArray[np.int64]] | None:
     """The placement that most pairs agree with, and which do; None where they are too few."""
     chosen = np.arange(len(pairs))[:_MAX_PAIRS]
     seen, wanted = pairs.seen[chosen], pairs.wanted[chosen]
-    turned = wanted[:, :2] * [flip.x, flip.y]
+    turned = orientation.of(wanted[:, :2])
     first, second = np.triu_indices(len(chosen), 1)
     apart = turned[second] - turned[first]
     length = (apart**2).sum(axis=1)
@@ -146,7 +161,7 @@ def place(pairs: Pairs, flip: Flip) -> tuple[Placement, NDArray[np.int64]] | Non
     inliers = _distinct(pairs, chosen[agree[best]], float(scale[best]))
     if len(inliers) < MIN_AGREEING:
         return None
-    return _fitted(pairs[inliers], flip), inliers
+    return _fitted(pairs[inliers], orientation), inliers
 
 
 def _frequent(works: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -188,9 +203,9 @@ def _distinct(pairs: Pairs, chosen: NDArray[np.int64], scale: float) -> NDArray[
     return np.array(kept, dtype=np.int64)
 
 
-def _fitted(pairs: Pairs, flip: Flip) -> Placement:
-    seen, turned = pairs.seen[:, :2], pairs.wanted[:, :2] * [flip.x, flip.y]
+def _fitted(pairs: Pairs, orientation: Orientation) -> Placement:
+    seen, turned = pairs.seen[:, :2], orientation.of(pairs.wanted[:, :2])
     here, there = seen.mean(axis=0), turned.mean(axis=0)
     scale = float(((seen - here) * (turned - there)).sum() / ((turned - there) ** 2).sum())
     across, down = (here - scale * there).tolist()
-    return Placement(flip, scale, across, down)
+    return Placement(orientation, scale, across, down)

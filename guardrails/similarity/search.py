@@ -45,12 +45,14 @@ class SearchResult:
         unhashable: the picture has too little detail for any hash. Then nothing was searched, which is not "no match".
         searched: works in the index. No match means "not found among these within `radius`", nothing more.
         radius: Hamming radius of PDQ, inclusive.
+        with_parts: parts of works were looked for as well.
     """
 
     matches: tuple[Match, ...]
     unhashable: bool
     searched: int
     radius: int
+    with_parts: bool = False
 
     def check(self, component: Component, milliseconds: float) -> Check:
         """The search as the record of a guard's run; a picture that cannot be hashed was not checked."""
@@ -178,6 +180,7 @@ class SimilarityIndex:
             unhashable=not description.views and not located,
             searched=len(self._entries),
             radius=CANDIDATE_RADIUS,
+            with_parts=self._keypoints is not None,
         )
 
     def _locate(self, pixels: Pixels) -> dict[int, Located]:

@@ -47,6 +47,8 @@ _SMOOTHING = 1.5
 _SLACK = 3
 _MIN_TEXTURE = 6.0
 _MIN_PICTURE_TEXTURE = 1.5
+# Mean squared gradient across the direction in which a tile changes least, and its share of that along the other.
+_MIN_FIRM_GRADIENT, _MIN_FIRM_SHARE = 1.0, 0.1
 _MIN_COVER = 0.95
 _MIN_CORRELATION = 0.8
 _MAX_PLAIN_ROUGHNESS = 2.0
@@ -75,6 +77,7 @@ class Agreement:
         tone: the change of colours that fits best: "same", "toned", "turned hue", "grey", or "" for other colours.
         picture, reference: what was compared, uint8 of one shape, the picture as it was laid over.
         counted, inner: bool (10, 10); tiles with texture in the reference, and those of them inside its outline.
+        firm: counted tiles with texture in both directions, which agree at one place only.
         covered: tiles that the laid-over picture covers; a crop leaves the others open.
         correlation: of each counted and covered tile with its place in the picture, -1..1; 0 elsewhere.
         structure: tiles of the same structure, whatever their colours.
@@ -90,6 +93,7 @@ class Agreement:
     reference: Pixels
     counted: NDArray[np.bool_]
     inner: NDArray[np.bool_]
+    firm: NDArray[np.bool_]
     covered: NDArray[np.bool_]
     correlation: NDArray[np.float32]
     structure: NDArray[np.bool_]
@@ -103,12 +107,15 @@ class Agreement:
         """The numbers that the level rests on."""
         covered = self.counted & self.covered
         inside = self.inner & self.covered
+        firm = self.firm & self.covered
         return TileCounts(
             counted=int(self.counted.sum()),
             covered=int(covered.sum()),
             agreeing=int(self.agreeing.sum()),
             inner=int(inside.sum()),
             inner_agreeing=int((self.agreeing & inside).sum()),
+            firm=int(firm.sum()),
+            firm_agreeing=int((self.agreeing & firm).sum()),
             correlation=float(np.percentile(self.correlation[covered], 25)) if covered.any() else 0.0,
             tone=self.tone,
             plain=self.plain,
@@ -122,7 +129,10 @@ class Agreement:
     @property
     def level(self) -> Level:
         """How much the pixels alone bear out; a small part of a work never more than a reason to look."""
-        return self.counts.level if self.shown >= _MIN_SHOWN else min(self.counts.level, Level.LOOSE)
+        if self.placement is None:
+            return self.counts.level
+        level = self.counts.level_of_part
+        return level if self.shown >= _MIN_SHOWN else min(level, Level.LOOSE)
 
     @property
     def summary(self) -> dict[str, Json]:
@@ -132,6 +142,7 @@ class Agreement:
             "tone": self.tone or "other colours",
             "agreeing_tiles": int(self.agreeing.sum()),
             "textured_tiles": int(self.counted.sum()),
+            "firm_tiles": self.counts.firm_agreeing,
             "shown": round(self.shown, 3),
             "region": None if self.region is None else list(self.region),
         }
@@ -216,6 +227,7 @@ class _Tiles:
         mean = _by_tile(self.grey)
         variance = _by_tile(self.grey**2) - mean**2
         self.counted = np.asarray(variance >= _MIN_TEXTURE**2, dtype=np.bool_)
+        self.firm = self.counted & _firm(self.grey)
         surround = _surround(reference.pixels)
         self.drawn = [[np.ascontiguousarray(p) for p in line] for line in self.of((~surround).astype(np.uint8))]
         outline = np.array([[bool(p.any()) for p in line] for line in self.of(surround)], dtype=np.bool_)
@@ -269,6 +281,18 @@ def _by_tile(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(values, (TILES, TILES), interpolation=cv2.INTER_AREA), dtype=np.float32)
 
 
+def _firm(grey: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tiles that change in both directions: by the smaller eigenvalue of their structure tensor, bool (10, 10).
+
+    J. Shi, C. Tomasi, "Good Features to Track", CVPR 1994.
+    """
+    across, down = (np.asarray(cv2.Sobel(grey, cv2.CV_32F, *step, scale=1 / 8)) for step in ((1, 0), (0, 1)))
+    xx, xy, yy = (_by_tile(product) for product in (across * across, across * down, down * down))
+    mean, apart = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
+    least, most = mean - apart, mean + apart
+    return np.asarray((least >= _MIN_FIRM_GRADIENT) & (least >= _MIN_FIRM_SHARE * most), dtype=np.bool_)
+
+
 def _smooth(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(grey.astype(np.float32), (0, 0), _SMOOTHING), dtype=np.float32)
 
@@ -306,6 +330,7 @@ def _lay_over(hypothesis: Hypothesis, picture: Frame, reference: Frame, tiles: _
         reference=reference.pixels,
         counted=tiles.counted,
         inner=tiles.inner,
+        firm=tiles.firm,
         covered=covered,
         correlation=correlation,
         structure=structure,

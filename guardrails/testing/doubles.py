@@ -41,6 +41,12 @@ def draw_shapes(seed: int, side: int = 256) -> Pixels:
     return np.array(image)
 
 
+def draw_textures(seed: int, side: int = 256) -> Pixels:
+    """Soft blocks of many colours, RGB uint8 (side, side, 3): a work that is recognised by its parts."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (side // 12, side // 12, 3), dtype=np.uint8)
+    return np.array(Image.fromarray(blocks).resize((side, side), Image.Resampling.BICUBIC))
+
+
 class ShapeGenerator:
     """A `Generator` that draws shapes by seed and ignores the prompt."""
 

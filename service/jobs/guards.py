@@ -41,7 +41,7 @@ def installed(
 ) -> Guards:
     """Guards around the model of the settings, with the default screens and the shipped index."""
     from guardrails.cli.generate import POCKET, load
-    from guardrails.pipeline.guard import shipped_index
+    from guardrails.pipeline.embedded import shipped_index
     from guardrails.screens import default_screens
 
     where, source = device or None, model or POCKET

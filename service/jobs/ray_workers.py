@@ -30,13 +30,13 @@ class Replica:
     """
 
     def __init__(self, settings: str) -> None:
-        from service.processes import make_worker
+        from service.jobs.opening import open_worker
 
         self._settings = Settings.model_validate_json(settings)
         log_to_stderr(self._settings.log_level)
         tracing.start("worker")
         self._stopping = threading.Event()
-        worker = make_worker(self._settings)
+        worker = open_worker(self._settings)
         self._name = worker.name
         self._thread = threading.Thread(target=worker.run, args=(self._stopping,), daemon=True)
         self._thread.start()

@@ -15,7 +15,9 @@ from guardrails.errors import GuardrailsError
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
+from guardrails.imaging.thumbnails import shrunk
 from guardrails.similarity.exploring import Explored, Neighbour
+from guardrails.similarity.keypoint_index import Box, Located
 from guardrails.similarity.verification import TILES, Agreement
 from service.access.persons import Session
 from service.api.context import Context, context_of
@@ -25,6 +27,9 @@ router = APIRouter(prefix="/explore")
 
 _Session = signed_in("auditor")
 Name = Annotated[str, Query(max_length=2000)]
+
+# Of the pictures on which a part is framed, in pixels.
+_SIDE = 480
 
 LIMITS = (
     "Agreement of pixels is evidence for a review, not a legal finding of copying. What is not found here may well"
@@ -87,15 +92,18 @@ def _explored(context: Context, session: Session, data: bytes) -> dict[str, Any]
         )
     explored = context.explorer().look(decoded.pixels, decoded.alpha)
     context.audit.note(person, "explore", "", {"neighbours": explored.total})
-    return _told(context, explored)
+    return _told(context, explored, decoded.pixels)
 
 
-def _told(context: Context, explored: Explored) -> dict[str, Any]:
+def _told(context: Context, explored: Explored, pixels: Pixels) -> dict[str, Any]:
     """The answer in words and places."""
+    picture = _small(pixels)
     if explored.unhashable:
         name, tone = "Too plain to be searched", "unsure"
     elif explored.level is None:
         name, tone = "None found", "unsure"
+    elif explored.neighbours[0].distance is None and not explored.level.confirms:
+        name, tone = "Seems to show a part of a work", "unsure"
     else:
         name, tone = _VERDICTS[explored.level]
     return {
@@ -103,7 +111,7 @@ def _told(context: Context, explored: Explored) -> dict[str, Any]:
         "tone": tone,
         "explanation": _explanation(explored),
         "searched": explored.searched,
-        "neighbours": [_shown(context, neighbour) for neighbour in explored.neighbours],
+        "neighbours": [_shown(context, neighbour, picture) for neighbour in explored.neighbours],
         "total": explored.total,
     }
 
@@ -111,16 +119,16 @@ def _told(context: Context, explored: Explored) -> dict[str, Any]:
 def _explanation(explored: Explored) -> str:
     if explored.unhashable:
         return "The picture has too little detail for any hash. That is not the same as none found."
-    works = sum(searched.entries for searched in explored.searched)
+    works = sum({searched.index: searched.entries for searched in explored.searched}.values())
     if explored.level is None:
         return f"None of {works:,} works is within the threshold."
     near = f"{explored.total} of {works:,} works {'is' if explored.total == 1 else 'are'} within the threshold."
     if explored.level.confirms:
         return f"{near} The surest is borne out by pixels or by several hashes."
-    return f"{near} A hash alone accuses nobody: have somebody look."
+    return f"{near} A hash alone, or a few keypoints, accuse nobody: have somebody look."
 
 
-def _shown(context: Context, neighbour: Neighbour) -> dict[str, Any]:
+def _shown(context: Context, neighbour: Neighbour, picture: str) -> dict[str, Any]:
     rights = neighbour.rights
     return {
         "neighbour": neighbour,
@@ -129,8 +137,30 @@ def _shown(context: Context, neighbour: Neighbour) -> dict[str, Any]:
         "address": rights.licence_url if rights.licence_url.startswith(("https://", "http://")) else "",
         "terms": terms_of(rights.licence).value,
         "permission": _PERMISSIONS[rights.permission],
+        "part": None if neighbour.part is None else _part(neighbour.part, neighbour.work, picture),
         "tiles": None if neighbour.agreement is None else _tiles(neighbour.agreement),
     }
+
+
+def _part(part: Located, work: Pixels | None, picture: str) -> dict[str, Any]:
+    """Where keypoints found a work, as boxes on both pictures in hundredths of their sides."""
+    return {
+        "keypoints": part.agreeing,
+        "orientation": part.placement.orientation.name,
+        "picture": picture,
+        "work": None if work is None else _small(work),
+        "box": _inside(part.box),
+        "shown": _inside(part.shown),
+    }
+
+
+def _inside(box: Box) -> dict[str, float]:
+    left, top, right, bottom = (100 * min(max(edge, 0.0), 1.0) for edge in box)
+    return {"left": left, "top": top, "width": right - left, "height": bottom - top}
+
+
+def _small(pixels: Pixels) -> str:
+    return _inline(shrunk(pixels, _SIDE))
 
 
 def _tiles(agreement: Agreement) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from guardrails.errors import StorageError, UnavailableError
 from service.stores.database import Row
-from service.stores.schema import POSTGRESQL, statements
+from service.stores.schema import ADDED, POSTGRESQL, statements
 
 # Of this service's own; whoever makes the tables holds it, so that two starts do not collide.
 _SCHEMA_LOCK = 0x67756172
@@ -60,7 +60,8 @@ class PostgresDatabase:
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
         for _ in range(_MOST_CONNECTIONS):
             self._idle.put(None)
-        self._make_tables(statements(POSTGRESQL))
+        added = [f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {kind}" for table, column, kind in ADDED]
+        self._make_tables([*statements(POSTGRESQL), *added])
 
     def all(self, query: str, *values: object) -> list[Row]:
         with self.transaction() as transaction:

@@ -92,6 +92,13 @@ CREATE TABLE IF NOT EXISTS batch_lines (
     job TEXT NOT NULL, PRIMARY KEY (batch, line))
 """
 
+# Columns that a table has not had from the beginning, with what they hold in older rows: table, column, definition.
+ADDED = (
+    ("tenants", "labels", "TEXT NOT NULL DEFAULT '[]'"),
+    ("jobs", "form", "TEXT NOT NULL DEFAULT ''"),
+    ("jobs", "trace", "TEXT NOT NULL DEFAULT ''"),
+)
+
 
 def statements(dialect: Mapping[str, str]) -> list[str]:
     """The statements that make what is not there yet."""

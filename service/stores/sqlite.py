@@ -12,7 +12,7 @@ from pathlib import Path
 from guardrails.errors import StorageError
 from guardrails.files import locked
 from service.stores.database import Row
-from service.stores.schema import SQLITE, statements
+from service.stores.schema import ADDED, SQLITE, statements
 
 _BUSY_SECONDS = 30.0
 
@@ -60,6 +60,9 @@ class SqliteDatabase:
                 self._writing.raw.execute("PRAGMA journal_mode = WAL")
                 for statement in statements(SQLITE):
                     self._writing.raw.execute(statement)
+                for table, column, definition in ADDED:
+                    if not self._writing.all(f"SELECT 1 FROM pragma_table_info('{table}') WHERE name = '{column}'"):  # noqa: S608
+                        self._writing.raw.execute(f"ALTER TABLE {table} ADD COLUMN {column} {definition}")
 
     def all(self, query: str, *values: object) -> list[Row]:
         return self._reader().all(query, *values)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from guardrails.similarity.banks import Role
 from guardrails.testing.banks import bank_of
-from guardrails.testing.doubles import draw_shapes
+from guardrails.testing.doubles import draw_shapes, draw_textures
 from service.testing import Running, start_service
 
 CHROMIUM = "/usr/bin/chromium"
@@ -46,18 +47,28 @@ def site(keyed_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     home = Path(shutil.copytree(keyed_home, folder / "home"))
     (folder / "holding.yaml").write_text(HOLDING)
     bank_of(folder / "posters", Role.PROTECTED, {"deep/poster.png": draw_shapes(77)}, POSTER)
+    _brand(folder)
     running = start_service(
         home,
         policies=str(folder / "holding.yaml"),
         public_per_minute=1000,
         works="guardrails.testing.works:drawn",
-        banks=str(folder / "posters"),
+        banks=f"{folder / 'posters'},{folder / 'brand'}",
     )
     running.key = running.add_key("acme")
     running.admin.persons.add("maria", PASSWORD, ("playground", "reviewer", "auditor", "admin"))
     running.admin.persons.add("noor", PASSWORD, ("reviewer",))
     yield running
     running.stop()
+
+
+def _brand(folder: Path) -> None:
+    """A bank whose works are found in part: one has its picture in a folder, the other has not."""
+    works = {"logo.png": draw_textures(1), "lost.png": draw_textures(2)}
+    store = bank_of(folder / "brand", Role.PROTECTED, works, {"title": "Logo"}, keypoints=True)
+    (folder / "artwork").mkdir()
+    Image.fromarray(works["logo.png"]).save(folder / "artwork" / "logo.png")
+    store.configure(store.settings | {"pictures": str(folder / "artwork")})
 
 
 @pytest.fixture(scope="session")

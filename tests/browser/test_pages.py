@@ -21,7 +21,7 @@ from playwright.sync_api import Page, expect
 from guardrails import home as homes
 from guardrails.similarity.banks import Role
 from guardrails.testing.banks import bank_of
-from guardrails.testing.doubles import draw_shapes
+from guardrails.testing.doubles import draw_shapes, draw_textures
 from service.testing import Running
 
 Visit = Callable[..., Page]
@@ -418,11 +418,67 @@ def test_a_match_by_hash_alone_accuses_nobody(visit: Visit) -> None:
     assert image.evaluate("(one) => one.decode().then(() => one.naturalWidth)") > 0
 
 
+def scene(number: int) -> bytes:
+    """A picture with a brand's work in it, turned to its side and cut off by the left edge."""
+    pixels = np.full((400, 640, 3), (200, 220, 240), np.uint8)
+    pixels[260:] = (90, 140, 80)
+    pixels[60:316, :192] = np.rot90(draw_textures(number)[64:])
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def test_a_part_is_framed_on_both_pictures_with_its_own_error_rate(visit: Visit) -> None:
+    page = visit("/explore", "maria")
+    drop(page, scene(1), "scene.jpg", "image/jpeg")
+    expect(page.locator("#verdict")).to_have_text("Repeats a known work")
+    first = page.locator(".neighbour").first
+    for words in (
+        "logo.png",
+        "found by keypoints alone",
+        "keypoints agree on where",
+        "turned 270",
+        "where keypoints agree",
+    ):
+        expect(first).to_contain_text(words)
+    frames = first.locator(".found rect.part")
+    expect(frames).to_have_count(2)
+    # What is seen of the work: in the scene, and in the work, three quarters of it.
+    wanted = ([0, 60 / 400, 192 / 640, 256 / 400], [0, 0.25, 1, 0.75])
+    for number, sides in enumerate(wanted):
+        image = first.locator(".found img").nth(number)
+        expect(image).to_be_visible()
+        assert image.evaluate("(one) => one.decode().then(() => one.naturalWidth)") > 0
+        drawn, whole = frames.nth(number).bounding_box(), image.bounding_box()
+        assert drawn is not None
+        assert whole is not None
+        seen = [
+            (drawn["x"] - whole["x"]) / whole["width"],
+            (drawn["y"] - whole["y"]) / whole["height"],
+            drawn["width"] / whole["width"],
+            drawn["height"] / whole["height"],
+        ]
+        assert seen == pytest.approx(sides, abs=0.03)
+    assert first.locator(".compared .laid").first.locator("g.agrees").count() >= 30
+    expect(page.locator("#searched")).to_contain_text("parts of works: 4 keypoints agree")
+
+
+def test_a_part_of_a_work_that_is_not_at_hand_accuses_nobody(visit: Visit) -> None:
+    page = visit("/explore", "maria")
+    drop(page, scene(2), "scene.jpg", "image/jpeg")
+    expect(page.locator("#verdict")).to_have_text("Seems to show a part of a work")
+    first = page.locator(".neighbour").first
+    for words in ("lost.png", "grade 1 of 5", "Pixels were not compared"):
+        expect(first).to_contain_text(words)
+    expect(first.locator(".found rect.part")).to_have_count(2)
+    expect(first.locator(".compared")).to_have_count(0)
+
+
 def test_what_is_not_found_is_said_with_the_size_of_the_index(visit: Visit) -> None:
     page = visit("/explore", "maria")
     drop(page, work(4242))
     expect(page.locator("#verdict")).to_have_text("None found")
-    expect(page.locator(".report")).to_contain_text("None of 13 works")
+    expect(page.locator(".report")).to_contain_text("None of 15 works")
     blank = io.BytesIO()
     Image.new("RGB", (90, 90), "white").save(blank, "PNG")
     drop(page, blank.getvalue())
@@ -548,6 +604,11 @@ def test_text_stands_out(scheme: str, device: str, site: Running, holding: str, 
     drop(page, work(3, mirrored=True), "copy.jpg", "image/jpeg")
     expect(page.locator("#verdict")).to_be_visible()
     _keep(page, f"explore-{device}-{scheme}")
+    assert _faint(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    drop(page, scene(1), "scene.jpg", "image/jpeg")
+    expect(page.locator(".found")).to_be_visible()
+    _keep(page, f"explore-part-{device}-{scheme}")
     assert _faint(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
     for path in ("/playground", "/review", f"/review/{review}", "/audit", f"/audit/{record}", "/policy", "/dashboard"):

@@ -148,13 +148,13 @@ def test_jobs_of_one_form_are_drawn_in_one_call_up_to_the_limit(place: Workplace
 def test_a_seed_gives_the_same_picture_alone_and_with_others(place: Workplace, generator: Noting) -> None:
     guard = place.guard(place.policies.get())
     seen: dict[str, bytes] = {}
-    embed = guard._mark.embed
+    embed = guard._sealing._mark.embed
 
     def note(pixels: Any, mark_id: str) -> Any:
         seen[mark_id] = pixels.tobytes()
         return embed(pixels, mark_id)
 
-    guard._mark.embed = note  # type: ignore[method-assign]
+    guard._sealing._mark.embed = note  # type: ignore[method-assign]
     for pictures in (1, 8):
         for seed in (3, 4, 5):
             place.submit(f"apple {seed}", seed=seed)

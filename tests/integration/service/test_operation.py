@@ -296,6 +296,21 @@ def test_killed_parts_are_started_again_and_a_stop_finishes_what_runs(own: Any, 
         assert ledger.fsck() >= 7
 
 
+def test_a_stop_signal_in_the_middle_of_a_wait_does_not_stand_still() -> None:
+    """The signal arrives while the main thread holds the lock of the very event that it waits for."""
+    code = (
+        "import os, signal, time\n"
+        "from service.processes import _stop_by_signal\n"
+        "stopping = _stop_by_signal()\n"
+        "with stopping._cond:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(0.2)\n"
+        "print(stopping.wait(60))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.strip() == "True", done.stderr
+
+
 def test_a_stop_leaves_no_job_half_done(own: Any) -> None:
     running = own(batch_pictures=4, batch_wait_ms=200)
     client = running.client(max_retries=0)

@@ -174,7 +174,13 @@ def test_parts_of_protected_works_are_found_and_framed(photos, tmp_path, run, ca
     best = found["answer"]["parts"][0]
     assert (status, best["bank"], best["role"], best["located"]["id"]) == (0, "brand", "protected", "3.png")
     assert best["located"]["box"] == pytest.approx([250 / 600, 0.25, 450 / 600, 0.75], abs=0.02)
-    assert best["located"]["placement"]["flip"] == {"x": -1, "y": 1}
+    assert best["located"]["placement"]["orientation"] == {"x": -1, "y": 1, "transposed": False}
+    (told,) = [one for one in found["compared"] if one["entry"] == "3.png"]
+    assert (told["level"], told["pixels"], told["part"]["keypoints"]) == (
+        "candidate",
+        None,
+        best["located"]["agreeing"],
+    )
     with Image.open(sheet) as framed:
         assert framed.size == (600, 400)
         assert (np.asarray(framed)[80:320, 235:465] == (230, 0, 120)).all(axis=2).any()
@@ -195,6 +201,41 @@ def test_parts_of_protected_works_are_found_and_framed(photos, tmp_path, run, ca
     assert "CANDIDATES" in shown
     assert "3.png" in shown
     assert "mirrored" in shown
+    assert "tiles" not in shown
+
+
+def test_pixels_speak_where_the_works_lie_in_a_folder(photos, tmp_path, run, capsys):
+    index, composite = tmp_path / "brand", tmp_path / "composite.png"
+    run("build", index, photos, "--role", "protected")
+    run("configure", index, "--pictures", photos)
+    scene = Image.effect_noise((600, 400), 30).convert("RGB")
+    scene.paste(draw(3).transpose(Image.Transpose.ROTATE_90), (250, 100))
+    scene.save(composite)
+    _, found = run("search", composite, index)
+    best = found["compared"][0]
+    assert (best["entry"], best["grade"] >= 4, best["part"]["placement"]["transposed"]) == ("3.png", True, True)
+    assert best["pixels"]["agreeing_tiles"] >= 30
+    assert "keypoints" in best["error_rate"]
+    _, copied = run("search", photos / "2.png", index)
+    whole = copied["compared"][0]
+    assert (whole["entry"], whole["level"]) == ("2.png", "strict")
+    assert "of 5,100" in whole["error_rate"]
+    capsys.readouterr()
+    assert main(["similarity", "search", str(composite), str(index)]) == 0
+    shown = capsys.readouterr().out
+    assert "turned 270" in shown
+    assert f"how often {best['level']} is wrong" in shown
+
+
+def test_several_workers_are_refused_before_a_protected_index_is_made(photos, tmp_path, run):
+    index = tmp_path / "brand"
+    status, refused = run("build", index, photos, "--role", "protected", "--workers", "2")
+    assert (status != 0, index.exists()) == (True, False)
+    assert "one process" in refused["error"]["message"]
+    run("build", index, photos, "--role", "protected")
+    status, refused = run("build", index, photos, "--workers", "2")
+    assert status != 0
+    assert "one process" in refused["error"]["message"]
 
 
 def test_a_bank_of_works_keeps_keypoints_only_where_asked_for(photos, tmp_path, run):

@@ -166,6 +166,6 @@ def test_a_damaged_list_or_one_of_another_role_releases_nothing(
 def test_a_picture_without_detail_was_not_checked_and_that_is_said(
     guard_in: Callable[..., Guard], home: Path, listed: Store
 ) -> None:
-    answer = guard_in(home)._hash_lists.look(np.full((90, 90, 3), 255, np.uint8))
+    answer = guard_in(home)._screening._hash_lists.look(np.full((90, 90, 3), 255, np.uint8))
     assert answer is not None
     assert (answer.check.status, answer.finding) == (CheckStatus.UNAVAILABLE, None)

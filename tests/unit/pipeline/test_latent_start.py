@@ -110,7 +110,7 @@ def test_samplers_and_generators_that_cannot_are_named(home: Path, guard_in: Cal
 @pytest.mark.slow
 def test_the_embedded_model_leads_back_to_its_noise(tmp_path: Path, guard_in: Callable[..., Guard]) -> None:
     """End to end: drawn, sealed, saved as JPEG 60, read. Of a snowman more noise is left than of plainer things."""
-    from guardrails.pipeline.guard import default_generator
+    from guardrails.pipeline.embedded import default_generator
 
     sealed = guard_in(tmp_path, default_generator()).generate("a snowman on a light blue background")
     assert isinstance(sealed, Sealed)

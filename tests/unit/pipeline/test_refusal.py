@@ -548,14 +548,14 @@ def test_a_full_disk_for_the_image_itself_records_nothing(
     guard: Guard, out: Path, left: Left, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out.mkdir()
-    real = guard._sign
+    real = guard._sealing.sign
 
     def sign_then_fill_the_disk(*arguments: Any) -> Any:
         signed = real(*arguments)
         monkeypatch.setattr("guardrails.files.os.fsync", full_disk)
         return signed
 
-    monkeypatch.setattr(guard, "_sign", sign_then_fill_the_disk)
+    monkeypatch.setattr(guard._sealing, "sign", sign_then_fill_the_disk)
     with pytest.raises(StorageError):
         guard.generate(PROMPT, out=out)
     assert left() == []

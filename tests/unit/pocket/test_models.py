@@ -106,7 +106,7 @@ def test_the_shipped_model_is_small_half_precision_and_in_the_standard_layout() 
 
 def test_the_shipped_model_obeys_background_colours() -> None:
     from guardrails.domain.requests import PromptRequest
-    from guardrails.pipeline.guard import default_generator
+    from guardrails.pipeline.embedded import default_generator
     from guardrails.pocket.evaluation import background_of
 
     generator = default_generator()

@@ -29,9 +29,11 @@ def test_cross_scoring_never_compares_a_picture_with_itself() -> None:
     scored = cross_scored(heads, domains, "photographs")
     assert len(scored.domains) == 400
     highest = int(np.argmax(domains["photographs"][:, 3]))
+    # None of the other 360 reaches it; were it among them, one would.
     assert scored.scores[highest, 0] == pytest.approx(1 - 2 * (1 - 0.05 ** (1 / 360)))
     (rate, _) = count(scored, "photographs", (0.05, 0.01))
-    assert 0 < rate.hits / rate.n <= 0.05
+    # 5 % is stated for every half and with 95 % confidence: at most 3 of 360 references may reach such a number.
+    assert 0 < rate.hits / rate.n < 0.03
 
 
 def test_names_with_words_of_a_concept_are_not_safe() -> None:
@@ -90,7 +92,7 @@ def test_texts_are_read_once(tmp_path: Path) -> None:
 def test_gaps_are_those_that_are_certain() -> None:
     heads = HeadSet([Linear(concept="c", encoder=ENCODER, weight=axis(3), bias=0.0)])
     scored = cross_scored(heads, {"p": cloud(axis(0), 300, 4)}, "p")
-    same = slices(scored, ["a" if number % 2 else "b" for number in range(300)], rate=0.05)
+    same = slices(scored, ["a" if number % 2 else "b" for number in range(300)], rate=0.2)
     assert gaps(same)["c"] == 0
     by_score = np.argsort(scored.scores[:, 0])
     groups = np.full(300, "low", dtype=object)

@@ -13,9 +13,10 @@ from guardrails.errors import OptionError
 from guardrails.similarity.banks import Banks, BankSettings, Role
 from guardrails.similarity.evidence import side_by_side
 from guardrails.similarity.exploring import Explorer
+from guardrails.similarity.levels import ERROR_RATES, ERROR_RATES_PLACED, PLACED_PAIR_RATE
 from guardrails.similarity.radii import CANDIDATE_PAIR_RATE
 from guardrails.testing.banks import bank_of
-from guardrails.testing.doubles import draw_shapes
+from guardrails.testing.doubles import draw_shapes, draw_textures
 from guardrails.testing.works import COUNT, drawn
 
 
@@ -55,6 +56,65 @@ def test_works_and_banks_answer_together_surest_first(works, posters):
 def test_a_bank_s_entry_leads_to_no_file_outside_its_folder(works, posters):
     (found,) = Explorer(works, Banks([posters])).look(draw_shapes(52)).neighbours
     assert (found.id, found.level, found.agreement) == ("../outside.png", MatchState.CANDIDATE, None)
+
+
+@pytest.fixture
+def brand(tmp_path):
+    """A bank that keeps keypoints; its works' pictures lie in a folder that it does not know."""
+    pictures = tmp_path / "brand pictures"
+    pictures.mkdir()
+    works = {"60.png": draw_textures(60), "61.png": draw_textures(61)}
+    for name, pixels in works.items():
+        Image.fromarray(pixels).save(pictures / name)
+    return bank_of(tmp_path / "brand", Role.PROTECTED, works, {"author": "Ada"}, keypoints=True), pictures
+
+
+def scene_with(work):
+    scene = np.full((400, 640, 3), (200, 220, 240), np.uint8)
+    scene[260:] = (90, 140, 80)
+    scene[60 : 60 + len(work), 100 : 100 + work.shape[1]] = work
+    return scene
+
+
+def test_a_part_is_found_framed_and_compared(works, brand):
+    store, pictures = brand
+    store.configure(store.settings | {"pictures": str(pictures)})
+    picture = scene_with(np.ascontiguousarray(np.rot90(draw_textures(61)[:, 64:])))
+    explored = Explorer(works, Banks([store])).look(picture)
+    found = explored.neighbours[0]
+    assert (found.index, found.id, found.distance, found.level.confirms) == ("brand", "61.png", None, True)
+    assert found.part.placement.orientation.name == "turned 270"
+    assert found.part.box == pytest.approx((100 / 640, 60 / 400, 356 / 640, 316 / 400), abs=0.02)
+    assert np.array_equal(found.work, draw_textures(61))
+    assert found.agreement.placement == found.part.placement
+    assert found.error_rate == ERROR_RATES_PLACED[found.level]
+    of_bank, of_parts = (one for one in explored.searched if one.index == "brand")
+    assert "keypoints" not in of_bank.threshold
+    assert "keypoints" in of_parts.threshold
+    assert of_parts.expected_false == 2 * PLACED_PAIR_RATE
+
+
+def test_a_part_without_pictures_is_a_candidate(works, brand):
+    explored = Explorer(works, Banks([brand[0]])).look(scene_with(draw_textures(60)))
+    found = explored.neighbours[0]
+    assert (found.id, found.level, found.grade, found.agreement, found.work) == (
+        "60.png",
+        MatchState.CANDIDATE,
+        1,
+        None,
+        None,
+    )
+    assert found.error_rate == ERROR_RATES_PLACED[MatchState.CANDIDATE]
+    assert not explored.unhashable
+
+
+def test_a_whole_copy_that_keypoints_find_as_well_is_one_neighbour(works, brand):
+    store, pictures = brand
+    store.configure(store.settings | {"pictures": str(pictures)})
+    (found,) = Explorer(works, Banks([store])).look(draw_textures(60)).neighbours
+    assert (found.id, found.distance, found.level) == ("60.png", 0, MatchState.STRICT)
+    assert found.part is not None
+    assert found.error_rate == ERROR_RATES[MatchState.STRICT]
 
 
 def test_none_found_and_nothing_to_be_found_are_different(works):

@@ -20,9 +20,9 @@ from guardrails.similarity.evidence import side_by_side
 from guardrails.similarity.fingerprints import Fingerprinter
 from guardrails.similarity.hashes import KEYPOINT128, PDQ256
 from guardrails.similarity.judge import judge
-from guardrails.similarity.keypoint_index import FOLDER, REACH, KeypointIndex, keypoint_entry
-from guardrails.similarity.keypoints import Flip, pack_places, picture_keypoints, unpack_places, work_keypoints
-from guardrails.similarity.levels import ERROR_RATE_PLACED, Level
+from guardrails.similarity.keypoint_index import FOLDER, REACH, KeypointIndex, Located, keypoint_entry
+from guardrails.similarity.keypoints import Orientation, pack_places, picture_keypoints, unpack_places, work_keypoints
+from guardrails.similarity.levels import ERROR_RATES_PLACED, Level
 from guardrails.similarity.parts import NewEntry, State
 from guardrails.similarity.placing import MIN_AGREEING, Pairs, Placement, place
 from guardrails.similarity.search import SimilarityIndex
@@ -81,19 +81,35 @@ def ask(folder: Path, picture: Pixels) -> Banks:
     return banks.match(Fingerprinter(PDQ256).fingerprint(picture, None), picture)
 
 
-@pytest.mark.parametrize(("axis", "flip"), [(1, Flip(-1, 1)), (0, Flip(1, -1)), ((0, 1), Flip(-1, -1))])
-def test_codes_of_a_mirrored_picture_are_known_without_it(axis: int | tuple[int, ...], flip: Flip) -> None:
+def turn(pixels: Pixels, orientation: Orientation) -> Pixels:
+    axes = [axis for axis, sign in ((1, orientation.x), (0, orientation.y)) if sign < 0]
+    diagonal = pixels.swapaxes(0, 1) if orientation.transposed else pixels
+    return np.ascontiguousarray(np.flip(diagonal, axes))
+
+
+ORIENTATIONS = [Orientation(x, y, transposed) for x in (1, -1) for y in (1, -1) for transposed in (False, True)]
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS[1:], ids=lambda one: one.name)
+def test_codes_of_a_flipped_or_turned_picture_are_known_without_it(orientation: Orientation) -> None:
     work = draw(3)
-    upright, mirrored = work_keypoints(work), work_keypoints(np.ascontiguousarray(np.flip(work, axis)))
-    place = upright.places * [flip.x, flip.y, 1] + [flip.x < 0, flip.y < 0, 0]
-    apart = np.linalg.norm(mirrored.places[:, None] - place[None], axis=2)
+    upright, turned = work_keypoints(work), work_keypoints(turn(work, orientation))
+    place = orientation.of(upright.places[:, :2]) + np.array([orientation.x < 0, orientation.y < 0])
+    apart = np.linalg.norm(turned.places[:, None, :2] - place[None], axis=2)
     seen, known = np.nonzero(apart < 0.002)
     # The strongest points of a cell are not quite the same ones.
     assert len(seen) > 0.5 * len(upright)
-    changed = np.bitwise_count(mirrored.codes[seen] ^ upright.seen(flip)[known]).sum(axis=1)
-    unchanged = np.bitwise_count(mirrored.codes[seen] ^ upright.codes[known]).sum(axis=1)
-    assert np.median(changed) <= 8
-    assert np.median(unchanged) > 30
+    undone = np.bitwise_count(turned.undone(orientation)[seen] ^ upright.codes[known]).sum(axis=1)
+    as_it_is = np.bitwise_count(turned.codes[seen] ^ upright.codes[known]).sum(axis=1)
+    assert np.median(undone) <= 8
+    assert np.median(as_it_is) > 30
+
+
+@pytest.mark.parametrize(("quarters", "name"), [(0, "upright"), (1, "turned 270"), (2, "turned 180"), (3, "turned 90")])
+def test_orientations_are_named_as_they_turn(quarters: int, name: str) -> None:
+    pixels = draw(1, 40)
+    (found,) = [one for one in ORIENTATIONS if np.array_equal(turn(pixels, one), np.rot90(pixels, quarters))]
+    assert found.name == name
 
 
 def test_places_survive_their_32_bits() -> None:
@@ -142,20 +158,23 @@ def test_look_ups_are_exact_in_both_words(tmp_path: Path, rows: int) -> None:
         assert segment.nearby(codes[0], radius, [reach], 0).total == 0
 
 
-def test_a_placement_is_recovered_in_spite_of_false_pairs() -> None:
+@pytest.mark.parametrize("orientation", ORIENTATIONS, ids=lambda one: one.name)
+def test_a_placement_is_recovered_in_spite_of_false_pairs(orientation: Orientation) -> None:
     rng = np.random.default_rng(0)
-    truth = Placement(Flip(-1, 1), 0.4, 0.7, 0.2)
+    truth = Placement(orientation, 0.4, 0.7, 0.2)
     wanted = np.column_stack([rng.random((30, 2)), rng.uniform(0.01, 0.05, 30)])
     seen = np.column_stack([truth.of(wanted[:, :2]) + rng.normal(0, 0.001, (30, 2)), 0.4 * wanted[:, 2]])
     seen[20:, :2] = rng.random((10, 2))
     pairs = Pairs(seen, wanted, np.arange(30))
-    placed = place(pairs, truth.flip)
+    placed = place(pairs, truth.orientation)
     assert placed is not None
     found, agreeing = placed
     assert (found.scale, found.across, found.down) == pytest.approx((0.4, 0.7, 0.2), abs=0.01)
     assert 15 <= len(agreeing) <= 21
     assert Placement.from_json(found.to_json()) == found
-    few = place(pairs[np.arange(MIN_AGREEING - 1)], truth.flip)
+    there_and_back = np.vstack([found.matrix, [0, 0, 1]]) @ np.vstack([found.inverse, [0, 0, 1]])
+    assert np.allclose(there_and_back, np.eye(3))
+    few = place(pairs[np.arange(MIN_AGREEING - 1)], truth.orientation)
     assert few is None
 
 
@@ -183,9 +202,49 @@ def test_a_pasted_work_is_found_where_it_is(folder: Path, share: float, mirrored
     best = ask(folder, picture).parts[0]
     side = round(share * 720)
     assert best.located.id == "work 8"
-    assert best.located.placement.flip == Flip(-1 if mirrored else 1, 1)
+    assert best.located.placement.orientation == Orientation(-1 if mirrored else 1, 1)
     assert best.located.box == pytest.approx((100 / 720, 30 / 480, (100 + side) / 720, (30 + side) / 480), abs=0.02)
     assert compare_placed(picture, work, best.located.placement).level >= Level.CONFIRMED
+
+
+@pytest.mark.parametrize("name", ["turned 90", "turned 180", "turned 270"])
+def test_a_turned_part_is_found_where_it_is(folder: Path, name: str) -> None:
+    work = draw(8)[:, :240]
+    (orientation,) = [one for one in ORIENTATIONS if one.name == name]
+    turned = turn(work, orientation)
+    picture = ground(7)
+    picture[80 : 80 + len(turned), 150 : 150 + turned.shape[1]] = turned
+    best = ask(folder, picture).parts[0]
+    assert (best.located.id, best.located.placement.orientation) == ("work 8", orientation)
+    agreement = compare_placed(picture, draw(8), best.located.placement)
+    assert agreement.level >= Level.CONFIRMED
+    assert name in agreement.hypothesis
+    # The work's own right quarter is not there, whichever way it lies.
+    left, top, right, bottom = best.located.box
+    width, height = 320 / 720, 320 / 480
+    assert (right - left, bottom - top) == pytest.approx((width, height), abs=0.02)
+
+
+def test_what_is_seen_of_a_work_is_known_for_records(folder: Path) -> None:
+    located = ask(folder, np.ascontiguousarray(draw(5)[40:200, 80:320])).parts[0].located
+    assert located.shown == pytest.approx((80 / 320, 40 / 320, 1, 200 / 320), abs=0.02)
+    assert Located.of("work 5", located.summary) == located
+    assert Located.of("work 5", {}) is None
+
+
+def rings(width: int) -> Pixels:
+    pixels = np.full((400, 400, 3), 255, np.uint8)
+    for radius in (90, 170):
+        cv2.circle(pixels, (200, 200), radius, (40, 40, 40), width, cv2.LINE_AA)
+    return pixels
+
+
+def test_thin_rings_that_lie_on_each_other_are_no_finding() -> None:
+    placement = Placement(Orientation(1, 1), 1.0, 0.0, 0.0)
+    agreement = compare_placed(rings(3), rings(4), placement)
+    assert agreement.counts.agreeing >= 30
+    assert agreement.counts.firm_agreeing == 0
+    assert agreement.level < Level.CONFIRMED
 
 
 def test_other_works_and_scenes_are_not_confirmed(folder: Path) -> None:
@@ -198,7 +257,7 @@ def test_other_works_and_scenes_are_not_confirmed(folder: Path) -> None:
 def test_a_small_corner_is_never_more_than_a_reason_to_look() -> None:
     work = draw(5)
     corner = np.ascontiguousarray(work[:100, :100])
-    placement = Placement(Flip(1, 1), 3.2, 0.0, 0.0)
+    placement = Placement(Orientation(1, 1), 3.2, 0.0, 0.0)
     agreement = compare_placed(corner, work, placement)
     assert agreement.shown == pytest.approx(0.1, abs=0.01)
     assert agreement.counts.level > Level.LOOSE
@@ -276,7 +335,7 @@ def test_the_guards_index_finds_a_pasted_work_and_pixels_confirm_it(collection: 
     )
     check = found.check(Component(name="similarity", version="1"), 1.0)
     (finding,) = judge(check, found.matches, [rule])
-    assert (finding.action, finding.error_rate) == (Action.BLOCK, ERROR_RATE_PLACED)
+    assert (finding.action, finding.error_rate) == (Action.BLOCK, ERROR_RATES_PLACED[best.state])
     sheet = side_by_side(picture, draw(6), best)
     framed = (sheet == (230, 0, 120)).all(axis=2)
     assert framed[:290, 12:268].any()

@@ -5,10 +5,19 @@ import dataclasses
 import pytest
 
 from guardrails.domain.images import MatchState
-from guardrails.similarity.levels import ERROR_RATES, STATES, Level, TileCounts
+from guardrails.similarity.levels import STATES, Level, TileCounts, error_rates
 
 WHOLE = TileCounts(
-    counted=60, covered=60, agreeing=58, inner=20, inner_agreeing=20, correlation=0.99, tone="same", plain=False
+    counted=60,
+    covered=60,
+    agreeing=58,
+    inner=20,
+    inner_agreeing=20,
+    firm=20,
+    firm_agreeing=20,
+    correlation=0.99,
+    tone="same",
+    plain=False,
 )
 
 
@@ -58,10 +67,41 @@ def test_an_outline_without_inside_is_judged_by_the_whole():
     assert level(agreeing=50, **outline) is Level.CONFIRMED
 
 
-def test_every_state_but_a_candidate_states_its_rate_with_its_n():
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, Level.STRICT),
+        ({"firm": 10, "firm_agreeing": 9}, Level.CONFIRMED),
+        ({"correlation": 0.95}, Level.CONFIRMED),
+        ({"firm": 2, "firm_agreeing": 2}, Level.CONFIRMED),
+        ({"firm": 1, "firm_agreeing": 1}, Level.REVIEW),
+        ({"firm": 0, "firm_agreeing": 0}, Level.REVIEW),
+        ({"firm": 20, "firm_agreeing": 13}, Level.REVIEW),
+        ({"firm": 19, "firm_agreeing": 19, "correlation": 0.95}, Level.REVIEW),
+        ({"agreeing": 20, "firm_agreeing": 0}, Level.LOOSE),
+    ],
+    ids=[
+        "firm",
+        "few",
+        "many, not close",
+        "two",
+        "one",
+        "straight edges",
+        "elsewhere",
+        "fewer, not close",
+        "little agrees",
+    ],
+)
+def test_parts_need_tiles_that_are_fixed_in_both_directions(changes, expected):
+    assert dataclasses.replace(WHOLE, **changes).level_of_part is expected
+
+
+@pytest.mark.parametrize("placed", [False, True])
+def test_every_state_but_a_candidate_states_its_rate_with_its_n(placed):
+    rates = error_rates(placed=placed)
     for state in (MatchState.STRICT, MatchState.CONFIRMED, MatchState.REVIEW):
-        assert "95 % upper bound" in ERROR_RATES[state]
-    assert set(ERROR_RATES) == set(MatchState)
+        assert "95 % upper bound" in rates[state]
+    assert set(rates) == set(MatchState)
 
 
 def test_surer_levels_give_surer_states():
