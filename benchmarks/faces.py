@@ -60,6 +60,7 @@ def by_clip(shown: Sequence[tuple[str, Pixels, Face]]) -> tuple[int, int]:
     """Pictures whose nearest other picture, and whose nearest name, is that of the same person."""
     encoder = load_encoder("offline-clip")
     text = text_side(encoder)
+    assert text is not None, "the offline encoder has a text side"
     vectors = np.concatenate([encoder.embed([letterbox(pixels)]) for _, pixels, _ in shown])
     centred = vectors - vectors.mean(axis=0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
