@@ -200,7 +200,8 @@ def test_a_held_edit_keeps_what_it_starts_from(installation: Any) -> None:
     picture = io.BytesIO()
     Image.fromarray(draw_shapes(3)).save(picture, "PNG")
     (here.context.settings.uploads / "in.bin").write_bytes(picture.getvalue())
-    chooser = next(screen for screen in here.worker._guards(None)._screening._screens if screen.component.name == "chooser")
+    screens = here.worker._guards(None)._screening._screens
+    chooser = next(screen for screen in screens if screen.component.name == "chooser")
     body = GenerationRequest.model_validate({"prompt": PROMPT, "n": 2, "guardrails": {"seed": 10}})
     caller = Caller(tenant=LOCAL, key="none", scopes=frozenset())
     told = {"strength": 1.0}
