@@ -7,7 +7,6 @@ on other safe pictures and stated with a one-sided upper bound, never as a bare 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 
 CONFIDENCE = 0.95
@@ -93,7 +92,9 @@ def _log_choose(n: int, k: int) -> float:
 
 def wilson_interval(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The two-sided score interval of a rate (Wilson 1927), which stays sensible for small groups."""
-    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+    from statistics import NormalDist
+
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
     rate, square = hits / n, z * z
     centre = (rate + square / (2 * n)) / (1 + square / n)
     half = z / (1 + square / n) * math.sqrt(rate * (1 - rate) / n + square / (4 * n * n))
