@@ -1,7 +1,7 @@
 """Kills workers at named points and at random moments, and looks whether anything was released that must not be.
 
     python benchmarks/service_crashes.py --kills 1000
-    python benchmarks/service_crashes.py --kills 1000 --database postgresql --home /tmp/crashes
+    python benchmarks/service_crashes.py --kills 1000 --database postgresql --home out/crashes
 
 With --home a run that was stopped goes on where it was. Prints one table, or JSON; see `service.crashes`.
 """
