@@ -417,8 +417,10 @@ CRASHES = [sys.executable, str(CHECKOUT / "benchmarks" / "service_crashes.py"), 
 
 def crashes(*words: str) -> dict[str, Any]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
-    done = subprocess.run([*CRASHES, *words], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout, done.stderr
+    done = subprocess.run(
+        [*CRASHES, *words], env=environment, capture_output=True, text=True, timeout=3000, check=False
+    )
+    assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
