@@ -6,9 +6,9 @@
 
 P and F are folders of photographs named `<id>_<what it shows>.jpg`: ImageNet samples, one a class, and a second set
 from other sources, where nothing needs to stand after the underscore. The shipped figures are on BSDS500 (500), 494 of
-ADE20K's validation pictures and 356 of COCO. POCKET is what `guardrails pocket build` made, C openclipart unpacked, A an
-`.npz` with `names` and `vectors` (CLIP's own text vectors of some names), W a folder for the embeddings: hours of work
-the first time, resumed where it stopped.
+ADE20K's validation pictures and 356 of COCO. POCKET is what `guardrails pocket build` made, C openclipart unpacked, A
+an `.npz` with `names` and `vectors` (CLIP's own text vectors of some names), W a folder for the embeddings: hours of
+work the first time, resumed where it stopped.
 
 1. Embed every picture once.
 2. Train the text side on the drawings and the anchors, and measure it on things that it never saw.

@@ -114,7 +114,7 @@ def clipart(folder: Path) -> list[Captioned]:
 
 
 def _is_too_large(picture: Path) -> bool:
-    """Whether a drawing has more pixels than are ever decoded: fourteen of openclipart are posters of 160 megapixels."""
+    """Whether a drawing has more pixels than are ever decoded, as fourteen of openclipart have."""
     try:
         open_guarded(picture.read_bytes(), DEFAULT_LIMITS)
     except ImageTooLarge:

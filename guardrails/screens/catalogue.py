@@ -54,7 +54,16 @@ def write_catalogue(folder: Path, pictures: Sequence[SafePicture], shown: Mappin
 def read_catalogue(folder: Path) -> list[SafePicture]:
     """The rows of the table in `folder`."""
     with (folder / NAME).open(newline="", encoding="utf-8") as file:
-        return [SafePicture(**{**row, "row": int(row["row"])}) for row in csv.DictReader(file)]
+        return [
+            SafePicture(
+                domain=row["domain"],
+                id=row["id"],
+                row=int(row["row"]),
+                source=row["source"],
+                licence=row["licence"],
+            )
+            for row in csv.DictReader(file)
+        ]
 
 
 @functools.cache
