@@ -14,7 +14,7 @@ all vectors of a text tower. `heads.HeadSet` takes the centre from a picture in 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,15 +61,23 @@ class Captions:
     things: NDArray[np.int64]
 
 
-def make_captions(names: Sequence[Sequence[str]], reader: TextEncoder, most: int = 3) -> Captions:
-    """Several captions for each picture: its names in varying phrases."""
+def make_captions(
+    names: Sequence[Sequence[str]], reader: TextEncoder, unseen: Collection[str] = frozenset(), most: int = 3
+) -> Captions:
+    """Several captions for each picture: its names in varying phrases.
+
+    Args:
+        unseen: names that no caption may have; a picture whose first name is one of them has no caption at all.
+    """
     texts: list[str] = []
     images: list[int] = []
     things: list[int] = []
     known: dict[str, int] = {}
     for row, of_picture in enumerate(names):
+        if of_picture[0] in unseen:
+            continue
         thing = known.setdefault(of_picture[0], len(known))
-        for number, name in enumerate(of_picture[:most]):
+        for number, name in enumerate(name for name in of_picture[:most] if name not in unseen):
             texts.append(PHRASES[(row + number) % len(PHRASES)].format(name))
             images.append(row)
             things.append(thing)
