@@ -167,7 +167,7 @@ def batches(generator: DiffusersGenerator, steps: int, device: str) -> dict[str,
         )
         return lambda: generator.draw(request, PROMPT)
 
-    return {str(count): timed(draw(count), device, rounds=3) / count for count in DRAWN_TOGETHER}
+    return {str(count): timed(draw(count), device, rounds=1) / count for count in DRAWN_TOGETHER}
 
 
 def _told(outcome: Any) -> str:
