@@ -1,7 +1,7 @@
 """Openly licensed pictures with words, which the text side is trained on. None of them is redistributed.
 
 Emoji come from the pocket collection (`guardrails pocket build`); openclipart (public domain) from Debian's packages
-openclipart-svg and openclipart-png, unpacked into one folder; symbols are those of Mulberry (CC BY-SA 2.0 UK);
+openclipart-svg and openclipart-png, unpacked into one folder; symbols are those of Mulberry (CC BY-SA 4.0);
 photographs those of Caltech-101 (CC BY 4.0) and of the Grocery Store Dataset (MIT).
 """
 

@@ -43,7 +43,7 @@ from guardrails.screens.captioned import (
     symbols,
 )
 from guardrails.screens.heads import Vectors
-from guardrails.screens.text_training import Settings, linear, make_captions, ridge, to_bytes, train, zero_shot
+from guardrails.screens.text_training import make_captions, ridge, to_bytes, train, zero_shot
 
 SEED = 3
 HELD_OUT_SHARE = 0.15
@@ -99,16 +99,12 @@ def build(options: argparse.Namespace) -> None:
     anchors = texts[rows], vectors[rows]
     print(f"{len(captions.texts)} captions of {len(set(captions.images.tolist()))} pictures, {len(rows)} anchors")
     reader.save()
-    for way, learned in (
-        ("anchors alone", linear(ridge(*anchors, RIDGE), captions.texts)),
-        (
-            "captions by ridge",
-            linear(ridge(captions.texts, pictures[captions.images], RIDGE_OF_CAPTIONS), captions.texts),
-        ),
-        ("captions against each other, and anchors", train(captions, pictures, anchors, Settings(hidden=0))),
-        ("the same with a hidden layer", train(captions, pictures, anchors)),
+    for way, weight in (
+        ("anchors alone", ridge(*anchors, RIDGE)),
+        ("captions by ridge", ridge(captions.texts, pictures[captions.images], RIDGE_OF_CAPTIONS)),
+        ("captions against each other, and anchors", train(captions, pictures, anchors)[0]),
     ):
-        text = LitText(id="measured", reader=reader, map=learned)
+        text = LitText(id="measured", reader=reader, projection=weight, bias=-(captions.texts @ weight).mean(axis=0))
         for name, one, phrase in (
             ("photographs", measured, "a photo of a {}"),
             ("drawings of things kept aside", aside, "a drawing of {}"),
@@ -117,9 +113,8 @@ def build(options: argparse.Namespace) -> None:
             first, five = zero_shot(words, centred(one.vectors), min(WAYS, len(words)))
             print(f"{way}: {WAYS}-way of {len(words)} {name}: top-1 {first:.1%}, top-5 {five:.1%}")
     reader.save()
-    everything = make_captions(shown, reader)
-    reader.save()
-    write_atomically(datasets_path() / Path(*WEIGHTS), to_bytes(train(everything, pictures, (texts, vectors))))
+    projection = train(make_captions(shown, reader), pictures, (texts, vectors))
+    write_atomically(datasets_path() / Path(*WEIGHTS), to_bytes(*projection))
 
 
 def main() -> None:

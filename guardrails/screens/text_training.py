@@ -1,4 +1,4 @@
-"""Trains the text side of the offline tower: a map of MiniLM's vectors into the locked picture space.
+"""Trains the text side of the offline tower: a projection of MiniLM's vectors into the locked picture space.
 
 LiT (Zhai et al., CVPR 2022) with two kinds of targets:
 
@@ -16,20 +16,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from guardrails.encoders.lit_text import TextMap
 from guardrails.encoders.protocol import TextEncoder
 from guardrails.screens.heads import Vectors
 
 PHRASES = ("a photo of {}", "{}", "a drawing of {}", "a picture of {}")
 SEED = 11
-# How far the first hidden units differ from each other; MiniLM's vectors have length one.
-SPREAD = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +34,13 @@ class Settings:
     """Of one training.
 
     Attributes:
-        hidden: units of the layer beside the projection.
-        rate, hidden_rate: AdamW's, of the projection and of the layer beside it.
         anchor_weight: of the anchors' loss beside that of the pictures.
-        decay: of what the projection has besides the ridge on the anchors that it starts from.
+        decay: AdamW's.
     """
 
-    hidden: int = 768
     epochs: int = 20
     batch: int = 512
     rate: float = 2e-3
-    hidden_rate: float = 1e-3
     decay: float = 0.05
     temperature: float = 0.05
     anchor_weight: float = 1.0
@@ -97,8 +90,8 @@ def train(
     pictures: Vectors,
     anchors: tuple[Vectors, Vectors],
     settings: Settings | None = None,
-) -> TextMap:
-    """The map from texts to pictures.
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The projection, shape (384, dim), and the bias that centres it, shape (dim,).
 
     Args:
         pictures: unit rows, shape (n, dim).
@@ -108,59 +101,31 @@ def train(
 
     settings = settings or Settings()
     torch.manual_seed(SEED)
-    centre = captions.texts.mean(axis=0)
-    texts, images = torch.from_numpy(captions.texts - centre), torch.from_numpy(pictures)
+    texts, images = torch.from_numpy(captions.texts), torch.from_numpy(pictures)
     images = torch.nn.functional.normalize(images - images.mean(0), dim=1)
     things, of_picture = torch.from_numpy(captions.things), torch.from_numpy(captions.images)
-    anchor_texts, anchor_vectors = torch.from_numpy(anchors[0] - centre), torch.from_numpy(anchors[1])
-    anchor_vectors = anchor_vectors - anchor_vectors.mean(0)
+    anchor_texts, anchor_vectors = (torch.from_numpy(part) for part in anchors)
+    anchor_texts, anchor_vectors = anchor_texts - anchor_texts.mean(0), anchor_vectors - anchor_vectors.mean(0)
     first = torch.from_numpy(ridge(*anchors, settings.ridge))
-    inputs, outputs = first.shape
-    projection = torch.nn.Parameter(first.clone())
-    inner = torch.nn.Parameter(torch.randn(inputs, settings.hidden) * SPREAD / inputs**0.5)
-    threshold = torch.nn.Parameter(torch.zeros(settings.hidden))
-    outer = torch.nn.Parameter(torch.zeros(settings.hidden, outputs))
-
-    def mapped(rows: Any) -> Any:
-        return rows @ projection + (rows @ inner + threshold).relu() @ outer
-
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": [projection], "lr": settings.rate, "weight_decay": 0.0},
-            {"params": [inner, threshold, outer], "lr": settings.hidden_rate, "weight_decay": 0.01},
-        ]
-    )
+    weight = torch.nn.Parameter(first.clone())
+    optimiser = torch.optim.AdamW([weight], lr=settings.rate, weight_decay=0.0)
     generator = torch.Generator().manual_seed(SEED)
     for _ in range(settings.epochs):
         for rows in torch.randperm(len(texts), generator=generator).split(settings.batch):
-            words = mapped(texts[rows])
-            words = torch.nn.functional.normalize(words - words.mean(0), dim=1)
-            logits = words @ images[of_picture[rows]].T / settings.temperature
+            projected = texts[rows] @ weight
+            projected = torch.nn.functional.normalize(projected - projected.mean(0), dim=1)
+            logits = projected @ images[of_picture[rows]].T / settings.temperature
             same = (things[rows][:, None] == things[rows][None]).float()
             target = same / same.sum(1, keepdim=True)
             loss = _cross_entropy(logits, target) + _cross_entropy(logits.T, target)
-            named = mapped(anchor_texts)
-            alike = torch.nn.functional.cosine_similarity(named - named.mean(0), anchor_vectors, dim=1)
+            alike = torch.nn.functional.cosine_similarity(anchor_texts @ weight, anchor_vectors, dim=1)
             loss = loss + settings.anchor_weight * (1 - alike).mean() / settings.temperature
-            loss = loss + settings.decay * (projection - first).square().sum()
+            loss = loss + settings.decay * (weight - first).square().sum()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-    learned = projection, inner, threshold - torch.from_numpy(centre) @ inner, outer
-    return _centred(captions.texts, *(part.detach().numpy() for part in learned))
-
-
-def linear(projection: NDArray[np.float32], texts: Vectors) -> TextMap:
-    """A map without a hidden layer, which gives nothing for the mean of some texts."""
-    inputs, outputs = projection.shape
-    none = np.zeros((inputs, 0), np.float32), np.zeros(0, np.float32), np.zeros((0, outputs), np.float32)
-    return _centred(texts, projection, *none)
-
-
-def _centred(texts: Vectors, projection: Vectors, inner: Vectors, threshold: Vectors, outer: Vectors) -> TextMap:
-    bias = np.zeros(projection.shape[1], np.float32)
-    raw = TextMap(projection=projection, inner=inner, threshold=threshold, outer=outer, bias=bias)
-    return replace(raw, bias=-raw(texts).mean(axis=0))
+    projection: NDArray[np.float32] = weight.detach().numpy()
+    return projection, -(captions.texts @ projection).mean(axis=0)
 
 
 def _cross_entropy(logits: Any, target: Any) -> Any:
@@ -174,10 +139,10 @@ def ridge(texts: Vectors, vectors: Vectors, strength: float) -> NDArray[np.float
     return weight
 
 
-def to_bytes(map: TextMap) -> bytes:
-    """The file that `encoders.lit_text` reads, in 16-bit numbers."""
+def to_bytes(projection: NDArray[np.float32], bias: NDArray[np.float32]) -> bytes:
+    """The file that `encoders.lit_text` reads."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: array.astype(np.float16) for name, array in asdict(map).items()})
+    np.savez_compressed(buffer, projection=projection.astype(np.float16), bias=bias.astype(np.float16))
     return buffer.getvalue()
 
 

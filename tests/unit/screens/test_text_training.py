@@ -7,10 +7,10 @@ import io
 import numpy as np
 import pytest
 
-from guardrails.encoders.lit_text import LitText, TextMap, load_lit_text
+from guardrails.encoders.lit_text import LitText, load_lit_text
 from guardrails.encoders.offline_clip import ENCODER_ID
 from guardrails.errors import ModelUnavailable
-from guardrails.screens.text_training import Settings, linear, make_captions, ridge, to_bytes, train, zero_shot
+from guardrails.screens.text_training import Settings, make_captions, ridge, to_bytes, train, zero_shot
 
 TEXT_DIM, DIM = 24, 16
 
@@ -38,14 +38,12 @@ def world(count: int) -> tuple[list[tuple[str, ...]], np.ndarray]:
     return names, (pictures / np.linalg.norm(pictures, axis=1, keepdims=True)).astype(np.float32)
 
 
-@pytest.mark.parametrize("hidden", [0, 32])
-def test_things_that_were_never_seen_are_named(hidden: int) -> None:
+def test_things_that_were_never_seen_are_named() -> None:
     names, pictures = world(400)
     captions = make_captions(names[:300], Reader())
     anchors = Reader().embed([name[0] for name in names[:40]]), pictures[:40]
-    learned = train(captions, pictures[:300], anchors, Settings(hidden=hidden, epochs=20, batch=128))
-    words = LitText(id="x", reader=Reader(), map=learned).embed([n[0] for n in names[300:]])
-    assert learned.inner.shape == (TEXT_DIM, hidden)
+    projection, bias = train(captions, pictures[:300], anchors, Settings(epochs=20, batch=128))
+    words = LitText(id="x", reader=Reader(), projection=projection, bias=bias).embed([n[0] for n in names[300:]])
     seen = pictures[300:] - pictures[:300].mean(axis=0)
     first, five = zero_shot(words, seen, ways=50, rounds=5)
     assert first > 0.5
@@ -90,27 +88,7 @@ def test_shipped_text_side_belongs_to_the_offline_tower() -> None:
 
 def test_a_file_of_another_shape_is_refused(tmp_path) -> None:
     path = tmp_path / "lit.npz"
-    path.write_bytes(to_bytes(linear(np.ones((3, 4), np.float32), np.ones((1, 3), np.float32))))
-    with pytest.raises(ModelUnavailable, match="no map from texts"):
+    path.write_bytes(to_bytes(np.ones((3, 4), np.float32), np.ones(4, np.float32)))
+    with pytest.raises(ModelUnavailable, match="no text projection"):
         load_lit_text(path)
-    assert set(np.load(io.BytesIO(path.read_bytes()))) == {"projection", "inner", "threshold", "outer", "bias"}
-    np.savez(path, projection=np.ones((3, 4)))
-    with pytest.raises(ModelUnavailable, match="no map from texts"):
-        load_lit_text(path)
-
-
-def test_a_hidden_layer_adds_what_lies_above_its_threshold() -> None:
-    learned = TextMap(
-        projection=np.eye(2, dtype=np.float32),
-        inner=np.array([[1.0], [0.0]], np.float32),
-        threshold=np.array([-0.5], np.float32),
-        outer=np.array([[0.0, 4.0]], np.float32),
-        bias=np.array([0.0, 1.0], np.float32),
-    )
-    np.testing.assert_allclose(learned(np.array([[1, 0], [0.25, 0]], np.float32)), [[1, 3], [0.25, 1]])
-
-
-def test_the_mean_text_is_mapped_to_nothing() -> None:
-    texts = Reader().embed([f"word{number}" for number in range(20)])
-    weight = np.random.default_rng(2).normal(size=(TEXT_DIM, DIM)).astype(np.float32)
-    np.testing.assert_allclose(linear(weight, texts)(texts).mean(axis=0), 0, atol=1e-5)
+    assert set(np.load(io.BytesIO(path.read_bytes()))) == {"projection", "bias"}
