@@ -66,6 +66,7 @@ class ClipConcepts:
         self._references: References | None = None
         self._packs = (shipped_pack(),) if packs is None else tuple(packs)
         self._calibrated: Calibrated | None = None
+        self._last: tuple[bytes, list[View], Vectors] | None = None
         self._changing = threading.Lock()
 
     @property
@@ -89,15 +90,25 @@ class ClipConcepts:
 
     def look(self, pixels: Pixels) -> Pass:
         """One pass over one picture."""
-        calibrated, shown = self.calibrated(), views(pixels)
-        encoder = self.encoder()
-        vectors = encoder.embed([view.pixels for view in shown])
+        calibrated = self.calibrated()
+        shown, vectors = self.seen(pixels)
         return Pass(
             views=shown,
             vectors=vectors,
-            raw=calibrated.heads.raw(vectors, encoder.id),
+            raw=calibrated.heads.raw(vectors, self.encoder().id),
             place=calibrated.place(vectors),
         )
+
+    def seen(self, pixels: Pixels) -> tuple[list[View], Vectors]:
+        """The views of one picture and their vectors, shape (views, dim). Those of the last picture are remembered,
+        because another screen asks for them again (see `prior`)."""
+        # By content: a caller may write the next picture into the same array.
+        digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
+        last = self._last
+        if last is None or last[0] != digest:
+            shown = views(pixels)
+            last = self._last = digest, shown, self.encoder().embed([view.pixels for view in shown])
+        return last[1], last[2]
 
     def score(self, pixels: Pixels) -> Reading:
         """Look at one picture; see `Screen.score`."""
@@ -156,6 +167,22 @@ class ClipConcepts:
             self._encoder = load_encoder("offline-clip")
         return self._encoder
 
+    def references(self) -> References:
+        """The safe pictures, read at the first call.
+
+        Raises:
+            ScreenUnavailable: another encoder made their vectors.
+        """
+        if self._references is None:
+            self._references = read_references(self._references_file)
+        if self._references.encoder != self.encoder().id:
+            raise ScreenUnavailable(
+                f"the safe pictures in {self._references_file} were embedded by {self._references.encoder}, "
+                f"not by {self.encoder().id}",
+                hint="run `guardrails screens calibrate` with this encoder",
+            )
+        return self._references
+
     def heads(self) -> HeadSet:
         """The heads in use."""
         return self.calibrated().heads
@@ -171,15 +198,7 @@ class ClipConcepts:
             return self._calibrated
 
     def _calibrate(self, packs: Sequence[ConceptPack]) -> Calibrated:
-        encoder = self.encoder()
-        if self._references is None:
-            self._references = read_references(self._references_file)
-        if self._references.encoder != encoder.id:
-            raise ScreenUnavailable(
-                f"the safe pictures in {self._references_file} were embedded by {self._references.encoder}, "
-                f"not by {encoder.id}",
-                hint="run `guardrails screens calibrate` with this encoder",
-            )
+        encoder, references = self.encoder(), self.references()
         text = text_side(encoder) if any(pack.of_kind("text") for pack in packs) else None
         heads = [head for pack in packs for head in make_heads(pack, encoder.id, encoder.dim, text)]
-        return Calibrated(HeadSet(heads, centre=self._references.centre), self._references)
+        return Calibrated(HeadSet(heads, centre=references.centre), references)
