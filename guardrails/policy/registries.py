@@ -93,8 +93,9 @@ class Registry:
 
     def names(self, entry_id: str) -> tuple[str, ...]:
         """The names of the entry with an id, in the order of the rows; () when there is none."""
-        # Rows that do not hold the id anywhere are not parsed.
-        rows = [row for row in range(len(self)) if entry_id.encode() in self._line(row)]
+        # Rows that do not hold the id anywhere, as CSV writes it, are not parsed.
+        written = entry_id.replace('"', '""').encode()
+        rows = [row for row in range(len(self)) if written in self._line(row)]
         entries = [self.entry(row) for row in rows]
         return tuple(dict.fromkeys(entry.name for entry in entries if entry.id == entry_id))
 
