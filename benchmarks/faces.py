@@ -7,11 +7,12 @@
 Every pair of pictures with one face each is compared, by the faces and by CLIP's prior. Then the first picture of each
 person is enrolled under the name of its folder, and the others are looked at by the screen, at full size and with faces
 scaled down to 14 pixels, with the prior and without. The pictures in the folders SAFE show none of the persons: what
-becomes of them is counted at full size and as thumbnails.
+becomes of them is counted at full size and as thumbnails, and faces in them are compared in all sizes.
 """
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import sys
 import tempfile
@@ -34,7 +35,7 @@ from guardrails.screens.faces import EVERYBODY, THRESHOLD, Face, FaceFinder, Fac
 from guardrails.screens.gallery import Gallery, Matcher, Person
 from guardrails.screens.prior import NAME, PICTURES, Prior, embed_names, embed_pictures
 from guardrails.screens.protocol import Reading
-from guardrails.screens.views import letterbox
+from guardrails.screens.views import Box, cut, letterbox
 
 HEIGHTS = (0, 60, 30, 20, 14)
 THUMBNAIL = 64
@@ -154,6 +155,25 @@ def look_at_safe(folder: Path, screens: dict[str, Faces], side: int) -> None:
     print(f"{folder} {size}: not known because of the prior {bound(changed, len(without))}")
 
 
+def look_at_strangers(folders: Sequence[Path], finder: FaceFinder, matcher: Matcher) -> None:
+    """Faces in pictures of nobody who is enrolled, cut out with what surrounds them, small, by a closer look."""
+    strangers = []
+    for path in pictures_of(folders):
+        pixels = decode(path.read_bytes()).pixels
+        for face in finder.find(pixels):
+            tall = face.box.bottom - face.box.top
+            around = Box(left=max(0, face.box.left - tall), top=max(0, face.box.top - tall),
+                         right=face.box.right + tall, bottom=face.box.bottom + tall)  # fmt: skip
+            strangers.append((cut(pixels, around), tall))
+    for height in filter(None, HEIGHTS):
+        sized = (shrunk(pixels, height / tall) for pixels, tall in strangers)
+        seen = [matcher.nearest(face.vector) for pixels in sized for face in finder.find(pixels, closer=True)]
+        distances = [match.distance for match in seen if match is not None]
+        false = bound(sum(distance < THRESHOLD for distance in distances), len(distances))
+        print(f"{len(strangers)} faces of strangers {height} pixels tall, a closer look takes for an enrolled person: "
+              f"{false}, smallest distance {min(distances):.3f}")  # fmt: skip
+
+
 def time_matching(face: np.ndarray) -> None:
     """The cost of a large gallery."""
     random = np.random.default_rng(1)
@@ -186,6 +206,8 @@ def main(persons: Path, safe: Sequence[Path]) -> None:
             "with the prior": Faces(gallery, finder=finder, prior=Prior(clip)),
         }
         look_up(shown, screens)
+        if safe:
+            look_at_strangers(safe, finder, Matcher(gallery.persons(datetime.date.today())))
         for nobody in safe:
             for side in (0, THUMBNAIL):
                 look_at_safe(nobody, screens, side)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from guardrails.errors import ModelUnavailable
-from guardrails.screens import clip_concepts
+from guardrails.screens import clip_concepts, default_screens, run_screens
 from guardrails.screens.clip_concepts import ClipConcepts
 from guardrails.screens.concepts import Concept, read_pack
-from guardrails.screens.faces import EVERYBODY
-from guardrails.screens.gallery import Embedded, Person
+from guardrails.screens.faces import EVERYBODY, FaceFinder, Faces
+from guardrails.screens.gallery import Embedded, Gallery, Person
 from guardrails.screens.prior import (
     ANYBODY,
     NAME,
@@ -166,16 +166,26 @@ def test_a_picture_unlike_all_safe_ones_is_compared_without_the_promise_of_a_rat
     assert hint.of("jane")["outside"] is True
 
 
-def test_both_screens_share_one_pass_and_no_picture_is_taken_for_the_one_before(many: Path, pack_file: Path) -> None:
-    encoder = Encoder(portrait(JANE))
-    clip = ClipConcepts(packs=[read_pack(pack_file)], encoder=encoder, references=many)
-    encoder.text = type(
-        "Both", (), {"id": "b", "dim": 16, "embed": lambda self, texts: np.stack([axis(PHOTO)] * len(texts))}
-    )()
-    prior, pixels = Prior(clip), PICTURE.copy()
-    clip.score(pixels)
-    assert prior.look(pixels, [person("jane", JANE)], [EVERYBODY]).points("enrolled")
+def test_the_default_screens_share_one_pass(
+    many: Path, pack_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = AxisEncoder(portrait(JANE))
+    monkeypatch.setattr(clip_concepts, "load_encoder", lambda _: encoder)
+    monkeypatch.setattr(clip_concepts, "datasets_path", lambda *_: many)
+    monkeypatch.setattr(FaceFinder, "find", lambda *_, **__: [])
+    Gallery(tmp_path / "faces").add(person("jane", JANE))
+    screens = default_screens(packs=[read_pack(pack_file)], gallery=tmp_path / "faces")
+    checks = run_screens([one for one in screens if isinstance(one, (ClipConcepts, Faces))], PICTURE)
+    assert [check.component.name for check in checks] == ["clip-concepts", "faces"]
+    assert "weapon" in checks[0].scores
+    assert "like pictures of enrolled persons" in checks[1].abstained["enrolled"]
     assert len(encoder.seen) == 1
+
+
+def test_no_picture_is_taken_for_the_one_before_in_the_same_array(many: Path) -> None:
+    encoder, pixels = Encoder(portrait(JANE)), PICTURE.copy()
+    prior = Prior(ClipConcepts(packs=[], encoder=encoder, references=many))
+    assert prior.look(pixels, [person("jane", JANE)], [EVERYBODY]).points("enrolled")
     pixels[:] = 9
     encoder._vectors = (cloud(axis(PHOTO), 1, 5)[0],)
     assert not prior.look(pixels, [person("jane", JANE)], [EVERYBODY]).points("enrolled")
