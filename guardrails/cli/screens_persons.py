@@ -149,7 +149,9 @@ def _counts(person: Person) -> dict[str, int]:
 
 
 def _prior(person: Person) -> str:
-    return ", ".join(f"{count} {what}" for what, count in _counts(person).items() if count) or "not available"
+    counts = _counts(person)
+    words = [f"{count} {what if count > 1 else what[:-1]}" for what, count in counts.items() if count]
+    return ", ".join(words) or "not available"
 
 
 @click.command()

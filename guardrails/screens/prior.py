@@ -45,7 +45,8 @@ ANYBODY = (
     "a photo of an athlete",
     "a photo of a crowd",
 )
-WEAK = "weak: the offline text side takes most names for other names"
+# What is written behind the offline text side, which takes most names for other names.
+WEAK = "weak"
 
 
 def embed_pictures(encoder: ImageEncoder, pictures: Sequence[Pixels]) -> Embedded:
@@ -182,7 +183,7 @@ class Prior:
                         )
                     )
         calibrated = Calibrated(HeadSet(heads, centre=references.centre), references) if heads else None
-        side = "" if text is None else f"{text.id}; {WEAK}" if isinstance(text, LitText) else text.id
+        side = "" if text is None else f"{text.id}, {WEAK}" if isinstance(text, LitText) else text.id
         return _Heads(calibrated=calibrated, meant=meant, text_side=side)
 
 

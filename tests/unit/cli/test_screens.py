@@ -16,6 +16,7 @@ from PIL import Image
 import guardrails.encoders
 import guardrails.resources
 import guardrails.screens
+from guardrails.domain.findings import Component
 from guardrails.errors import ModelUnavailable, ScreenUnavailable
 from guardrails.screens import faces
 from guardrails.screens.faces import Face
@@ -220,6 +221,36 @@ def test_groups_that_are_treated_differently_fail(
     assert result.status == 4
     assert any("two groups differ" in problem for problem in result.json["problems"])
     assert {one["group"] for one in result.json["slices"]} == {"a", "b"}
+
+
+def test_the_sheet_shows_what_the_prior_says_and_what_it_does_not_say(picture: Path, tmp_path: Path) -> None:
+    from guardrails.cli.screens_sheet import write_sheet
+    from guardrails.policy import parse_policy
+    from guardrails.screens.protocol import Reading
+    from guardrails.screens.scanning import scan
+
+    said = {"by_pictures": 0.9934, "by_name": 0.2, "text_side": "lit, weak", "outside": True}
+    seen = {"person": "enwiki:A", "distance": 0.3, "box": [1, 1, 9, 9], "prior": said}
+
+    class Screen:
+        component = Component(name="clip-concepts", version="1")
+
+        def score(self, pixels: np.ndarray) -> Reading:
+            return reading
+
+    def sheet(name: str) -> str:
+        rules = parse_policy(STRICT.encode(), source="p").screen_rules
+        write_sheet([(picture, scan(picture.read_bytes(), [Screen()], rules))], tmp_path / name)
+        return (tmp_path / name).read_text()
+
+    words = "0.993 by pictures, 0.200 by name (lit, weak), unlike all safe pictures"
+    reading = Reading(scores={"weapon": 1.0}, evidence={"weapon": {"persons": [seen]}})
+    assert f"enwiki:A (distance 0.3; whole picture: {words})" in sheet("found.html")
+    unsure = {"prior": [{"person": "enwiki:A", **said}]}
+    reading = Reading(scores={}, abstained={"weapon": "no face"}, evidence={"weapon": unsure})
+    assert f"like pictures of enwiki:A ({words}); that does not say that anybody is there" in sheet("pointed.html")
+    reading = Reading(scores={}, abstained={"weapon": "x"}, evidence={"weapon": {"prior": {"not_available": "none"}}})
+    assert "not available: none" in sheet("without.html")
 
 
 class Finder:
