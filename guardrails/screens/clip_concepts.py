@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,15 @@ class Pass:
     place: Place
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Sight:
+    """One picture under the encoder: whoever comes second waits for whoever came first."""
+
+    digest: bytes
+    seen: tuple[list[View], Vectors] | None = None
+    looking: threading.Lock = field(default_factory=threading.Lock)
+
+
 class ClipConcepts:
     """A `Screen` with one score a concept: one minus its conformal p-value among safe pictures; see `references`.
 
@@ -66,7 +75,8 @@ class ClipConcepts:
         self._references: References | None = None
         self._packs = (shipped_pack(),) if packs is None else tuple(packs)
         self._calibrated: Calibrated | None = None
-        self._last: tuple[bytes, list[View], Vectors] | None = None
+        self._last = _Sight(digest=b"")
+        self._remembering = threading.Lock()
         self._changing = threading.Lock()
 
     @property
@@ -101,14 +111,18 @@ class ClipConcepts:
 
     def seen(self, pixels: Pixels) -> tuple[list[View], Vectors]:
         """The views of one picture and their vectors, shape (views, dim). Those of the last picture are remembered,
-        because another screen asks for them again (see `prior`)."""
+        because another screen asks for them too, perhaps at the same time (see `prior`)."""
         # By content: a caller may write the next picture into the same array.
         digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-        last = self._last
-        if last is None or last[0] != digest:
-            shown = views(pixels)
-            last = self._last = digest, shown, self.encoder().embed([view.pixels for view in shown])
-        return last[1], last[2]
+        with self._remembering:
+            if self._last.digest != digest:
+                self._last = _Sight(digest=digest)
+            sight = self._last
+        with sight.looking:
+            if sight.seen is None:
+                shown = views(pixels)
+                sight.seen = shown, self.encoder().embed([view.pixels for view in shown])
+            return sight.seen
 
     def score(self, pixels: Pixels) -> Reading:
         """Look at one picture; see `Screen.score`."""

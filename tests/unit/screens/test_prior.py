@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -169,7 +170,13 @@ def test_a_picture_unlike_all_safe_ones_is_compared_without_the_promise_of_a_rat
 def test_the_default_screens_share_one_pass(
     many: Path, pack_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = AxisEncoder(portrait(JANE))
+    class Slow(AxisEncoder):
+        def embed(self, images: Sequence[np.ndarray]) -> np.ndarray:
+            # Long enough for the other screen, which runs at the same time, to ask meanwhile.
+            time.sleep(0.3)
+            return super().embed(images)
+
+    encoder = Slow(portrait(JANE))
     monkeypatch.setattr(clip_concepts, "load_encoder", lambda _: encoder)
     monkeypatch.setattr(clip_concepts, "datasets_path", lambda *_: many)
     monkeypatch.setattr(FaceFinder, "find", lambda *_, **__: [])
