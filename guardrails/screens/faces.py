@@ -5,7 +5,8 @@ data may not be used commercially. Two faces are of one person when their distan
 in the Wild, as published); here the bound is stricter, and the second-best person must stand clearly back.
 
 The face alone decides. Where no face could, and the prior says that the whole picture is like those of an enrolled
-person (see `prior`), the screen looks again, closer; what is still undecided then is "not known".
+person (see `prior`), the screen looks again, closer; what is still undecided then is "not known". Narrow pictures are
+looked at closer at once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from guardrails.domain.findings import Action, Component
 from guardrails.encoders.carriers import find_in_wheel, read_pinned
 from guardrails.errors import ScreenUnavailable
 from guardrails.imaging import Pixels
+from guardrails.screens.clip_concepts import SMALLEST_SIDE
 from guardrails.screens.concepts import Concept, ConceptPack
 from guardrails.screens.gallery import FaceMatch, Gallery, Matcher
 from guardrails.screens.protocol import Reading
@@ -216,14 +218,16 @@ class Faces:
         """Look at one picture; see `Screen.score`."""
         persons = self._gallery.persons(datetime.date.today())
         matcher = Matcher(persons)
-        faces = self._finder.find(pixels)
+        # A closer look at a picture that is too narrow for other screens takes 0.1 s, so it waits for no hint.
+        narrow = min(pixels.shape[:2]) < SMALLEST_SIDE
+        faces = self._finder.find(pixels, closer=narrow)
         verdicts = {concept.id: decide(faces, matcher, concept.persons) for concept in self._concepts}
         hint = None
         if self._prior is not None and any(one.seen or not one.decided for one in verdicts.values()):
             hint = self._prior.look(pixels, persons, self._concepts)
             pointed = [one for one in self._concepts if hint.points(one.id) and not verdicts[one.id].decided]
             if pointed:
-                faces = self._finder.find(pixels, closer=True)
+                faces = faces if narrow else self._finder.find(pixels, closer=True)
                 for concept in pointed:
                     closer = decide(faces, matcher, concept.persons)
                     verdicts[concept.id] = after_closer_look(verdicts[concept.id], closer)

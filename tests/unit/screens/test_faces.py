@@ -59,7 +59,7 @@ class Finder:
     def __init__(self, *found: np.ndarray, height: int = 100) -> None:
         self._faces = [Face(box=Box(left=0, top=0, right=height, bottom=height), vector=one) for one in found]
 
-    def find(self, pixels: np.ndarray) -> list[Face]:
+    def find(self, pixels: np.ndarray, *, closer: bool = False) -> list[Face]:
         return self._faces
 
 
@@ -177,6 +177,15 @@ def test_a_face_that_decides_is_not_overruled(tmp_path: Path) -> None:
         assert finder.looks == [False]
         assert reading.scores == Faces(Gallery(folder), finder=first).score(PICTURE).scores
         assert prior.asked == (first is ENROLLED)
+
+
+@pytest.mark.parametrize(("side", "looks"), [(127, [True]), (128, [False, True])])
+def test_a_narrow_picture_is_looked_at_closer_at_once(tmp_path: Path, side: int, looks: list[bool]) -> None:
+    finder = Closer(NOBODY, NOBODY)
+    screen = Faces(enrol(tmp_path, a=vector(1)), finder=finder, prior=Hinting(POINTING))
+    reading = screen.score(np.zeros((300, side, 3), dtype=np.uint8))
+    assert finder.looks == looks
+    assert "by a closer look neither" in reading.abstained["enrolled"]
 
 
 def test_that_there_is_no_prior_is_said(tmp_path: Path) -> None:
