@@ -51,6 +51,8 @@ EMBEDDER = (
 THRESHOLD = 0.56
 MARGIN = 0.04
 SMALLEST_FACE = 60
+# Below this a face that is near an enrolled person is no match either: of 124 strangers' faces of 14 pixels one was.
+SMALLEST_MATCH = 18
 # The detector's window is 80 pixels; one doubling finds faces of 40 and more, within this many pixels of picture.
 LONGEST_SIDE = 960
 # A closer look makes the picture larger first, up to this size and this many times.
@@ -70,6 +72,11 @@ class Face:
 
     box: Box
     vector: NDArray[np.float32]
+
+    @property
+    def height(self) -> int:
+        """In pixels of the picture."""
+        return self.box.bottom - self.box.top
 
 
 class FaceFinder:
@@ -114,7 +121,7 @@ class FaceFinder:
             )
             for place, vector in found
         ]
-        return sorted(faces, key=lambda face: face.box.top - face.box.bottom)
+        return sorted(faces, key=lambda face: -face.height)
 
     def _load(self) -> tuple[Any, Any, Any]:
         with self._using:
@@ -165,14 +172,18 @@ class Verdict:
 def decide(faces: Sequence[Face], matcher: Matcher, persons: Sequence[str]) -> Verdict:
     """What the faces alone say about some of the enrolled, or about all when `persons` is empty."""
     matched = [(face, matcher.nearest(face.vector, persons)) for face in faces]
-    near = [(face, match) for face, match in matched if match is not None and match.distance < THRESHOLD]
+    near = [
+        (face, match)
+        for face, match in matched
+        if match is not None and match.distance < THRESHOLD and face.height >= SMALLEST_MATCH
+    ]
     clear = tuple((face, match) for face, match in near if match.margin >= MARGIN)
     count = len(faces)
     if clear:
         return Verdict(score=max(0.0, 1 - min(match.distance for _, match in clear)), seen=clear, faces=count)
     if near:
         return Verdict(score=None, reason="two enrolled persons are about equally near to a face", faces=count)
-    if any(face.box.bottom - face.box.top < SMALLEST_FACE for face in faces):
+    if any(face.height < SMALLEST_FACE for face in faces):
         reason = f"a face is smaller than {SMALLEST_FACE} pixels, too small to be compared"
         return Verdict(score=None, reason=reason, faces=count)
     best = min((match.distance for _, match in matched if match is not None), default=1.0)

@@ -87,7 +87,8 @@ def test_faces_too_small_to_compare_are_not_called_strangers(tmp_path: Path) -> 
     gallery = enrol(tmp_path, a=vector(1))
     assert "smaller than 60" in Faces(gallery, finder=Finder(vector(9), height=59)).score(PICTURE).abstained["enrolled"]
     assert "enrolled" in Faces(gallery, finder=Finder(vector(9), height=60)).score(PICTURE).scores
-    assert Faces(gallery, finder=Finder(vector(1), height=45)).score(PICTURE).scores["enrolled"] == pytest.approx(1)
+    assert Faces(gallery, finder=Finder(vector(1), height=18)).score(PICTURE).scores["enrolled"] == pytest.approx(1)
+    assert "smaller than 60" in Faces(gallery, finder=Finder(vector(1), height=17)).score(PICTURE).abstained["enrolled"]
 
 
 def test_a_picture_without_faces_shows_nobody(tmp_path: Path) -> None:
