@@ -1,8 +1,8 @@
 """Openly licensed pictures with words, which the text side is trained on. None of them is redistributed.
 
 Emoji come from the pocket collection (`guardrails pocket build`); openclipart (public domain) from Debian's packages
-openclipart-svg and openclipart-png, unpacked into one folder; symbols are those of Mulberry (CC BY-SA 4.0);
-photographs those of Caltech-101 (CC BY 4.0) and of the Grocery Store Dataset (MIT).
+openclipart-svg and openclipart-png, unpacked into one folder; photographs are those of Caltech-101 (CC BY 4.0) and of
+the Grocery Store Dataset (MIT). Share-alike pictures are not trained on.
 """
 
 from __future__ import annotations
@@ -47,8 +47,6 @@ _EMPTY_TAGS = frozenset({
 })  # fmt: skip
 # "Clipart by Nicu Buculei - owl" says who drew it before it says what it is.
 _ARTIST = re.compile(r"^clip ?art (by )?nicu buculei ")
-# A verb of Mulberry ends in ",_to"; a further drawing of a word in a number and a letter.
-_SYMBOL_ENDING = re.compile(r"(_,_to|_\d+[a-z]?)+$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -166,22 +164,6 @@ def placed(drawing: Image.Image, ground: tuple[int, int, int]) -> Pixels:
     canvas = Image.new("RGB", (SIDE, SIDE), ground)
     canvas.paste(shrunk, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2), shrunk)
     return np.asarray(canvas)
-
-
-def symbols(folder: Path) -> list[Captioned]:
-    """The Mulberry symbols, most of them one for a word.
-
-    Args:
-        folder: PNG files, drawn from the SVG files in `EN` of the symbols' repository, with the same names.
-    """
-    return [
-        Captioned(
-            id=path.name,
-            names=(_SYMBOL_ENDING.sub("", path.stem).replace("_", " ").lower(),),
-            load=partial(_clipart_on_paper, path),
-        )
-        for path in sorted(folder.glob("*.png"))
-    ]
 
 
 def labelled(folder: Path) -> list[Captioned]:

@@ -2,14 +2,14 @@
 
 ::
 
-    python -m guardrails.screens.text_building --pocket POCKET --clipart C --symbols S --labelled L ... \\
+    python -m guardrails.screens.text_building --pocket POCKET --clipart C --labelled L ... \\
         --measured P --anchors A --cache W
 
-POCKET is what `guardrails pocket build` made, C openclipart unpacked, S the Mulberry symbols as PNG files, L folders of
-photographs in one folder for each thing (at most six of each from Caltech-101 without faces and background, and
-three from the Grocery Store Dataset), P photographs named `<id>_<what it shows>.jpg` that are measured on and never
-trained on (ImageNet samples, one a class), A an `.npz` with `names` and `vectors` (CLIP's own text vectors of some
-names), W a folder for the embeddings: hours of work the first time, resumed where it stopped.
+POCKET is what `guardrails pocket build` made, C openclipart unpacked, L folders of photographs in one folder for each
+thing (at most six of each from Caltech-101 without faces and background, and three from the Grocery Store Dataset), P
+photographs named `<id>_<what it shows>.jpg` that are measured on and never trained on (ImageNet samples, one a class),
+A an `.npz` with `names` and `vectors` (CLIP's own text vectors of some names), W a folder for the embeddings: hours of
+work the first time, resumed where it stopped.
 
 1. Embed every picture once.
 2. Set aside the names of P and of some drawings: every caption and every anchor with such a name, and every drawing of
@@ -40,7 +40,6 @@ from guardrails.screens.captioned import (
     labelled,
     photographs,
     prepared,
-    symbols,
 )
 from guardrails.screens.heads import Vectors
 from guardrails.screens.text_training import make_captions, ridge, to_bytes, train, zero_shot
@@ -80,11 +79,7 @@ def build(options: argparse.Namespace) -> None:
     named = Embedded.joined(
         [embedded("noto", emoji(store, manifest, "noto")), embedded("clipart", clipart(options.clipart))]
     )
-    further = [
-        embedded("fluent-emoji", emoji(store, manifest, "fluent-emoji")),
-        embedded("symbols", symbols(options.symbols)),
-    ]
-    drawings = Embedded.joined([named, *further])
+    drawings = Embedded.joined([named, embedded("fluent-emoji", emoji(store, manifest, "fluent-emoji"))])
     photos = Embedded.joined([embedded(folder.name, labelled(folder)) for folder in options.labelled])
     shown = [*drawings.names, *photos.names]
     pictures = np.concatenate([centred(drawings.vectors), centred(photos.vectors)])
@@ -120,7 +115,7 @@ def build(options: argparse.Namespace) -> None:
 def main() -> None:
     """Command line of `build`."""
     parser = argparse.ArgumentParser(description="Build datasets/screens/lit-text.npz.")
-    for name in ("pocket", "clipart", "symbols", "measured", "anchors", "cache"):
+    for name in ("pocket", "clipart", "measured", "anchors", "cache"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--labelled", type=Path, nargs="+", required=True)
     parser.add_argument("--no-embedding", action="store_true", help="use what the cache has, and embed nothing more")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from guardrails.screens.captioned import Captioned, Embedded, labelled, prepared, symbols
+from guardrails.screens.captioned import Captioned, Embedded, labelled, prepared
 from guardrails.screens.text_building import centred, kept_aside
 from guardrails.testing.spaces import AxisEncoder, axis
 
@@ -38,14 +38,6 @@ def test_photographs_are_named_as_their_folder(tmp_path: Path) -> None:
         ("sea_horse/image_0001.jpg", ("sea horse",)),
     ]
     assert found[0].load().shape == (40, 40, 3)
-
-
-def test_symbols_are_named_as_their_word(tmp_path: Path) -> None:
-    for name in ("hot_chocolate", "air_steward_2a", "crush_garlic_,_to", "flag_Cuba"):
-        Image.new("RGBA", (20, 20), (200, 10, 10, 255)).save(tmp_path / f"{name}.png")
-    found = {name for one in symbols(tmp_path) for name in one.names}
-    assert found == {"hot chocolate", "air steward", "crush garlic", "flag cuba"}
-    assert symbols(tmp_path)[0].load().shape == (224, 224, 3)
 
 
 def test_pictures_are_prepared_once_and_then_read(tmp_path: Path) -> None:
