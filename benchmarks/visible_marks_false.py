@@ -53,6 +53,48 @@ CONFUSABLE = (
     "Corbin", "Unlimited stock",
     "Blocks of stories", "Elements",
 )  # fmt: skip
+# Real phrases near names of several words and near long names; none has a name's very letters. Written before names of
+# several words had to be matched word by word, and counted once.
+PHRASES = (
+    # of several words
+    "Picture alignment", "Picture appliance", "Culture alliance", "Pasture alliance", "Picture a dance", "Future alliance",
+    "Picture a chance", "Picture valiance", "Structure alliance", "Picture reliance", "Pictures, appliances",
+    "Pretty images", "City images", "Gritty images", "Kitty images", "Getting images ready", "Setting images",
+    "Petty damages", "Jetty images", "Getty villages", "Getty mileage",
+    "Adobe shock", "Adobe smock", "Above stock", "Abode stock", "Adobe stork", "Adobe stove", "Adobe stick",
+    "Alamo stock photo", "Alma stock photo", "Alley stock photo", "A lazy stock photo",
+    "Can stack photos", "Can stuck photo", "Van stock photo", "Can stick photos", "Can shock photo",
+    "Aged foto stock", "Page foto stock", "Age photo stock", "Large foto stock",
+    "Mauritius villages", "Mauritius packages", "Mauritian images", "Mauritius garages", "Mauritius imported",
+    "Science photo gallery", "Silence photo library", "Science photo lottery", "Science pilot library",
+    "Sciences photo liberty", "Science phone library", "Science hotel library",
+    "Bridgetown images", "Bridgeman villages", "Bridesman images", "Bridgeton images", "Bridgeman damages",
+    "Magnus photos", "Magnum phones", "Magnum pianos", "Maximum photos", "Magnet photos", "Magnum photon",
+    "Routers connect", "Reuter contact", "Commuters connect", "Writers connect", "Recruiters connect", "Reuters collect",
+    "AFC photo", "RAF photo", "ATP photo", "Map photo",
+    "Corbin images", "Orbit images", "Corvus images", "Cobra images", "Corbie images", "Cordis images",
+    "Envoy elements", "Tomato elements", "Private elements", "Ornate elements", "Envato settlements",
+    # long names in one word
+    "Shutter store", "Shutter lock", "Shutter dock", "Butter stock", "Gutter stock", "Shutter clock", "Shattered stock",
+    "Dream stone", "Dream stream", "Dream estate", "Cream time", "Dreamiest", "Dream same",
+    "Deposit phones", "Deposit pots", "Deposit photo ID", "Deposits, photos", "Composite photos",
+    "Big rock photo", "Big stack photo", "Pig stock photo", "Big shock photo",
+    "Livestock photo", "Rootstock photo", "Stock photo day",
+    "Stock flood", "Rock food", "Stock foods fair", "Stock wood",
+    "Master tile", "Mister File", "Masters file in", "Masterful", "Matter file",
+    "Robert Harvey", "Robin Harding", "Robert Hardin", "Robert Hardy King", "Rupert Harding",
+    "Pantheon media", "Panda media", "Another media", "Panther medals",
+    "Future pics", "Feature pits", "Feature films", "Fixture pics",
+    "Photo chase", "Photo castle", "Photocopies", "Photo base",
+    "Wave brake media", "Wavebreaker medal", "Weave break media",
+    "Think stick", "Thick stock", "Drink stock", "Think stack", "Pink stock",
+    "Colour book", "Colour fox", "Color books", "Colour bow",
+    "Crush pixie", "Brush pixel", "Crushed pickles", "Crash pixel",
+    "Bay images", "Play images", "Gray images", "Yacht images", "Day images",
+    "Sock unlimited", "Stick unlimited", "Stock is limited", "Rock unlimited", "Stock, limited",
+    "Story clocks", "Stony blocks", "Storage blocks", "Story locks", "Story blogs",
+    "Vector easy", "Free pick", "Free pint", "Foto Italia", "Fotolab", "Pond five", "Stocky", "Pick fair",
+)  # fmt: skip
 # The letters of a brand in other words, or one or two letters away from them: nobody but a reader of meaning tells them
 # apart. Counted on their own.
 NEAR = (
@@ -116,6 +158,7 @@ def collect(folders: list[Path], each: int, signs: int) -> list[Picture]:
     pictures: list[Picture] = [(str(path), partial(read, path)) for path in paths]
     pictures += [(f"sign {number}", partial(sign, number, CONFUSABLE, grounds)) for number in range(signs)]
     pictures += [(f"near {number}", partial(sign, number, NEAR, grounds)) for number in range(signs // 10)]
+    pictures += [(f"phrase {number}", partial(sign, number, (text,), grounds)) for number, text in enumerate(PHRASES)]
     chance.shuffle(pictures)
     return pictures
 
@@ -143,7 +186,7 @@ def main(folders: list[Path], each: int, signs: int, record: Path) -> None:
     """Print the table."""
     pictures = collect(folders, each, signs)
     threshold = min(rule.threshold for rule in load_policy("default").screen_rules if rule.screen == NAME)
-    counts = {kind: [0, 0] for kind in (*map(str, folders), "sign", "near", "all but near")}
+    counts = {kind: [0, 0] for kind in (*map(str, folders), "sign", "phrase", "near", "all but near")}
     for one in answers(pictures, record):
         if "score" not in one:
             continue
