@@ -14,7 +14,7 @@ from dataclasses import dataclass
 # Up to this length one wrong letter makes another word: "alamo" is not "alamy".
 EXACT_LENGTH = 8
 LEAST_RATIO = 0.84
-# Letters that a misread word may have too many or too few.
+# Letters that a misread word may have too many or too few, and that may be cut off a name.
 MOST_ASTRAY = 2
 HINT_RATIO = 0.55
 # Pieces of a name that is tiled over a picture: this many must be read before they count as one mark.
@@ -116,7 +116,7 @@ def likeness(text: str, parts: Sequence[str], harmless: Sequence[str]) -> float:
     name = "".join(parts)
     if text == name:
         return 1.0
-    if not _reads_as(text, parts):
+    if not (_reads_as(text, parts) or _is_cut(text, name)):
         return 0.0
     ratio = _ratio(text, name)
     return 0.0 if any(_ratio(text, word) > ratio for word in harmless) else ratio
@@ -129,6 +129,13 @@ def _reads_as(text: str, parts: Sequence[str]) -> bool:
         return _is_word(text, first)
     ends = range(max(1, len(first) - MOST_ASTRAY), len(first) + MOST_ASTRAY + 1)
     return any(_is_word(text[:end], first) and _reads_as(text[end:], rest) for end in ends)
+
+
+def _is_cut(text: str, name: str) -> bool:
+    """Whether a text is a long name whose first or last letters are covered or faded."""
+    lacking = len(name) - len(text)
+    long_enough = len(name) > EXACT_LENGTH and 0 < lacking <= MOST_ASTRAY
+    return long_enough and (name.startswith(text) or name.endswith(text))
 
 
 def _is_word(text: str, word: str) -> bool:

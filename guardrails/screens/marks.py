@@ -54,6 +54,8 @@ class VisibleMarks:
 
     def score(self, pixels: Pixels) -> Reading:
         """Look at one picture; see `Screen.score`."""
+        # A missing reader is said at the first picture, not at the first that has lettering.
+        self._load()
         pieces = [(_shown(cut(pixels, box)), box) for box in _pieces(pixels)]
         seen = [self._lettering.score(shown) if self._lettering else 1.0 for shown, _ in pieces]
         if max(seen) < THRESHOLD:
