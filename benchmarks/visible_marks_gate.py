@@ -5,9 +5,9 @@
     python benchmarks/visible_marks_gate.py --marked FOLDER ... --unmarked FOLDER ... --fonts FOLDER
 
 Marks are laid over photographs of the first folders, of one kind after the other: as in `visible_marks`, and softly,
-as a model paints them (bent, blurred, smaller and larger again). Names, fonts, sizes and places are drawn anew for every
-`--seed`; half of the fonts are those of `--fonts`. Where no lettering is seen, the reader is asked as well: only what
-it finds is lost.
+as a model paints them (bent, blurred, smaller and larger again). Names, fonts, sizes and places are drawn anew for
+every `--seed`; half of the fonts are those of `--fonts`. Where no lettering is seen, the reader is asked as well: only
+what it finds is lost.
 """
 
 from __future__ import annotations

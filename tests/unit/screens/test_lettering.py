@@ -1,4 +1,4 @@
-"""The look for lettering: the same answer every time, for every shape of picture, and never a silent pass without weights."""
+"""The look for lettering: one answer for one picture of any shape, and never a silent pass without weights."""
 
 from __future__ import annotations
 
