@@ -2,7 +2,8 @@
 
 A brand must be there as a whole: "Gettysburg" holds the letters of an agency and is a town. Misread letters are
 forgiven in long words only, and never towards a word that the pack lists as easily mistaken. In a name of several words
-each must be there by itself, joined or apart: "picture allowance" shares most letters with an agency, and is none.
+each must be there by itself, joined or apart: "picture allowance" shares most letters with an agency, and is none. A
+gap too many is forgiven, or misread letters, not both: "shutter lock" is two words.
 """
 
 from __future__ import annotations
@@ -74,13 +75,13 @@ def find_brands(words: Sequence[Word], brands: Iterable[str], mistaken: Iterable
         parts = tuple(letters(part) for part in brand.split())
         name = "".join(parts)
         # Short names are not put together from pieces: "a lamy pen".
-        own = [(text, word) for text, word, tokens in candidates if tokens == 1 or len(name) > EXACT_LENGTH]
+        own = [one for one in candidates if one[2] == 1 or len(name) > EXACT_LENGTH]
         whole = [
             (ratio * word.confidence, text, word.box)
-            for text, word in own
-            if (ratio := likeness(text, parts, harmless)) > 0
+            for text, word, tokens in own
+            if (ratio := likeness(text, parts, harmless, forgiving=tokens <= len(parts))) > 0
         ]
-        pieces = [(text, word) for text, word in own if is_fragment(text, name) and text not in harmless]
+        pieces = [(text, word) for text, word, _ in own if is_fragment(text, name) and text not in harmless]
         places = {word.box for _, word in pieces}
         if whole:
             ratio, text, box = max(whole)
@@ -105,18 +106,19 @@ def hints(words: Sequence[Word], brands: Iterable[str]) -> list[Word]:
     return found
 
 
-def likeness(text: str, parts: Sequence[str], harmless: Sequence[str]) -> float:
+def likeness(text: str, parts: Sequence[str], harmless: Sequence[str], *, forgiving: bool = True) -> float:
     """How much a candidate is a brand: 1 for the same letters, 0 when it is too little like it to count.
 
     Args:
         parts: the letters of each word of the brand.
+        forgiving: whether letters may be misread or cut off at all.
     """
     if text in harmless:
         return 0.0
     name = "".join(parts)
     if text == name:
         return 1.0
-    if not (_reads_as(text, parts) or _is_cut(text, name)):
+    if not forgiving or not (_reads_as(text, parts) or _is_cut(text, name)):
         return 0.0
     ratio = _ratio(text, name)
     return 0.0 if any(_ratio(text, word) > ratio for word in harmless) else ratio
@@ -132,10 +134,8 @@ def _reads_as(text: str, parts: Sequence[str]) -> bool:
 
 
 def _is_cut(text: str, name: str) -> bool:
-    """Whether a text is a long name whose first or last letters are covered or faded."""
-    lacking = len(name) - len(text)
-    long_enough = len(name) > EXACT_LENGTH and 0 < lacking <= MOST_ASTRAY
-    return long_enough and (name.startswith(text) or name.endswith(text))
+    """Whether a text is a long name whose last letters are covered or faded."""
+    return len(name) > EXACT_LENGTH and 0 < len(name) - len(text) <= MOST_ASTRAY and name.startswith(text)
 
 
 def _is_word(text: str, word: str) -> bool:
