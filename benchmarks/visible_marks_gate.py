@@ -19,9 +19,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from visible_marks import FONTS, jpeg, laid, sized
+from visible_marks import (  # type: ignore[import-not-found]  # beside this script
+    FONTS,
+    jpeg,
+    laid,
+    sized,
+)
 from visible_marks import THRESHOLD as LEAST_SCORE
-from visible_marks_false import SUFFIXES, read
+from visible_marks_false import SUFFIXES, read  # type: ignore[import-not-found]
 
 from guardrails.domain.calibration import clopper_pearson_upper
 from guardrails.imaging import Pixels
