@@ -66,7 +66,8 @@ def calibrate(
     shipped = () if alone else read_references(datasets_path(*REFERENCES)).domains
     own = np.stack([vectors[0] for vectors in shown[::2]])
     domains = {**{one.name: one.vectors for one in shipped}, domain: own}
-    write_atomically(output, pack_references(identity, domains))
+    ids = {one.name: one.ids for one in shipped if one.name != domain}
+    write_atomically(output, pack_references(identity, domains, ids))
     screen = _screen(encoder, concepts, output)
     scored = score_all(screen.calibrated(), shown[1::2], identity)
     rates = count(scored, domain)

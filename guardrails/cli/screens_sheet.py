@@ -36,6 +36,7 @@ class Row:
     Attributes:
         examples: picture and label of the nearest examples.
         without: why there are none.
+        safe: the nearest safe pictures.
     """
 
     finding: Finding
@@ -43,6 +44,22 @@ class Row:
     heat: str
     examples: tuple[tuple[str, str], ...]
     without: str
+    safe: tuple[Safe, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Safe:
+    """A safe picture that a finding's picture is like.
+
+    Attributes:
+        origin: its source and licence; "" when it is not one of the shipped references.
+        picture: a small one, or "" where none is kept.
+    """
+
+    id: str
+    cosine: float
+    origin: str
+    picture: str
 
 
 def write_sheet(
@@ -115,7 +132,21 @@ def _row(finding: Finding, pixels: Pixels, packs: Sequence[ConceptPack], heated:
 
         heat = _address(overlay(pixels, heat_of(heated, pixels, concept)))
     examples, without = _examples(finding, concept, packs)
-    return Row(finding=finding, part=part, heat=heat, examples=examples, without=without)
+    return Row(finding=finding, part=part, heat=heat, examples=examples, without=without, safe=_safe(finding))
+
+
+def _safe(finding: Finding) -> tuple[Safe, ...]:
+    """The safe pictures that lie nearest to what was found, with their small pictures where the licence allows them."""
+    from guardrails.screens.catalogue import shipped, thumbnail
+
+    nearest, domain = finding.evidence.get("nearest_safe"), str(finding.evidence.get("domain", ""))
+    found = []
+    for id, cosine in nearest if isinstance(nearest, list) else ():
+        known = shipped().get((domain, id))
+        small = None if known is None else thumbnail(known)
+        origin = "" if known is None else f"{known.source}, {known.licence}"
+        found.append(Safe(id=id, cosine=cosine, origin=origin, picture="" if small is None else _address(small)))
+    return tuple(found)
 
 
 def _examples(finding: Finding, concept: str, packs: Sequence[ConceptPack]) -> tuple[tuple[tuple[str, str], ...], str]:

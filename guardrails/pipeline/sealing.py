@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 
+from guardrails.concurrency import together
 from guardrails.domain.canonical import Json
 from guardrails.domain.findings import Component, Finding, strongest
-from guardrails.domain.images import ManifestStatus, MarkVerdict
+from guardrails.domain.identity import ImageId
+from guardrails.domain.images import ManifestStatus, ManifestVerdict, MarkReading, MarkVerdict
 from guardrails.domain.records import Refusal, Stage
 from guardrails.errors import QualityError, SigningError, WatermarkError
+from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import DEFAULT_QUALITY, encode
 from guardrails.imaging.iscc import code_bits
@@ -96,9 +99,13 @@ class Sealing:
         file_format, quality = order.format, order.quality
         draft = marked.screened.draft
         commitment = commit("prompt", draft.cleared.request.prompt)
-        fingerprint = image_code(marked.pixels)
-        xmp = self._xmp(draft)
-        encoded = encode(marked.pixels, file_format, quality=DEFAULT_QUALITY if quality is None else quality, xmp=xmp)
+        pixels, xmp = marked.pixels, self._xmp(draft)
+        encoded, fingerprint, edges, hashes = together(
+            lambda: encode(pixels, file_format, quality=DEFAULT_QUALITY if quality is None else quality, xmp=xmp),
+            lambda: image_code(pixels),
+            lambda: EdgeMap.of(pixels).to_text(),
+            lambda: pdq256(pixels),
+        )
         spec = ManifestSpec.generated(
             image_id=draft.id,
             facts=draft.facts,
@@ -115,13 +122,7 @@ class Sealing:
         )
         signed = self._signer.sign(encoded, file_format.mime, spec)
         data = signed.data
-        verdict = self._verifier.verify(data)
-        if verdict.status is not ManifestStatus.TRUSTED or verdict.manifest_id != draft.id.urn:
-            raise SigningError(
-                f"the signed file did not verify: {verdict.explanation}", hint="run `guardrails keys doctor`"
-            )
-        final = decode(data).pixels
-        reading = self._mark.detect(final, "fast")
+        verdict, (final, reading) = together(lambda: self._verify(data, draft.id), lambda: self._read_back(data))
         if reading.verdict is not MarkVerdict.PRESENT or reading.mark_id != draft.id.mark_id:
             message = f"the mark was not found in the final {file_format.name} file"
             if quality is not None:
@@ -129,14 +130,15 @@ class Sealing:
             raise WatermarkError(message, hint="choose png, or a larger picture")
         drawn = marked.labelled.label
         label = None if drawn is None else read_back(final, drawn)
-        self._keep(signed, marked, fingerprint)
+        pdq = hashes.upright.bits if hashes.hashable else b""
+        self._keep(signed, marked, Fingerprints(iscc=code_bits(fingerprint), pdq=pdq))
         return Signed(
             marked=marked,
             data=data,
             format=file_format,
             sha256=hashlib.sha256(data).hexdigest(),
             fingerprint=fingerprint,
-            edges=EdgeMap.of(marked.pixels).to_text(),
+            edges=edges,
             prompt_commitment=commitment,
             manifest=verdict,
             label=label,
@@ -149,16 +151,28 @@ class Sealing:
         producer = self._signer.organisation if wants_aigc else ""
         return ai_generated_xmp(urn, GENERATOR, draft.facts.model, edited=edited, aigc_producer=producer)
 
-    def _keep(self, signed: SignedFile, marked: Marked, fingerprint: str) -> None:
+    def _verify(self, data: bytes, image_id: ImageId) -> ManifestVerdict:
+        """What a reader of the final file learns from its manifest; raises SigningError unless that is everything."""
+        verdict = self._verifier.verify(data)
+        if verdict.status is not ManifestStatus.TRUSTED or verdict.manifest_id != image_id.urn:
+            raise SigningError(
+                f"the signed file did not verify: {verdict.explanation}", hint="run `guardrails keys doctor`"
+            )
+        return verdict
+
+    def _read_back(self, data: bytes) -> tuple[Pixels, MarkReading]:
+        """The pixels of the final file, and the mark in them."""
+        final = decode(data).pixels
+        return final, self._mark.detect(final, "fast")
+
+    def _keep(self, signed: SignedFile, marked: Marked, fingerprints: Fingerprints) -> None:
         """Before anything leaves: one manifest too many is harmless, a released file without its own is not."""
-        hashes = pdq256(marked.pixels)
-        pdq = hashes.upright.bits if hashes.hashable else b""
         self._manifests.add(
             to_entry(
                 io.BytesIO(signed.data),
                 manifest_id=signed.manifest_id,
                 mark_id=marked.screened.draft.id.mark_id,
-                fingerprints=Fingerprints(iscc=code_bits(fingerprint), pdq=pdq),
+                fingerprints=fingerprints,
                 store=signed.manifest,
             ),
             # Under this id there is no record yet: a manifest that is kept for it is of a run that died.

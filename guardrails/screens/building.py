@@ -4,17 +4,21 @@
 
     python -m guardrails.screens.building --photographs P --further F --pocket POCKET --clipart C --anchors A --cache W
 
-P and F are folders of photographs named `<id>_<what it shows>.jpg` (ImageNet samples, one a class, and a second set),
-POCKET what `guardrails pocket build` made, C openclipart unpacked, A an `.npz` with `names` and `vectors` (CLIP's own
-text vectors of some names), W a folder for the embeddings: hours of work the first time, resumed where it stopped.
+P and F are folders of photographs named `<id>_<what it shows>.jpg`: ImageNet samples, one a class, and a second set
+from other sources, where nothing needs to stand after the underscore. The shipped figures are on BSDS500 (500), 494 of
+ADE20K's validation pictures and 356 of COCO. POCKET is what `guardrails pocket build` made, C openclipart unpacked, A
+an `.npz` with `names` and `vectors` (CLIP's own text vectors of some names), W a folder for the embeddings: hours of
+work the first time, resumed where it stopped.
 
 1. Embed every picture once.
 2. Train the text side on the drawings and the anchors, and measure it on things that it never saw.
-3. Take the safe photographs and drawings as references.
+3. Take the safe photographs and drawings as references, and write down where they come from.
 4. Count false positives: on the references themselves, each fold scored against the others, and on the second set.
 5. Count what is caught of photographs that show a concept.
 
-`--count-again` does 4 and 5 alone and needs neither POCKET nor C nor A.
+    python -m guardrails.screens.building --count-again --photographs P --further F --cache W
+
+does 4 and 5 alone, writes the card, and prints the tables that `docs/screens.md` shows.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ from guardrails.files import write_atomically
 from guardrails.resources import datasets_path
 from guardrails.screens.calibration import DEFAULT_RATE, RATES, Rate, Scored, ceilings, count, score_all, sentence
 from guardrails.screens.captioned import Captioned, Remembered, cached, clipart, embed, emoji, photographs
+from guardrails.screens.catalogue import SafePicture, write_catalogue
 from guardrails.screens.clip_concepts import NAME, REFERENCES
 from guardrails.screens.concepts import make_heads, shipped_pack
 from guardrails.screens.heads import HeadSet, Vectors
@@ -57,6 +62,9 @@ RIDGE = 1.0
 RIDGE_OF_CAPTIONS = 10.0
 HANDS = ("noto",)
 DRAWINGS = 1000
+# The domain whose licences allow to pass on small pictures, and what is known of the other.
+SHOWN = ("drawings",)
+IMAGENET = ("ImageNet", "for research; no picture is passed on")
 MOST_CLIPART = 2048
 SECOND_SET = "photographs of a second set"
 
@@ -87,13 +95,17 @@ SAFE_LOOKALIKES = ("bikini", "maillot", "swimming trunks", "bath towel", "minisk
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Embedded:
-    """Pictures with names and vectors."""
+    """Pictures with their vectors."""
 
-    names: tuple[tuple[str, ...], ...]
+    pictures: tuple[Captioned, ...]
     vectors: Vectors
 
+    @property
+    def names(self) -> list[tuple[str, ...]]:
+        return [picture.names for picture in self.pictures]
+
     def only(self, rows: Sequence[int]) -> Embedded:
-        return Embedded(names=tuple(self.names[row] for row in rows), vectors=self.vectors[list(rows)])
+        return Embedded(pictures=tuple(self.pictures[row] for row in rows), vectors=self.vectors[list(rows)])
 
     def shows(self, names: Sequence[str]) -> list[int]:
         """Rows whose name is one of `names`."""
@@ -191,9 +203,10 @@ def _statable(scored: Scored) -> list[float]:
 
 
 SOURCES = (
-    "reference photographs: one sample of each ImageNet class; vectors as 8-bit integers, no picture",
-    "second set of photographs: BSDS500 and 100 of COCO; counted only",
-    "drawings: Noto emoji (Apache-2.0); openclipart of Debian (public domain)",
+    "references: each with its source and licence in references.csv; vectors as 8-bit integers",
+    "reference photographs: one sample of each ImageNet class; no picture",
+    "reference drawings: Noto emoji (Apache-2.0); openclipart of Debian (public domain); small pictures",
+    "second set of photographs: BSDS500, 494 of ADE20K, 356 of COCO; counted only",
     "anchors: CLIP text vectors of 171 names in ZegCLIP (MIT)",
     "prompts: Q16 (MIT)",
 )
@@ -209,15 +222,15 @@ def build(options: argparse.Namespace) -> None:
             embed(pictures[:most], encoder, folder)
         known, vectors = cached(pictures, folder)
         print(f"{name}: {len(known)} of {len(pictures)} pictures")
-        return Embedded(names=tuple(picture.names for picture in known), vectors=vectors)
+        return Embedded(pictures=tuple(known), vectors=vectors)
 
-    photos = prepared("photographs", photographs(options.photographs))
+    photos = prepared("photographs", photographs(options.photographs, *IMAGENET))
     further = prepared("further", photographs(options.further))
     manifest = datasets_path("pocket", "manifest.csv")
     parts = [prepared(hand, emoji(options.pocket / "pictures.npy", manifest, hand)) for hand in HANDS]
     parts.append(prepared("clipart", clipart(options.clipart), MOST_CLIPART))
     drawings = Embedded(
-        names=tuple(names for part in parts for names in part.names),
+        pictures=tuple(picture for part in parts for picture in part.pictures),
         vectors=np.concatenate([part.vectors for part in parts]),
     )
     with np.load(options.anchors, allow_pickle=False) as file:
@@ -255,9 +268,24 @@ def take_references(encoder: str, photos: Embedded, drawings: Embedded) -> tuple
     safe = [row for row, names in enumerate(photos.names) if is_safe_photograph(names[0])]
     drawn = [row for row, names in enumerate(drawings.names) if is_safe_drawing(names)]
     chosen = sorted(np.random.default_rng(SEED).permutation(drawn)[:DRAWINGS].tolist())
-    domains = {"photographs": photos.vectors[safe], "drawings": drawings.vectors[chosen]}
-    write_atomically(datasets_path() / Path(*REFERENCES), pack_references(encoder, domains))
+    taken = {"photographs": photos.only(safe), "drawings": drawings.only(chosen)}
+    write_references(encoder, taken)
+    domains = {name: part.vectors for name, part in taken.items()}
     return domains, drawings.vectors[sorted(set(drawn) - set(chosen))]
+
+
+def write_references(encoder: str, taken: Mapping[str, Embedded]) -> None:
+    """The vectors, where each comes from, and small pictures of the drawings."""
+    ids = {name: [picture.id for picture in part.pictures] for name, part in taken.items()}
+    domains = {name: part.vectors for name, part in taken.items()}
+    write_atomically(datasets_path() / Path(*REFERENCES), pack_references(encoder, domains, ids))
+    rows = [
+        SafePicture(domain=name, id=picture.id, row=row, source=picture.source, licence=picture.licence)
+        for name, part in taken.items()
+        for row, picture in enumerate(part.pictures)
+    ]
+    shown = {name: [picture.load() for picture in taken[name].pictures] for name in SHOWN}
+    write_catalogue(datasets_path("screens"), rows, shown)
 
 
 def count_all(domains: Mapping[str, Vectors], others: Mapping[str, Vectors], proxies: Embedded) -> None:
@@ -287,6 +315,7 @@ def count_all(domains: Mapping[str, Vectors], others: Mapping[str, Vectors], pro
     enough = {name: one for name, one in counted.items() if len(one.domains) > 60}
     data = card(tower.id, enough, caught, SOURCES, {name: len(vectors) for name, vectors in domains.items()})
     write_atomically(datasets_path("screens") / f"{NAME}.json", data)
+    show_rates(enough)
     show_caught(caught, counted["photographs"])
 
 
@@ -303,7 +332,7 @@ def count_again(photographs_folder: Path, further_folder: Path, cache: Path) -> 
     count_all(
         domains,
         {SECOND_SET: cached(further, cache / "further")[1]},
-        Embedded(names=tuple(one.names for one in shown), vectors=vectors),
+        Embedded(pictures=tuple(shown), vectors=vectors),
     )
 
 
@@ -311,10 +340,26 @@ def _rounded(score: float) -> float | None:
     return None if np.isnan(score) else round(float(score), 3)
 
 
+def show_rates(counted: Mapping[str, Scored]) -> None:
+    """The table of false positives: of the worst concept, by what was scored and by stated rate."""
+    stated = sorted(RATES)
+    print("| safe pictures | n scored | " + " | ".join(f"at {rate:.0%}" for rate in stated) + " | outside |")
+    print("|---|---:|" + "---:|" * len(stated) + "---:|")
+    for domain, scored in counted.items():
+        cells = []
+        for rate in stated:
+            worst = max(count(scored, domain, (rate,)), key=lambda one: one.hits)
+            cells.append(f"{worst.hits / worst.n:.1%} (below {worst.upper:.1%}; {worst.concept})")
+        n = len(scored.domains)
+        print(f"| {domain} | {n - scored.abstained} | " + " | ".join(cells) + f" | {scored.abstained} of {n} |")
+
+
 def show_caught(caught: Mapping[str, Mapping[str, float | None]], safe: Scored) -> None:
     """The proxies with their scores; how many any of the harms catches, and how many safe photographs it costs."""
-    for name, scores in caught.items():
-        print(f"  {name:15s} " + ", ".join(f"{harm} {score}" for harm, score in scores.items()))
+    print("| | " + " | ".join(HARMS) + " |")
+    print("|---|" + "---:|" * len(HARMS))
+    for name, scores in sorted(caught.items()):
+        print(f"| {name} | " + " | ".join(str(scores[harm]) for harm in HARMS) + " |")
     columns = [safe.concepts.index(harm) for harm in HARMS]
     inside = safe.scores[~np.isnan(safe.scores).any(axis=1)][:, columns]
     for threshold in (0.99, 0.97, 0.95):

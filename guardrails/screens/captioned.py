@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image
 
 from guardrails.encoders.protocol import ImageEncoder, TextEncoder
-from guardrails.errors import DatasetUnavailable
+from guardrails.errors import DatasetUnavailable, ImageTooLarge
 from guardrails.files import writing_atomically
 from guardrails.imaging import Pixels
-from guardrails.imaging.decoding import decode
+from guardrails.imaging.decoding import DEFAULT_LIMITS, decode, open_guarded
 from guardrails.screens.heads import Vectors
 from guardrails.screens.views import letterbox
 
@@ -51,11 +51,14 @@ class Captioned:
         id: file name or emoji id.
         names: what it shows, the best name first; drawings with the same first name are the same thing.
         load: draws it, RGB uint8.
+        source, licence: the set or package that it comes from, and what that allows.
     """
 
     id: str
     names: tuple[str, ...]
     load: Callable[[], Pixels]
+    source: str = ""
+    licence: str = ""
 
 
 def emoji(pictures: Path, manifest: Path, hand: str) -> list[Captioned]:
@@ -76,13 +79,15 @@ def emoji(pictures: Path, manifest: Path, hand: str) -> list[Captioned]:
             id=row["id"],
             names=(row["name"], *row["keywords"].split("|")),
             load=partial(draw, number, colours.choice(BACKGROUNDS)),
+            source=row["package"],
+            licence=row["licence"],
         )
         for number, row in rows
     ]
 
 
 def clipart(folder: Path) -> list[Captioned]:
-    """Drawings of openclipart in a fixed random order.
+    """Drawings of openclipart in a fixed random order; those that are too large to be decoded are left out.
 
     Args:
         folder: holds `svg/` with the metadata and `png/` with the same names.
@@ -91,7 +96,7 @@ def clipart(folder: Path) -> list[Captioned]:
     for source in sorted((folder / "svg").rglob("*.svg")):
         name = source.relative_to(folder / "svg")
         picture = (folder / "png" / name).with_suffix(".png")
-        if not picture.is_file() or any(part in name.as_posix() for part in _SKIPPED):
+        if not picture.is_file() or any(part in name.as_posix() for part in _SKIPPED) or _is_too_large(picture):
             continue
         names = clipart_names(name, source.read_text(errors="replace"))
         if names:
@@ -100,10 +105,21 @@ def clipart(folder: Path) -> list[Captioned]:
                     id=name.as_posix(),
                     names=names,
                     load=partial(_clipart_on_paper, picture),
+                    source="openclipart 0.18",
+                    licence="public domain",
                 )
             )
     random.Random(SEED).shuffle(found)  # noqa: S311 (no secret)
     return found
+
+
+def _is_too_large(picture: Path) -> bool:
+    """Whether a drawing has more pixels than are ever decoded, as fourteen of openclipart have."""
+    try:
+        open_guarded(picture.read_bytes(), DEFAULT_LIMITS)
+    except ImageTooLarge:
+        return True
+    return False
 
 
 def clipart_names(path: Path, svg: str) -> tuple[str, ...]:
@@ -142,7 +158,7 @@ def placed(drawing: Image.Image, ground: tuple[int, int, int]) -> Pixels:
     return np.asarray(canvas)
 
 
-def photographs(folder: Path) -> list[Captioned]:
+def photographs(folder: Path, source: str = "", licence: str = "") -> list[Captioned]:
     """Photographs under a folder; the words of a file name after the first underscore are its name."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     return [
@@ -150,6 +166,8 @@ def photographs(folder: Path) -> list[Captioned]:
             id=path.name,
             names=(path.stem.partition("_")[2].replace("_", " "),),
             load=partial(_whole, path),
+            source=source,
+            licence=licence,
         )
         for path in paths
     ]

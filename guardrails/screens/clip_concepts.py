@@ -129,7 +129,8 @@ class ClipConcepts:
         return Reading(scores=found, evidence=evidence, abstained=silent, ceilings=dict.fromkeys(found, ceiling))
 
     def _explain(self, concept: str, score: float, seen: Pass) -> dict[str, Json]:
-        heads = self.calibrated().heads
+        calibrated = self.calibrated()
+        heads = calibrated.heads
         column = heads.concepts.index(concept)
         worst = int(np.argmax(seen.raw[:, column]))
         return {
@@ -140,6 +141,9 @@ class ClipConcepts:
             "rate_of_all_views": round(min(1.0, len(seen.views) * (1 - score)), 4),
             "box": seen.views[worst].box.to_json(),
             "nearest": [[label, cosine] for label, cosine in heads.nearest(concept, seen.vectors[worst])],
+            "nearest_safe": [
+                [label, cosine] for label, cosine in calibrated.nearest(seen.place.domain, seen.vectors[worst])
+            ],
         }
 
     def _expired(self) -> dict[str, str]:

@@ -34,7 +34,7 @@ def to_grid(pictures: Sequence[Pixels]) -> bytes:
     """The pictures as one WebP.
 
     Args:
-        pictures: RGB uint8, at least one, at most `MOST`.
+        pictures: RGB uint8, at least one.
     """
     rows = -(-len(pictures) // COLUMNS)
     grid = Image.new("RGB", (COLUMNS * SIDE, rows * SIDE))
@@ -51,8 +51,19 @@ def picture_of(grid: bytes, name: str) -> Pixels:
         ScreenUnavailable: the file is no such grid, or holds no such example.
         ImageError: the file is no picture.
     """
-    pixels, found = decode(grid).pixels, _LABEL.fullmatch(name)
-    row, column = divmod(int(found[1]) - 1, COLUMNS) if found else (-1, 0)
-    if pixels.shape[1] != COLUMNS * SIDE or not 0 <= row < pixels.shape[0] // SIDE:
-        raise ScreenUnavailable(f"the thumbnails hold no {name!r}", hint="train the pack again with --thumbnails")
-    return pixels[row * SIDE : (row + 1) * SIDE, column * SIDE : (column + 1) * SIDE]
+    found = _LABEL.fullmatch(name)
+    return tile(decode(grid).pixels, int(found[1]) - 1 if found else -1)
+
+
+def tile(grid: Pixels, number: int) -> Pixels:
+    """The small picture at a place of a decoded grid, counted from 0.
+
+    Raises:
+        ScreenUnavailable: the grid has no such place.
+    """
+    row, column = divmod(number, COLUMNS)
+    if grid.shape[1] != COLUMNS * SIDE or not 0 <= row < grid.shape[0] // SIDE:
+        raise ScreenUnavailable(
+            f"the thumbnails hold no {label(number)!r}", hint="train the pack again with --thumbnails"
+        )
+    return grid[row * SIDE : (row + 1) * SIDE, column * SIDE : (column + 1) * SIDE]

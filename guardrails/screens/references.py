@@ -25,8 +25,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,18 +53,27 @@ class Domain:
         vectors: unit rows, shape (n, dim).
         centre: their mean, shape (dim,).
         reach: cosines, rising: how near each picture lies to the others.
+        ids: what each picture is called, in the order of the vectors; its place among them when nothing is known.
     """
 
     name: str
     vectors: Vectors
     centre: Vectors
     reach: Vectors
+    ids: tuple[str, ...]
 
     @classmethod
-    def of(cls, name: str, vectors: Vectors) -> Domain:
+    def of(cls, name: str, vectors: Vectors, ids: Sequence[str] = ()) -> Domain:
         """A domain of these pictures."""
         reach = np.sort(_nearness(vectors, vectors, own=True))
-        return cls(name=name, vectors=vectors, centre=vectors.mean(axis=0), reach=reach)
+        known = tuple(ids) or tuple(f"{name} {row + 1}" for row in range(len(vectors)))
+        return cls(name=name, vectors=vectors, centre=vectors.mean(axis=0), reach=reach, ids=known)
+
+    def nearest(self, vector: Vectors, count: int = 3) -> list[tuple[str, float]]:
+        """The pictures that lie closest to a vector, with their cosines."""
+        cosines = self.vectors @ vector
+        order = np.argsort(-cosines, kind="stable")[:count]
+        return [(self.ids[row], round(float(cosines[row]), 4)) for row in order]
 
     def nearness(self, vector: Vectors) -> float:
         """The share 0..1 of the domain's own pictures that lie no nearer to it than a vector does."""
@@ -106,21 +116,40 @@ def read_references(path: Path) -> References:
 
     Raises:
         ModelUnavailable: there is none.
-        ScreenUnavailable: it holds no references.
+        ScreenUnavailable: it holds no references, or names another number of pictures than it has vectors of.
     """
     arrays, raw = read_arrays(path)
-    encoder = arrays.pop("encoder", None)
+    encoder, ids = arrays.pop("encoder", None), _read_ids(arrays.pop("ids", None), path)
     packed = {name: array for name, array in arrays.items() if array.dtype == np.int8 and array.any(axis=-1).all()}
     if encoder is None or not packed or len(packed) < len(arrays):
         raise ScreenUnavailable(f"{path} holds no reference pictures", hint="run `guardrails screens calibrate`")
-    domains = tuple(Domain.of(name, unpack(array)) for name, array in packed.items())
+    if any(len(own) != len(packed.get(name, ())) for name, own in ids.items()):
+        raise ScreenUnavailable(f"{path} does not name its pictures one by one", hint="run the calibration again")
+    domains = tuple(Domain.of(name, unpack(array), ids.get(name, ())) for name, array in packed.items())
     return References(encoder=str(encoder), digest=hashlib.sha256(raw).hexdigest(), domains=domains)
 
 
-def pack_references(encoder: str, domains: Mapping[str, Vectors]) -> bytes:
-    """The bytes of a reference file: vectors as 8-bit integers, half a kilobyte a picture."""
+def _read_ids(written: NDArray[Any] | None, path: Path) -> dict[str, list[str]]:
+    """By domain what its pictures are called; empty when a file does not say."""
+    try:
+        ids = json.loads("{}" if written is None else str(written))
+        return {str(name): [str(one) for one in own] for name, own in ids.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ScreenUnavailable(f"the names in {path} cannot be read", hint="run the calibration again") from error
+
+
+def pack_references(
+    encoder: str, domains: Mapping[str, Vectors], ids: Mapping[str, Sequence[str]] | None = None
+) -> bytes:
+    """The bytes of a reference file: vectors as 8-bit integers, half a kilobyte a picture.
+
+    Args:
+        ids: what the pictures of a domain are called, in the order of its vectors; for any of the domains.
+    """
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {"encoder": np.array(encoder), **{name: pack(rows) for name, rows in domains.items()}}
+    if ids:
+        arrays["ids"] = np.array(json.dumps({name: list(own) for name, own in ids.items()}, ensure_ascii=False))
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
@@ -164,6 +193,7 @@ class Calibrated:
     def __init__(self, heads: HeadSet, references: References) -> None:
         self.heads = heads
         self._references = references
+        self._domains = {domain.name: domain for domain in references.domains}
         self._safe = {
             domain.name: np.sort(heads.raw(domain.vectors, references.encoder), axis=0) for domain in references.domains
         }
@@ -176,6 +206,10 @@ class Calibrated:
         nearness = domain.nearness(whole)
         inside = nearness >= OUTSIDE_RATE
         return Place(domain=domain.name if inside else "", nearness=round(nearness, 4), n=len(domain.vectors))
+
+    def nearest(self, domain: str, vector: Vectors) -> list[tuple[str, float]]:
+        """The safe pictures of a domain that are most like a vector, with their cosines."""
+        return self._domains[domain].nearest(vector)
 
     def count_references(self, domain: str) -> int:
         """How many safe pictures a domain has."""

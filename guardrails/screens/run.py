@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 
+from guardrails.concurrency import together
 from guardrails.domain.findings import Check, CheckStatus
 from guardrails.errors import EmbeddingError, GuardrailsError, UnavailableError
 from guardrails.imaging import Pixels
@@ -14,13 +16,13 @@ from guardrails.tracing import span
 
 
 def run_screens(screens: Iterable[Screen], pixels: Pixels) -> tuple[Check, ...]:
-    """Run every screen; one that cannot run or fails does not keep the others from running.
+    """Run every screen, all at the same time; one that cannot run or fails does not keep the others from running.
 
     Returns:
         One check a screen, in order. A toolkit error becomes UNAVAILABLE or FAILED with its message as reason; any
         other exception is a bug and passes through.
     """
-    return tuple(run_screen(screen, pixels) for screen in screens)
+    return together(*(partial(run_screen, screen, pixels) for screen in screens))
 
 
 def run_screen(screen: Screen, pixels: Pixels) -> Check:

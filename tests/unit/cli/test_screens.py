@@ -92,6 +92,40 @@ def test_the_sheet_shows_each_decision_and_escapes_what_was_read(
     assert "<b>alamy" not in html
 
 
+def test_the_sheet_shows_the_nearest_safe_pictures_that_may_be_shown(
+    cli: Cli, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from guardrails.screens.catalogue import shipped
+
+    drawing = next(one for one in shipped().values() if one.domain == "drawings")
+    photograph = next(one for one in shipped().values() if one.domain == "photographs")
+
+    def sheet(domain: str, *ids: str) -> str:
+        class Concepts:
+            component = fixed_screen("clip-concepts").component
+
+            def score(self, pixels: np.ndarray) -> Any:
+                from guardrails.screens.protocol import Reading
+
+                nearest = [[id, 0.81] for id in ids]
+                evidence = {"domain": domain, "calibrated_on": 9, "nearest_safe": nearest}
+                return Reading(scores={"weapon": 0.99}, evidence={"weapon": evidence})
+
+        first, _, last = passing_screens()
+        use_screens(monkeypatch, (first, Concepts(), last))
+        cli("screens", "scan", picture, "--html", tmp_path / "sheet.html")
+        return (tmp_path / "sheet.html").read_text()
+
+    html = sheet("drawings", drawing.id, "<of somebody else>")
+    assert html.count('class="safe"') == 1
+    for words in (f"safe: {drawing.id}", f"{drawing.source}, {drawing.licence}", "&lt;of somebody else&gt; (0.81)"):
+        assert words in html
+    html = sheet("photographs", photograph.id)
+    assert 'class="safe"' not in html
+    assert f"{photograph.id} (0.81)" in html
+    assert photograph.licence in html
+
+
 def test_a_frame_lies_around_the_part_and_leaves_it_as_it_is() -> None:
     from guardrails.cli.screens_sheet import FRAME, outlined
 

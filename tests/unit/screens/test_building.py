@@ -6,12 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from guardrails.errors import DatasetUnavailable
-from guardrails.screens.building import cross_scored, hold_out, is_safe_drawing, is_safe_photograph
+from guardrails.imaging.decoding import DEFAULT_LIMITS
+from guardrails.screens import building
+from guardrails.screens.building import (
+    Embedded,
+    cross_scored,
+    hold_out,
+    is_safe_drawing,
+    is_safe_photograph,
+    show_rates,
+    take_references,
+)
 from guardrails.screens.calibration import count, gaps, slices
-from guardrails.screens.captioned import Captioned, Remembered, cached, clipart_names, embed
+from guardrails.screens.captioned import Captioned, Remembered, cached, clipart, clipart_names, embed
+from guardrails.screens.catalogue import read_catalogue
 from guardrails.screens.heads import HeadSet, Linear
+from guardrails.screens.references import read_references
 from guardrails.testing.spaces import ENCODER, AxisEncoder, AxisWords, axis, cloud
 
 
@@ -48,6 +61,61 @@ def test_names_of_clipart_come_from_file_title_and_tags() -> None:
     svg = "<dc:title>\n Flying Owl 02 </dc:title><rdf:li>hash</rdf:li><rdf:li>Night_Birds</rdf:li>"
     assert clipart_names(Path("animals/owl_aj_01.svg"), svg) == ("owl", "flying owl", "night birds")
     assert clipart_names(Path("01.svg"), "") == ()
+
+
+def test_references_are_written_with_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def embedded(kind: int, names: list[str], source: str) -> Embedded:
+        pictures = tuple(
+            Captioned(
+                id=f"{source}:{name}",
+                names=(name,),
+                load=lambda row=row: np.full((8, 8, 3), row, dtype=np.uint8),
+                source=source,
+                licence="CC0-1.0",
+            )
+            for row, name in enumerate(names)
+        )
+        return Embedded(pictures=pictures, vectors=cloud(axis(kind), len(names), kind))
+
+    monkeypatch.setattr(building, "datasets_path", lambda *parts: tmp_path.joinpath(*parts))
+    photos = embedded(0, ["dog", "revolver", "cat"], "photos")
+    domains, others = take_references(ENCODER, photos, embedded(1, ["apple", "sword", "tree"], "drawn"))
+    read = read_references(tmp_path / "screens" / "references.npz").domains
+    assert [domain.ids for domain in read] == [("photos:dog", "photos:cat"), ("drawn:apple", "drawn:tree")]
+    assert [len(vectors) for vectors in domains.values()] == [2, 2]
+    assert len(others) == 0
+    for domain in read:
+        assert (domain.vectors * domains[domain.name]).sum(axis=1).min() > 0.999
+    rows = read_catalogue(tmp_path / "screens")
+    assert [(row.domain, row.id, row.row, row.source, row.licence) for row in rows] == [
+        ("photographs", "photos:dog", 0, "photos", "CC0-1.0"),
+        ("photographs", "photos:cat", 1, "photos", "CC0-1.0"),
+        ("drawings", "drawn:apple", 0, "drawn", "CC0-1.0"),
+        ("drawings", "drawn:tree", 1, "drawn", "CC0-1.0"),
+    ]
+    assert [path.name for path in (tmp_path / "screens").glob("*.webp")] == ["references-drawings.webp"]
+
+
+def test_drawings_that_are_never_decoded_are_left_out(tmp_path: Path) -> None:
+    side = int(DEFAULT_LIMITS.max_pixels**0.5) + 1
+    for name, size in (("apple", (32, 32)), ("poster", (side, side))):
+        for suffix in ("svg", "png"):
+            (tmp_path / suffix).mkdir(exist_ok=True)
+        (tmp_path / "svg" / f"{name}.svg").write_text("<svg/>")
+        Image.new("1", size).save(tmp_path / "png" / f"{name}.png")
+    (drawing,) = clipart(tmp_path)
+    assert (drawing.id, drawing.licence) == ("apple.svg", "public domain")
+    assert drawing.load().shape == (224, 224, 3)
+
+
+def test_the_table_names_the_worst_concept(capsys: pytest.CaptureFixture[str]) -> None:
+    heads = HeadSet([Linear(concept="c", encoder=ENCODER, weight=axis(3), bias=0.0)])
+    show_rates({"photographs": cross_scored(heads, {"photographs": cloud(axis(0), 400, 1)}, "photographs")})
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head == "| safe pictures | n scored | at 1% | at 3% | at 5% | outside |"
+    assert row.startswith("| photographs | ")
+    assert row.count("; c)") == 3
+    assert row.endswith(" of 400 |")
 
 
 def test_embedding_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ def test_a_concept_is_found_and_explained(pack_file: Path, references: Path) -> 
     evidence = reading.evidence["weapon"]
     assert evidence["nearest"] == [["gun", pytest.approx(0.447, abs=1e-3)]]
     assert (evidence["domain"], evidence["calibrated_on"], evidence["box"]) == ("photographs", 400, [0, 0, 256, 256])
+    (nearest, cosine), *others = evidence["nearest_safe"]
+    assert nearest.startswith("photographs ")
+    assert [cosine, *(one for _, one in others)] == sorted((one for _, one in evidence["nearest_safe"]), reverse=True)
+    assert len(others) == 2
     assert ClipConcepts(
         packs=[read_pack(pack_file)], encoder=AxisEncoder(gun_in_a_photo(0)), references=references
     ).score(PICTURE).scores["weapon"] < 0.95  # fmt: skip

@@ -15,7 +15,7 @@ from guardrails.screens.building import to_references
 from guardrails.screens.calibration import ceilings, certain, count, drifts, score_all
 from guardrails.screens.clip_concepts import REFERENCES
 from guardrails.screens.heads import HeadSet, Linear
-from guardrails.screens.references import Calibrated, pack, read_references, unpack, upper_bounds
+from guardrails.screens.references import Calibrated, pack, pack_references, read_references, unpack, upper_bounds
 from guardrails.testing.spaces import DIM, ENCODER, axis, cloud, unit
 
 
@@ -138,6 +138,26 @@ def test_a_file_that_holds_no_references_is_refused(tmp_path: Path) -> None:
         read_references(path)
     path.write_bytes(b"PK no archive")
     with pytest.raises(GuardrailsError):
+        read_references(path)
+
+
+def test_pictures_keep_their_names_and_the_nearest_are_named(tmp_path: Path) -> None:
+    path, rows = tmp_path / "r.npz", cloud(axis(0), 5, 1)
+    path.write_bytes(pack_references(ENCODER, {"named": rows, "plain": rows}, {"named": ["a", "b", "c", "d", "é"]}))
+    named, plain = read_references(path).domains
+    assert named.ids == ("a", "b", "c", "d", "é")
+    assert plain.ids == ("plain 1", "plain 2", "plain 3", "plain 4", "plain 5")
+    ((first, cosine), *others) = named.nearest(rows[4])
+    assert (first, cosine) == ("é", pytest.approx(1, abs=1e-3))
+    assert len(others) == 2
+    assert plain.nearest(rows[4], count=1)[0][0] == "plain 5"
+
+
+@pytest.mark.parametrize("ids", ['{"named": ["a"]}', '{"other": ["a"]}', "[1]", "no JSON", '{"named": 3}'])
+def test_names_that_do_not_fit_the_vectors_are_refused(tmp_path: Path, ids: str) -> None:
+    path = tmp_path / "r.npz"
+    np.savez(path, encoder=np.array(ENCODER), named=pack(cloud(axis(0), 3, 1)), ids=np.array(ids))
+    with pytest.raises(ScreenUnavailable, match="name"):
         read_references(path)
 
 
