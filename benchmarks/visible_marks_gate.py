@@ -29,6 +29,7 @@ from visible_marks import THRESHOLD as LEAST_SCORE
 from visible_marks_false import SUFFIXES, read  # type: ignore[import-not-found]
 
 from guardrails.domain.calibration import clopper_pearson_upper
+from guardrails.errors import GuardrailsError
 from guardrails.imaging import Pixels
 from guardrails.screens.concepts import shipped_pack
 from guardrails.screens.lettering import THRESHOLD, Lettering
@@ -79,6 +80,14 @@ def marked(number: int, seed: int, paths: list[Path], fonts: list[str], names: l
     return kind, jpeg(pixels, quality) if quality else pixels
 
 
+def readable(path: Path) -> Pixels | None:
+    """A picture; none where the file is refused, as some drawings are for their size."""
+    try:
+        return read(path)
+    except GuardrailsError:
+        return None
+
+
 def folders(paths: list[Path], each: int, chance: random.Random) -> dict[str, list[Path]]:
     """At most `each` pictures of every folder."""
     found = {str(path): sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES) for path in paths}
@@ -109,11 +118,15 @@ def main(options: argparse.Namespace) -> None:
             counts[kind][2] += reader.score(pixels).scores["stock-mark"] >= LEAST_SCORE
     print("marked pictures: no lettering seen, and of these a mark that the reader finds")
     for kind, (n, unseen, lost) in counts.items():
-        print(f"{kind:44s} {unseen:4d}, {lost:4d} of {n:4d} (lost below {clopper_pearson_upper(lost, max(n, 1)):.2%})")
+        print(
+            f"{kind:44s} {unseen:4d}, {lost:4d} of {n:4d} (lost below {clopper_pearson_upper(lost, max(n, 1)):.2%})",
+            flush=True,
+        )
     print("pictures without a mark that pass on to the reader")
     for name, paths in folders(options.unmarked, options.each, chance).items():
-        passed = sum(score(read(path)) >= THRESHOLD for path in paths)
-        print(f"{name:44s} {passed:4d} of {len(paths):4d} (below {clopper_pearson_upper(passed, len(paths)):.2%})")
+        passed = [score(pixels) >= THRESHOLD for pixels in map(readable, paths) if pixels is not None]
+        bound = clopper_pearson_upper(sum(passed), len(passed))
+        print(f"{name:44s} {sum(passed):4d} of {len(passed):4d} (below {bound:.2%})", flush=True)
     print(f"{np.median(spent) * 1e3:.1f} ms of processor time a picture (median), one thread")
 
 
