@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,10 +14,15 @@ from guardrails import home as homes
 from guardrails.cli.output import home_option, json_option, print_facts, print_heading, print_json, print_table
 from guardrails.cli.status import NOT_CONFIRMED
 
+if TYPE_CHECKING:
+    from guardrails.imaging import Pixels
+    from guardrails.screens.gallery import Embedded, Person
+
 _BASES = ("consent", "contract", "legal-obligation", "public-interest", "legitimate-interest")
 ENROL_EPILOG = """\b
-Only numbers are kept, never the pictures. The id should be the one that the policy's registries use, so that a prompt
-that names the person and a face that shows the person are joined.
+Only numbers are kept, never the pictures: of the faces, of the whole pictures and of the names that the policy's
+registries have for the id. The id should be the one that these registries use, so that a prompt that names the person
+and a face that shows the person are joined.
 
 \b
 Example
@@ -31,6 +38,8 @@ Example
 @click.option("--legal-basis", required=True, type=click.Choice(_BASES))
 @click.option("--note", required=True, help="Where the consent or the assessment is filed.")
 @click.option("--keep-until", required=True, help="ISO date of the last day.")
+@click.option("--policy", default="default", show_default=True, help="Whose registries know the name of the id.")
+@click.option("--encoder", default="offline-clip", show_default=True, help="For the prior, as your screens use it.")
 @home_option
 @json_option
 def enrol(
@@ -40,6 +49,8 @@ def enrol(
     legal_basis: str,
     note: str,
     keep_until: str,
+    policy: str,
+    encoder: str,
     home: Path | None,
     as_json: bool,
 ) -> int:
@@ -53,10 +64,11 @@ def enrol(
 
     today = datetime.date.today()
     check_enrolment(born=born, legal_basis=legal_basis, note=note, keep_until=keep_until, today=today)
-    finder, rows, sources = FaceFinder(), [], []
+    finder, rows, pictures, sources = FaceFinder(), [], [], []
     for path in files:
         data = read_image_bytes(path)
-        faces = finder.find(decode(data).pixels)
+        pictures.append(decode(data).pixels)
+        faces = finder.find(pictures[-1])
         if len(faces) != 1:
             raise OptionError(f"{path} shows {len(faces)} faces", hint="give pictures with the one face that is meant")
         rows.append(faces[0].vector)
@@ -66,24 +78,80 @@ def enrol(
         raise OptionError(
             f"the pictures show different persons (distance {apart:.2f})", hint="leave out the one that is not meant"
         )
-    Gallery(homes.faces_folder(home or homes.home())).add(
-        Person(
-            id=person_id,
-            faces=np.stack(rows),
-            born=born,
-            legal_basis=legal_basis,
-            note=note,
-            keep_until=keep_until,
-            enrolled_on=today.isoformat(),
-            sources=tuple(sources),
-        )
+    seen, named, missing = _for_the_prior(encoder, pictures, _names(policy, person_id))
+    person = Person(
+        id=person_id,
+        faces=np.stack(rows),
+        born=born,
+        legal_basis=legal_basis,
+        note=note,
+        keep_until=keep_until,
+        enrolled_on=today.isoformat(),
+        sources=tuple(sources),
+        pictures=seen,
+        names=named,
     )
+    Gallery(homes.faces_folder(home or homes.home())).add(person)
     if as_json:
-        print_json({"id": person_id, "faces": len(rows), "spread": round(apart, 4), "keep_until": keep_until})
+        print_json({"id": person_id, "faces": len(rows), "spread": round(apart, 4), "keep_until": keep_until,
+                    "prior": {**_counts(person), "missing": missing}})  # fmt: skip
         return 0
     print_heading("ENROLLED", person_id, style="green")
-    print_facts([("faces", str(len(rows))), ("largest distance", f"{apart:.3f}"), ("until", keep_until)])
+    print_facts(
+        [
+            ("faces", str(len(rows))),
+            ("largest distance", f"{apart:.3f}"),
+            ("prior", f"{_prior(person)}{'; ' if missing else ''}{missing}"),
+            ("until", keep_until),
+        ]
+    )
     return 0
+
+
+def _names(policy: str, person_id: str) -> list[str]:
+    """What the policy's registries call the person."""
+    from guardrails.policy import load_policy
+    from guardrails.policy.registries import open_registry
+
+    return [name for ref in load_policy(policy).registries for name in open_registry(ref).names(person_id)]
+
+
+def _for_the_prior(
+    encoder: str, pictures: Sequence[Pixels], names: Sequence[str]
+) -> tuple[Embedded | None, Embedded | None, str]:
+    """Vectors of the pictures and of the names, and why one of them is missing."""
+    from guardrails.encoders import load_encoder, text_side
+    from guardrails.errors import ModelUnavailable
+    from guardrails.screens.prior import embed_names, embed_pictures
+    from guardrails.screens.views import letterbox
+
+    try:
+        images = load_encoder(encoder)
+        seen = embed_pictures(images, [letterbox(pixels) for pixels in pictures])
+    except ModelUnavailable as error:
+        return None, None, error.message
+    try:
+        text = text_side(images)
+    except ModelUnavailable as error:
+        return seen, None, error.message
+    if text is None:
+        return seen, None, "the encoder has no text side"
+    if not names:
+        return seen, None, "no registry of the policy has this id"
+    return seen, embed_names(text, names), ""
+
+
+def _counts(person: Person) -> dict[str, int]:
+    return {
+        "pictures": 0 if person.pictures is None else len(person.pictures.vectors),
+        "names": 0 if person.names is None else len(person.names.vectors),
+    }
+
+
+def _prior(person: Person) -> str:
+    counts = _counts(person)
+    words = [f"{count} {what if count > 1 else what[:-1]}" for what, count in counts.items() if count]
+    return ", ".join(words) or "not available"
 
 
 @click.command()
@@ -119,7 +187,7 @@ def persons(purge: bool, home: Path | None, as_json: bool) -> int:
                 "purged": purged,
                 "persons": [
                     {"id": one.id, "faces": len(one.faces), "legal_basis": one.legal_basis, "note": one.note,
-                     "keep_until": one.keep_until, "enrolled_on": one.enrolled_on}
+                     "keep_until": one.keep_until, "enrolled_on": one.enrolled_on, "prior": _counts(one)}
                     for one in known
                 ],
             }
@@ -128,7 +196,7 @@ def persons(purge: bool, home: Path | None, as_json: bool) -> int:
     for person_id in purged:
         print_heading("FORGOTTEN", person_id, style="green")
     print_table(
-        ("person", "faces", "legal basis", "until"),
-        [(one.id, str(len(one.faces)), one.legal_basis, one.keep_until) for one in known],
+        ("person", "faces", "prior", "legal basis", "until"),
+        [(one.id, str(len(one.faces)), _prior(one), one.legal_basis, one.keep_until) for one in known],
     )
     return 0

@@ -163,12 +163,13 @@ def _examples(finding: Finding, concept: str, packs: Sequence[ConceptPack]) -> t
         return (), ""
     if not own.thumbnails:
         return (), "pictures of its examples are not kept with the pack"
-    try:
-        grid = read_part(pack.folder / own.thumbnails)
-        labels = [str(one[0]) for one in nearest if isinstance(one, list)]
-        return tuple((_address(picture_of(grid, name)), name) for name in labels), ""
-    except GuardrailsError as error:
-        return (), error.message
+    shown, without = [], ""
+    for name in (str(one[0]) for one in nearest if isinstance(one, list)):
+        try:
+            shown.append((_address(picture_of(read_part(pack.folder / own.thumbnails), name)), name))
+        except GuardrailsError as error:
+            without = error.message
+    return tuple(shown), without
 
 
 def _highest(check: Check) -> Mapping[str, float]:

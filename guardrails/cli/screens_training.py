@@ -1,4 +1,4 @@
-"""`guardrails screens train`: a concept head from two folders of pictures."""
+"""`guardrails screens train`: a concept from two folders of pictures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,13 @@ Example
 @click.option("--id", "concept", required=True, help="Of the concept: lower-case letters, digits, hyphens.")
 @click.option("--category", required=True, help="As the rules of your policy name it, for example trademark.")
 @click.option("--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Pack, a .yaml file.")
-@click.option("--kind", type=click.Choice(["linear", "mlp"]), default="linear", show_default=True, help="Of the head.")
+@click.option(
+    "--kind",
+    type=click.Choice(["linear", "mlp", "exemplar"]),
+    default="linear",
+    show_default=True,
+    help="Of the concept.",
+)
 @click.option("--action", type=click.Choice(["flag", "review", "block"]), default="flag", show_default=True)
 @click.option("--owner", default="operator", show_default=True, help="Who answers for the pack.")
 @click.option("--thumbnails", is_flag=True, help="Keep small pictures of POSITIVES with the pack, for explanations.")
@@ -62,6 +68,7 @@ def train(
     from guardrails.screens.clip_concepts import REFERENCES
     from guardrails.screens.concepts import read_pack
     from guardrails.screens.exemplars import MOST, to_grid
+    from guardrails.screens.heads import Contrast
     from guardrails.screens.references import read_references
     from guardrails.screens.training import FEWEST_TO_REPORT, FITS, check_enough, held_out, to_safetensors
 
@@ -85,7 +92,8 @@ def train(
     head = fit(shown, others, concept=concept, encoder=encoder.id)
     weights, pictures = output.with_suffix(".safetensors"), output.with_suffix(".webp") if thumbnails else None
     if pictures is not None:
-        head = replace(head, examples=shown[:MOST])
+        if not isinstance(head, Contrast):
+            head = replace(head, examples=shown[:MOST])
         write_atomically(pictures, to_grid([_pixels(path) for path in list(with_it.values())[:MOST]]))
     source = {"positives": str(len(shown)), "negatives": str(len(others)), "made_by": "guardrails screens train"}
     write_atomically(weights, to_safetensors(head, source))

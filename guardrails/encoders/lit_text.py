@@ -1,7 +1,7 @@
 """Words into the space of the offline image tower, which has no text tower of its own.
 
 MiniLM reads the words and a projection carries its vector over to the pictures' side. Only the projection was trained,
-against a locked image tower, on captioned drawings (Zhai et al., "LiT", CVPR 2022). It is a weaker text side than
+against a locked image tower, on captioned pictures (Zhai et al., "LiT", CVPR 2022). It is a weaker text side than
 CLIP's own: docs/screens.md says how weak.
 """
 

@@ -35,7 +35,12 @@ def _joined(check: Check, named: set[str]) -> Check:
     if check.status is not CheckStatus.RAN:
         return check
     if reason := check.abstained.get(EVERYBODY.id):
-        return replace(check, abstained={**check.abstained, NAMED: reason, UNNAMED: reason})
+        unsure = check.evidence.get(EVERYBODY.id, {})
+        return replace(
+            check,
+            abstained={**check.abstained, NAMED: reason, UNNAMED: reason},
+            evidence={**check.evidence, NAMED: unsure, UNNAMED: unsure},
+        )
     seen = cast(list[Mapping[str, Any]], check.evidence.get(EVERYBODY.id, {}).get("persons", ()))
     scores = {NAMED: 0.0, UNNAMED: 0.0}
     evidence: dict[str, Any] = {NAMED: {"persons": []}, UNNAMED: {"persons": []}}

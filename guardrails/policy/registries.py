@@ -91,9 +91,20 @@ class Registry:
         """The match forms, in the order of the rows."""
         return (self._text[start : self._text.index(b",", start)].decode() for start in self._starts)
 
-    def _entry(self, row: int) -> RegistryEntry:
+    def names(self, entry_id: str) -> tuple[str, ...]:
+        """The names of the entry with an id, in the order of the rows; () when there is none."""
+        # Rows that do not hold the id anywhere, as CSV writes it, are not parsed.
+        written = entry_id.replace('"', '""').encode()
+        rows = [row for row in range(len(self)) if written in self._line(row)]
+        entries = [self.entry(row) for row in rows]
+        return tuple(dict.fromkeys(entry.name for entry in entries if entry.id == entry_id))
+
+    def _line(self, row: int) -> bytes:
         start = self._starts[row]
-        line = self._text[start : self._text.find(b"\n", start)].decode()
+        return self._text[start : self._text.find(b"\n", start)]
+
+    def _entry(self, row: int) -> RegistryEntry:
+        line = self._line(row).decode()
         fields = dict(zip(COLUMNS, next(csv.reader([line])), strict=True))
         return RegistryEntry(
             key=fields["key"],

@@ -29,10 +29,12 @@ def default_screens(*, packs: Sequence[ConceptPack] = (), gallery: Path | None =
     from guardrails.screens.open_nsfw import OpenNsfw
 
     packs = packs or (shipped_pack(),)
-    screens: tuple[Screen, ...] = (OpenNsfw(), ClipConcepts(packs=packs), VisibleMarks(packs=packs))
+    concepts = ClipConcepts(packs=packs)
+    screens: tuple[Screen, ...] = (OpenNsfw(), concepts, VisibleMarks(packs=packs))
     if gallery is None or not gallery.is_dir():
         return screens
     from guardrails.screens.faces import Faces
     from guardrails.screens.gallery import Gallery
+    from guardrails.screens.prior import Prior
 
-    return (*screens, Faces(Gallery(gallery), packs=packs))
+    return (*screens, Faces(Gallery(gallery), packs=packs, prior=Prior(concepts)))

@@ -1,24 +1,23 @@
-"""Builds `datasets/screens`: the text side, the safe reference pictures, and the card of what was counted.
+"""Builds the safe reference pictures in `datasets/screens` and the card of what was counted with them.
 
 ::
 
-    python -m guardrails.screens.building --photographs P --further F --pocket POCKET --clipart C --anchors A --cache W
+    python -m guardrails.screens.building --photographs P --further F --pocket POCKET --clipart C --cache W
 
 P and F are folders of photographs named `<id>_<what it shows>.jpg`: ImageNet samples, one a class, and a second set
 from other sources, where nothing needs to stand after the underscore. The shipped figures are on BSDS500 (500), 494 of
-ADE20K's validation pictures and 356 of COCO. POCKET is what `guardrails pocket build` made, C openclipart unpacked, A
-an `.npz` with `names` and `vectors` (CLIP's own text vectors of some names), W a folder for the embeddings: hours of
-work the first time, resumed where it stopped.
+ADE20K's validation pictures and 356 of COCO. POCKET is what `guardrails pocket build` made, C openclipart unpacked, W a
+folder for the embeddings: hours of work the first time, resumed where it stopped.
 
 1. Embed every picture once.
-2. Train the text side on the drawings and the anchors, and measure it on things that it never saw.
-3. Take the safe photographs and drawings as references, and write down where they come from.
-4. Count false positives: on the references themselves, each fold scored against the others, and on the second set.
-5. Count what is caught of photographs that show a concept.
+2. Take the safe photographs and drawings as references, and write down where they come from.
+3. Count false positives: on the references themselves, each fold scored against the others, and on the second set.
+4. Count what is caught of photographs that show a concept.
 
     python -m guardrails.screens.building --count-again --photographs P --further F --cache W
 
-does 4 and 5 alone, writes the card, and prints the tables that `docs/screens.md` shows.
+does 3 and 4 alone, writes the card, and prints the tables that `docs/screens.md` shows: after a change of the text side
+(`text_building`), of heads or of the method.
 """
 
 from __future__ import annotations
@@ -26,19 +25,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from guardrails.encoders import load_encoder
-from guardrails.encoders.lit_text import WEIGHTS, LitText
-from guardrails.encoders.minilm import load_minilm
-from guardrails.errors import OptionError
 from guardrails.files import write_atomically
 from guardrails.resources import datasets_path
 from guardrails.screens.calibration import DEFAULT_RATE, RATES, Rate, Scored, ceilings, count, score_all, sentence
-from guardrails.screens.captioned import Captioned, Remembered, cached, clipart, embed, emoji, photographs
+from guardrails.screens.captioned import Embedded, cached, clipart, embed, emoji, photographs, prepared
 from guardrails.screens.catalogue import SafePicture, write_catalogue
 from guardrails.screens.clip_concepts import NAME, REFERENCES
 from guardrails.screens.concepts import make_heads, shipped_pack
@@ -52,14 +47,9 @@ from guardrails.screens.references import (
     read_references,
     unpack,
 )
-from guardrails.screens.text_training import make_captions, ridge, to_bytes, train, zero_shot
 
 FOLDS = 10
 SEED = 3
-HELD_OUT_SHARE = 0.15
-WAYS = 200
-RIDGE = 1.0
-RIDGE_OF_CAPTIONS = 10.0
 HANDS = ("noto",)
 DRAWINGS = 1000
 # The domain whose licences allow to pass on small pictures, and what is known of the other.
@@ -93,25 +83,6 @@ SAFE_LOOKALIKES = ("bikini", "maillot", "swimming trunks", "bath towel", "minisk
                    "band aid", "stethoscope", "bathing cap", "pajama")  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Embedded:
-    """Pictures with their vectors."""
-
-    pictures: tuple[Captioned, ...]
-    vectors: Vectors
-
-    @property
-    def names(self) -> list[tuple[str, ...]]:
-        return [picture.names for picture in self.pictures]
-
-    def only(self, rows: Sequence[int]) -> Embedded:
-        return Embedded(pictures=tuple(self.pictures[row] for row in rows), vectors=self.vectors[list(rows)])
-
-    def shows(self, names: Sequence[str]) -> list[int]:
-        """Rows whose name is one of `names`."""
-        return [row for row, own in enumerate(self.names) if own[0] in names]
-
-
 def is_safe_photograph(name: str) -> bool:
     """Whether a photograph's name is that of nothing that any concept looks for."""
     shown = {one for names in SHOWING.values() for one in names}
@@ -121,16 +92,6 @@ def is_safe_photograph(name: str) -> bool:
 def is_safe_drawing(names: Sequence[str]) -> bool:
     """Whether no name of a drawing has a word that any concept looks for."""
     return not UNSAFE_WORDS & {word for name in names for word in name.split()}
-
-
-def hold_out(names: Sequence[Sequence[str]]) -> tuple[list[int], list[int]]:
-    """Rows to train on, and one row of each thing that is kept aside."""
-    random = np.random.default_rng(SEED)
-    things = sorted({own[0] for own in names})
-    aside = set(random.permutation(things)[: round(HELD_OUT_SHARE * len(things))])
-    training = [row for row, own in enumerate(names) if own[0] not in aside]
-    first = {own[0]: row for row, own in reversed(list(enumerate(names))) if own[0] in aside}
-    return training, sorted(first.values())
 
 
 def cross_scored(heads: HeadSet, domains: Mapping[str, Vectors], name: str) -> Scored:
@@ -207,56 +168,20 @@ SOURCES = (
     "reference photographs: one sample of each ImageNet class; no picture",
     "reference drawings: Noto emoji (Apache-2.0); openclipart of Debian (public domain); small pictures",
     "second set of photographs: BSDS500, 494 of ADE20K, 356 of COCO; counted only",
-    "anchors: CLIP text vectors of 171 names in ZegCLIP (MIT)",
+    "text side: see NOTICE; none of its photographs is among those that are counted",
     "prompts: Q16 (MIT)",
 )
 
 
 def build(options: argparse.Namespace) -> None:
-    """All steps; prints what it measures."""
-    encoder, reader = load_encoder("offline-clip"), Remembered(load_minilm(), options.cache / "texts.npz")
-
-    def prepared(name: str, pictures: Sequence[Captioned], most: int | None = None) -> Embedded:
-        folder = options.cache / name
-        if not options.no_embedding:
-            embed(pictures[:most], encoder, folder)
-        known, vectors = cached(pictures, folder)
-        print(f"{name}: {len(known)} of {len(pictures)} pictures")
-        return Embedded(pictures=tuple(known), vectors=vectors)
-
-    photos = prepared("photographs", photographs(options.photographs, *IMAGENET))
-    further = prepared("further", photographs(options.further))
-    manifest = datasets_path("pocket", "manifest.csv")
-    parts = [prepared(hand, emoji(options.pocket / "pictures.npy", manifest, hand)) for hand in HANDS]
-    parts.append(prepared("clipart", clipart(options.clipart), MOST_CLIPART))
-    drawings = Embedded(
-        pictures=tuple(picture for part in parts for picture in part.pictures),
-        vectors=np.concatenate([part.vectors for part in parts]),
-    )
-    with np.load(options.anchors, allow_pickle=False) as file:
-        anchors = reader.embed([f"a photo of a {name}" for name in file["names"]]), file["vectors"]
-
-    training, aside = hold_out(drawings.names)
-    captions = make_captions([drawings.names[row] for row in training], reader)
-    reader.save()
-    seen = drawings.vectors[training]
-    for way, weight in (
-        ("anchors alone", ridge(*anchors, RIDGE)),
-        ("captions by ridge", ridge(captions.texts, seen[captions.images], RIDGE_OF_CAPTIONS)),
-        ("captions against each other, and anchors", train(captions, seen, anchors)[0]),
-    ):
-        bias = -(captions.texts @ weight).mean(axis=0)
-        text = LitText(id="measured", reader=reader, projection=weight, bias=bias)
-        for name, shown, phrase in (
-            ("photographs", photos, "a photo of a {}"),
-            ("drawings of things kept aside", drawings.only(aside), "a drawing of {}"),
-        ):
-            words = text.embed([phrase.format(own[0]) for own in shown.names])
-            first, five = zero_shot(words, shown.vectors - shown.vectors.mean(axis=0), min(WAYS, len(words)))
-            print(f"{way}: {WAYS}-way of {len(words)} {name}: top-1 {first:.1%}, top-5 {five:.1%}")
-    captions = make_captions(drawings.names, reader)
-    reader.save()
-    write_atomically(datasets_path() / Path(*WEIGHTS), to_bytes(*train(captions, drawings.vectors, anchors)))
+    """All steps; prints what it counts."""
+    encoder, manifest = load_encoder("offline-clip"), datasets_path("pocket", "manifest.csv")
+    reading = None if options.no_embedding else encoder
+    photos = prepared(photographs(options.photographs, *IMAGENET), reading, options.cache / "photographs")
+    further = prepared(photographs(options.further), reading, options.cache / "further")
+    drawn = {hand: emoji(options.pocket / "pictures.npy", manifest, hand) for hand in HANDS}
+    drawn["clipart"] = clipart(options.clipart)[:MOST_CLIPART]
+    drawings = Embedded.joined([prepared(one, reading, options.cache / name) for name, one in drawn.items()])
     domains, not_taken = take_references(encoder.id, photos, drawings)
     safe_further = [row for row, names in enumerate(further.names) if is_safe_photograph(names[0])]
     others = {SECOND_SET: further.vectors[safe_further], "drawings that are no references": not_taken}
@@ -264,7 +189,7 @@ def build(options: argparse.Namespace) -> None:
 
 
 def take_references(encoder: str, photos: Embedded, drawings: Embedded) -> tuple[dict[str, Vectors], Vectors]:
-    """Step 3: the safe ones become references; also the safe drawings that are none."""
+    """Step 2: the safe ones become references; also the safe drawings that are none."""
     safe = [row for row, names in enumerate(photos.names) if is_safe_photograph(names[0])]
     drawn = [row for row, names in enumerate(drawings.names) if is_safe_drawing(names)]
     chosen = sorted(np.random.default_rng(SEED).permutation(drawn)[:DRAWINGS].tolist())
@@ -289,7 +214,7 @@ def write_references(encoder: str, taken: Mapping[str, Embedded]) -> None:
 
 
 def count_all(domains: Mapping[str, Vectors], others: Mapping[str, Vectors], proxies: Embedded) -> None:
-    """Steps 4 and 5 with the references and the text side as they are now.
+    """Steps 3 and 4 with the references and the text side as they are now.
 
     Args:
         domains: the references.
@@ -320,7 +245,7 @@ def count_all(domains: Mapping[str, Vectors], others: Mapping[str, Vectors], pro
 
 
 def count_again(photographs_folder: Path, further_folder: Path, cache: Path) -> None:
-    """Steps 4 and 5 alone, with the references that are shipped: after a change of heads or of the method."""
+    """Steps 3 and 4 alone, with the references that are shipped: after a change of heads or of the method."""
     tower = load_encoder("offline-clip")
     proxies = [one for one in photographs(photographs_folder) if not is_safe_photograph(one.names[0])]
     proxies = [one for one in proxies if one.names[0] not in UNCLEAR]
@@ -374,17 +299,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Build datasets/screens.")
     for name in ("photographs", "further", "cache"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    for name in ("pocket", "clipart", "anchors"):
+    for name in ("pocket", "clipart"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--no-embedding", action="store_true", help="use what the cache has, and embed nothing more")
     parser.add_argument("--count-again", action="store_true", help="keep text side and references; count anew")
     options = parser.parse_args()
     if options.count_again:
         return count_again(options.photographs, options.further, options.cache)
-    if options.pocket is None or options.clipart is None or options.anchors is None:
-        parser.error("a build needs --pocket, --clipart and --anchors")
-    if not options.anchors.is_file():
-        raise OptionError(f"there are no anchors at {options.anchors}", hint="see the module's first lines")
+    if options.pocket is None or options.clipart is None:
+        parser.error("a build needs --pocket and --clipart")
     return build(options)
 
 

@@ -1,7 +1,8 @@
-"""Openly licensed pictures with words, which the text side is trained on: emoji sets and Debian's openclipart.
+"""Openly licensed pictures with words, which the text side is trained on. None of them is redistributed.
 
 Emoji come from the pocket collection (`guardrails pocket build`); openclipart (public domain) from Debian's packages
-openclipart-svg and openclipart-png, unpacked into one folder. Neither is redistributed.
+openclipart-svg and openclipart-png, unpacked into one folder; symbols are those of Mulberry (CC BY-SA 4.0);
+photographs those of Caltech-101 (CC BY 4.0) and of the Grocery Store Dataset (MIT).
 """
 
 from __future__ import annotations
@@ -40,7 +41,14 @@ BACKGROUNDS = (
 _SKIPPED = ("flags", "aiga", "jigsaw", "buttons", "shapes/", "computer/icons", "mapsym", "special")
 _TITLE = re.compile(r"<dc:title>\s*(.*?)\s*</dc:title>", re.DOTALL)
 _TAG = re.compile(r"<rdf:li>(.*?)</rdf:li>", re.DOTALL)
-_EMPTY_TAGS = frozenset({"hash", "clip_art", "clipart", "unsorted", "image", "icon", "icons", "media", "theme", "art"})
+_EMPTY_TAGS = frozenset({
+    "hash", "clip_art", "clipart", "unsorted", "image", "icon", "icons", "media", "theme", "art", "various cliparts",
+    "signs and symbols", "openclipart", "symbol", "shape", "desktop", "card",
+})  # fmt: skip
+# "Clipart by Nicu Buculei - owl" says who drew it before it says what it is.
+_ARTIST = re.compile(r"^clip ?art (by )?nicu buculei ")
+# A verb of Mulberry ends in ",_to"; a further drawing of a word in a number and a letter.
+_SYMBOL_ENDING = re.compile(r"(_,_to|_\d+[a-z]?)+$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -123,11 +131,13 @@ def _is_too_large(picture: Path) -> bool:
 
 
 def clipart_names(path: Path, svg: str) -> tuple[str, ...]:
-    """What a drawing is called: the title or the file name, then its tags."""
-    title = next(iter(_TITLE.findall(svg)), "")
+    """What a drawing is called: the title, then its tags, then the file name, which often names the artist."""
+    title = _ARTIST.sub("", _plain_name(next(iter(_TITLE.findall(svg)), "")))
     tags = [tag.strip().lower().replace("_", " ") for tag in _TAG.findall(svg)]
-    names = [_plain_name(path.stem), _plain_name(title), *tags]
-    return tuple(dict.fromkeys(name for name in names if len(name) > 2 and name not in _EMPTY_TAGS))
+    stem = _plain_name(path.stem)
+    names = [title, *tags, stem] if len(title) > 2 else [stem, *tags]
+    known = (name for name in names if len(name) > 2 and name not in _EMPTY_TAGS and not name.startswith("hash("))
+    return tuple(dict.fromkeys(known))
 
 
 def _plain_name(text: str) -> str:
@@ -156,6 +166,34 @@ def placed(drawing: Image.Image, ground: tuple[int, int, int]) -> Pixels:
     canvas = Image.new("RGB", (SIDE, SIDE), ground)
     canvas.paste(shrunk, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2), shrunk)
     return np.asarray(canvas)
+
+
+def symbols(folder: Path) -> list[Captioned]:
+    """The Mulberry symbols, most of them one for a word.
+
+    Args:
+        folder: PNG files, drawn from the SVG files in `EN` of the symbols' repository, with the same names.
+    """
+    return [
+        Captioned(
+            id=path.name,
+            names=(_SYMBOL_ENDING.sub("", path.stem).replace("_", " ").lower(),),
+            load=partial(_clipart_on_paper, path),
+        )
+        for path in sorted(folder.glob("*.png"))
+    ]
+
+
+def labelled(folder: Path) -> list[Captioned]:
+    """Photographs that lie in one folder for each thing, named as the thing is."""
+    return [
+        Captioned(
+            id=path.relative_to(folder).as_posix(),
+            names=(re.sub(r"[-_]+", " ", path.parent.name).lower(),),
+            load=partial(_whole, path),
+        )
+        for path in sorted(folder.rglob("*.jpg"))
+    ]
 
 
 def photographs(folder: Path, source: str = "", licence: str = "") -> list[Captioned]:
@@ -191,6 +229,40 @@ def embed(pictures: Sequence[Captioned], encoder: ImageEncoder, cache: Path) -> 
 def _batches(pictures: Sequence[Captioned], encoder: ImageEncoder) -> Iterator[Vectors]:
     for start in range(0, len(pictures), BATCH):
         yield encoder.embed([picture.load() for picture in pictures[start : start + BATCH]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Embedded:
+    """Pictures with their vectors."""
+
+    pictures: tuple[Captioned, ...]
+    vectors: Vectors
+
+    @classmethod
+    def joined(cls, parts: Sequence[Embedded]) -> Embedded:
+        """The pictures of all parts."""
+        pictures = tuple(picture for part in parts for picture in part.pictures)
+        return cls(pictures=pictures, vectors=np.concatenate([part.vectors for part in parts]))
+
+    @property
+    def names(self) -> list[tuple[str, ...]]:
+        return [picture.names for picture in self.pictures]
+
+    def only(self, rows: Sequence[int]) -> Embedded:
+        return Embedded(pictures=tuple(self.pictures[row] for row in rows), vectors=self.vectors[list(rows)])
+
+    def shows(self, names: Sequence[str]) -> list[int]:
+        """Rows whose name is one of `names`."""
+        return [row for row, own in enumerate(self.names) if own[0] in names]
+
+
+def prepared(pictures: Sequence[Captioned], encoder: ImageEncoder | None, cache: Path) -> Embedded:
+    """Pictures with their vectors; without an encoder those that the cache has."""
+    if encoder is not None:
+        embed(pictures, encoder, cache)
+    known, vectors = cached(pictures, cache)
+    print(f"{cache.name}: {len(known)} of {len(pictures)} pictures")
+    return Embedded(pictures=tuple(known), vectors=vectors)
 
 
 class Remembered:

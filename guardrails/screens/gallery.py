@@ -1,6 +1,8 @@
 """The persons that an operator has enrolled: numbers of their faces, why they may be kept, and until when.
 
 No picture is stored, no name but the id of the registry entry, and nobody who is not enrolled is ever identified.
+Beside the faces lie CLIP's vectors of the whole pictures and of the person's names, for the prior (see `prior`). Both
+are kept and forgotten with the faces, because they are one file.
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ import base64
 import datetime
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +24,22 @@ from guardrails.files import write_atomically
 
 DIMENSION = 128
 ADULT_YEARS = 18
+# 1 had faces alone, and no number of its own.
+FORMAT = 2
 LEGAL_BASES = ("consent", "contract", "legal-obligation", "public-interest", "legitimate-interest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Embedded:
+    """Unit vectors with what made them.
+
+    Attributes:
+        encoder: id of the image encoder or of the text side; vectors of another one mean nothing beside these.
+        vectors: float32 of shape (n, dim), kept as float16.
+    """
+
+    encoder: str
+    vectors: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,6 +55,8 @@ class Person:
         note: where the consent or the assessment is filed.
         keep_until: ISO date of the last day; afterwards the person is not matched any more.
         sources: SHA-256 of the reference files.
+        pictures: of the whole reference pictures, one row each; None when no encoder was there.
+        names: of phrases with the public names; None when no registry has the id or there was no text side.
     """
 
     id: str
@@ -47,6 +67,8 @@ class Person:
     keep_until: str
     enrolled_on: str
     sources: tuple[str, ...]
+    pictures: Embedded | None = None
+    names: Embedded | None = None
 
 
 def check_enrolment(*, born: str, legal_basis: str, note: str, keep_until: str, today: datetime.date) -> None:
@@ -84,8 +106,11 @@ class Gallery:
     def add(self, person: Person) -> None:
         """Keep a person; an earlier entry of the same id is replaced."""
         document = {
+            "format": FORMAT,
             "id": person.id,
-            "faces": [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in person.faces],
+            "faces": _packed(person.faces, "<f4"),
+            "pictures": _packed_with_encoder(person.pictures),
+            "names": _packed_with_encoder(person.names),
             "born": person.born,
             "legal_basis": person.legal_basis,
             "note": person.note,
@@ -123,14 +148,46 @@ class Gallery:
         return self._folder / f"{hashlib.sha256(person_id.encode()).hexdigest()[:32]}.json"
 
 
+def _packed(rows: NDArray[np.float32], number: str) -> list[str]:
+    return [base64.b64encode(row.astype(number).tobytes()).decode() for row in rows]
+
+
+def _unpacked(rows: Sequence[str], number: str) -> NDArray[np.float32]:
+    vectors = np.stack([np.frombuffer(base64.b64decode(row, validate=True), number) for row in rows])
+    if not np.all(np.isfinite(vectors)):
+        raise ValueError("a number is not finite")
+    return vectors.astype(np.float32)
+
+
+def _packed_with_encoder(embedded: Embedded | None) -> dict[str, Any] | None:
+    if embedded is None:
+        return None
+    return {"encoder": embedded.encoder, "vectors": _packed(embedded.vectors, "<f2")}
+
+
+def _unpacked_with_encoder(document: Mapping[str, Any] | None) -> Embedded | None:
+    if document is None:
+        return None
+    rows = _unpacked(document["vectors"], "<f2")
+    return Embedded(encoder=str(document["encoder"]), vectors=rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
 def _read(path: Path) -> Person:
     try:
         document = json.loads(path.read_bytes())
-        faces = np.stack([np.frombuffer(base64.b64decode(row, validate=True), "<f4") for row in document.pop("faces")])
-        sources = tuple(str(source) for source in document.pop("sources"))
-        if faces.shape[1] != DIMENSION or not np.all(np.isfinite(faces)):
+        number = document.pop("format", 1)
+        if number not in range(1, FORMAT + 1):
+            raise StorageError(f"{path} has format {number}, which is newer than this version", hint="update")
+        faces = _unpacked(document.pop("faces"), "<f4")
+        if faces.shape[1] != DIMENSION:
             raise ValueError("the numbers are no faces")
-        return Person(faces=faces, sources=sources, **{key: str(value) for key, value in document.items()})
+        return Person(
+            faces=faces,
+            pictures=_unpacked_with_encoder(document.pop("pictures", None)),
+            names=_unpacked_with_encoder(document.pop("names", None)),
+            sources=tuple(str(source) for source in document.pop("sources")),
+            **{key: str(value) for key, value in document.items()},
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{path} is damaged: {error}", hint="remove the file and enrol the person again") from error
 

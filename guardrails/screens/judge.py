@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
+from guardrails.domain.canonical import Json
 from guardrails.domain.findings import Check, CheckStatus, Component, Finding
 from guardrails.policy.model import ScreenRule
 
@@ -38,7 +40,7 @@ def apply(rule: ScreenRule, check: Check) -> Finding | None:
     if score is None:
         reason = check.abstained.get(rule.concept, "")
         why = f"abstained: {reason}" if reason else f"the screen gave no score for {rule.concept!r}"
-        return unknown(rule, check.component, why)
+        return unknown(rule, check.component, why, check.evidence.get(rule.concept, {}))
     if score < rule.threshold:
         ceiling = check.ceilings.get(rule.concept, 1.0)
         return None if ceiling >= rule.threshold else unknown(rule, check.component, too_low(ceiling, rule.threshold))
@@ -63,8 +65,10 @@ def too_low(ceiling: float, threshold: float) -> str:
     )
 
 
-def unknown(rule: ScreenRule, detector: Component, reason: str) -> Finding:
-    """The finding of a rule whose score is not known."""
+def unknown(
+    rule: ScreenRule, detector: Component, reason: str, evidence: Mapping[str, Json] = MappingProxyType({})
+) -> Finding:
+    """The finding of a rule whose score is not known, with what the screen saw all the same."""
     return Finding(
         rule=rule.id,
         category=rule.category,
@@ -73,5 +77,5 @@ def unknown(rule: ScreenRule, detector: Component, reason: str) -> Finding:
         detector=detector,
         threshold=rule.threshold,
         error_rate=rule.error_rate,
-        evidence={"status": "unavailable", "concept": rule.concept, "reason": reason},
+        evidence={"status": "unavailable", "concept": rule.concept, "reason": reason, **evidence},
     )

@@ -174,11 +174,13 @@ class Place:
 
     Attributes:
         domain: the nearest one, "" when it lies outside of all.
+        nearest: the nearest one in any case.
         nearness: share of the domain's own pictures that lie no nearer to it.
         n: safe pictures in the domain.
     """
 
     domain: str
+    nearest: str
     nearness: float
     n: int
 
@@ -205,7 +207,12 @@ class Calibrated:
         domain = min(self._references.domains, key=lambda one: float(np.sum((one.centre - whole) ** 2)))
         nearness = domain.nearness(whole)
         inside = nearness >= OUTSIDE_RATE
-        return Place(domain=domain.name if inside else "", nearness=round(nearness, 4), n=len(domain.vectors))
+        return Place(
+            domain=domain.name if inside else "",
+            nearest=domain.name,
+            nearness=round(nearness, 4),
+            n=len(domain.vectors),
+        )
 
     def nearest(self, domain: str, vector: Vectors) -> list[tuple[str, float]]:
         """The safe pictures of a domain that are most like a vector, with their cosines."""

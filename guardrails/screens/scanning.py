@@ -80,7 +80,10 @@ def _worst_of(checks: Sequence[Check]) -> Check:
     return replace(
         checks[0],
         scores={concept: check.scores[concept] for concept, check in leading.items()},
-        evidence={c: check.evidence[c] for c, check in leading.items() if c in check.evidence},
+        evidence={
+            **_merge(checks, lambda check: {c: check.evidence[c] for c in check.abstained if c in check.evidence}),
+            **{c: check.evidence[c] for c, check in leading.items() if c in check.evidence},
+        },
         abstained=abstained,
         ceilings={c: min(check.ceilings.get(c, 1.0) for check in checks) for check in checks for c in check.ceilings},
         milliseconds=total,

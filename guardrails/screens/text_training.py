@@ -2,10 +2,11 @@
 
 LiT (Zhai et al., CVPR 2022) with two kinds of targets:
 
-1. Captioned drawings: a caption must lie nearer to its own picture than to the others of a batch, and the other way
-   round. Drawings of the same thing are not held against each other.
-2. Anchors: vectors that CLIP's own text tower gave for some names, published with ZegCLIP (Zhou et al., CVPR 2023,
-   MIT). They carry the text side over to photographs, of which there are none among the drawings.
+1. Captioned pictures: a caption must lie nearer to its own picture than to the others of a batch, and the other way
+   round. Pictures of the same thing are not held against each other.
+2. Anchors: vectors that CLIP's own text tower gave for some names, published with ZegCLIP (Zhou et al., CVPR 2023, MIT)
+   and SemiVL (Hoyer et al., ECCV 2024, Apache-2.0). Most of the pictures are drawings; anchors carry the text side over
+   to photographs.
 
 Words, pictures and anchors are each centred: all pictures of one kind share a direction that no word names, and so do
 all vectors of a text tower. `heads.HeadSet` takes the centre from a picture in the same way.
@@ -14,7 +15,7 @@ all vectors of a text tower. `heads.HeadSet` takes the centre from a picture in 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +34,11 @@ class Settings:
     """Of one training.
 
     Attributes:
-        anchor_weight: of the anchors' loss beside that of the drawings.
+        anchor_weight: of the anchors' loss beside that of the pictures.
         decay: AdamW's.
     """
 
-    epochs: int = 30
+    epochs: int = 20
     batch: int = 512
     rate: float = 2e-3
     decay: float = 0.05
@@ -61,15 +62,23 @@ class Captions:
     things: NDArray[np.int64]
 
 
-def make_captions(names: Sequence[Sequence[str]], reader: TextEncoder, most: int = 3) -> Captions:
-    """Several captions for each picture: its names in varying phrases."""
+def make_captions(
+    names: Sequence[Sequence[str]], reader: TextEncoder, unseen: Collection[str] = frozenset(), most: int = 3
+) -> Captions:
+    """Several captions for each picture: its names in varying phrases.
+
+    Args:
+        unseen: names that no caption may have; a picture whose first name is one of them has no caption at all.
+    """
     texts: list[str] = []
     images: list[int] = []
     things: list[int] = []
     known: dict[str, int] = {}
     for row, of_picture in enumerate(names):
+        if of_picture[0] in unseen:
+            continue
         thing = known.setdefault(of_picture[0], len(known))
-        for number, name in enumerate(of_picture[:most]):
+        for number, name in enumerate(name for name in of_picture[:most] if name not in unseen):
             texts.append(PHRASES[(row + number) % len(PHRASES)].format(name))
             images.append(row)
             things.append(thing)

@@ -1,7 +1,8 @@
 """Fits concept heads on pictures that show a concept and pictures that do not.
 
-A head is a regularised logistic regression on unit CLIP vectors, or a network with one hidden layer. It brings no
-threshold: its scores become rates when safe pictures are scored with it (see `references`).
+A head is a regularised logistic regression on unit CLIP vectors, a network with one hidden layer, or the vectors
+themselves as exemplars. It brings no threshold: its scores become rates when safe pictures are scored with it (see
+`references`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from guardrails.domain.calibration import clopper_pearson_lower, clopper_pearson_upper
 from guardrails.errors import OptionError
-from guardrails.screens.heads import HeadSet, Linear, Mlp, Vectors
+from guardrails.screens.exemplars import label
+from guardrails.screens.heads import Contrast, Head, HeadSet, Linear, Mlp, Vectors
 from guardrails.screens.references import Calibrated, References
 
 # Weight of the squared head vector against the mean log loss. Unit vectors of CLIP lie close together (cosines of .7
@@ -97,8 +99,22 @@ def fit_mlp(positive: Vectors, negative: Vectors, *, concept: str, encoder: str)
     return Mlp(concept=concept, encoder=encoder, layers=layers)
 
 
-Fit = Callable[..., Linear | Mlp]
-FITS: Mapping[str, Fit] = {"linear": fit_linear, "mlp": fit_mlp}
+def keep_exemplars(positive: Vectors, negative: Vectors, *, concept: str, encoder: str) -> Contrast:
+    """Nothing is fitted: a picture is scored by the nearest of these vectors, with the concept and without.
+
+    Args:
+        positive, negative: unit rows, shape (n, dim).
+
+    Raises:
+        OptionError: fewer than `FEWEST` of either.
+    """
+    check_enough(positive, negative, FEWEST)
+    labels = tuple(label(row) for row in range(len(positive)))
+    return Contrast(concept=concept, encoder=encoder, positives=positive, negatives=negative, labels=labels)
+
+
+Fit = Callable[..., Head]
+FITS: Mapping[str, Fit] = {"linear": fit_linear, "mlp": fit_mlp, "exemplar": keep_exemplars}
 
 
 def check_enough(positive: Sized, negative: Sized, fewest: int) -> None:
@@ -186,7 +202,7 @@ def _score(calibrated: Calibrated, vector: Vectors) -> float:
     return float(calibrated.scores(calibrated.heads.raw(vector, calibrated.heads.encoder), domain)[0])
 
 
-def to_safetensors(head: Linear | Mlp, source: Mapping[str, str]) -> bytes:
+def to_safetensors(head: Head, source: Mapping[str, str]) -> bytes:
     """The head as a weight file of a concept pack.
 
     Args:
@@ -194,19 +210,24 @@ def to_safetensors(head: Linear | Mlp, source: Mapping[str, str]) -> bytes:
     """
     from safetensors.numpy import save
 
+    tensors = {f"{head.concept}.{name}": tensor for name, tensor in _tensors(head).items()}
+    data: bytes = save(tensors, metadata={"encoder": head.encoder, **source})
+    return data
+
+
+def _tensors(head: Head) -> dict[str, NDArray[Any]]:
+    """By the names that docs/screens.md lists for each kind."""
+    if isinstance(head, Contrast):
+        return {"positives": head.positives.astype(np.float16), "negatives": head.negatives.astype(np.float16)}
     tensors: dict[str, NDArray[Any]]
     if isinstance(head, Linear):
-        tensors = {
-            f"{head.concept}.weight": head.weight.astype(np.float16),
-            f"{head.concept}.bias": np.array([head.bias], dtype=np.float32),
-        }
+        tensors = {"weight": head.weight.astype(np.float16), "bias": np.array([head.bias], dtype=np.float32)}
     else:
         tensors = {
-            f"{head.concept}.{number}.{name}": np.ascontiguousarray(tensor)
+            f"{number}.{name}": np.ascontiguousarray(tensor)
             for number, layer in enumerate(head.layers)
             for name, tensor in zip(("weight", "bias"), layer, strict=True)
         }
     if head.examples is not None:
-        tensors[f"{head.concept}.examples"] = head.examples.astype(np.float16)
-    data: bytes = save(tensors, metadata={"encoder": head.encoder, **source})
-    return data
+        tensors["examples"] = head.examples.astype(np.float16)
+    return tensors

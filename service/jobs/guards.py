@@ -46,7 +46,7 @@ def installed(
 
     where, source = device or None, model or POCKET
     generator = load(source, device=where, dtype=None, batch_size=batch_size, compiled=False, sampler=None)
-    screens, index = default_screens(), shipped_index(home)
+    screens, index = default_screens(gallery=homes.faces_folder(home)), shipped_index(home)
 
     def guard(policy: Policy) -> Guard:
         return Guard(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,8 @@ from PIL import Image
 import guardrails.encoders
 import guardrails.resources
 import guardrails.screens
-from guardrails.errors import ScreenUnavailable
+from guardrails.domain.findings import Component
+from guardrails.errors import ModelUnavailable, ScreenUnavailable
 from guardrails.screens import faces
 from guardrails.screens.faces import Face
 from guardrails.screens.views import Box
@@ -255,6 +257,36 @@ def test_groups_that_are_treated_differently_fail(
     assert {one["group"] for one in result.json["slices"]} == {"a", "b"}
 
 
+def test_the_sheet_shows_what_the_prior_says_and_what_it_does_not_say(picture: Path, tmp_path: Path) -> None:
+    from guardrails.cli.screens_sheet import write_sheet
+    from guardrails.policy import parse_policy
+    from guardrails.screens.protocol import Reading
+    from guardrails.screens.scanning import scan
+
+    said = {"by_pictures": 0.9934, "by_name": 0.2, "text_side": "lit, weak", "outside": True}
+    seen = {"person": "enwiki:A", "distance": 0.3, "box": [1, 1, 9, 9], "prior": said}
+
+    class Screen:
+        component = Component(name="clip-concepts", version="1")
+
+        def score(self, pixels: np.ndarray) -> Reading:
+            return reading
+
+    def sheet(name: str) -> str:
+        rules = parse_policy(STRICT.encode(), source="p").screen_rules
+        write_sheet([(picture, scan(picture.read_bytes(), [Screen()], rules))], tmp_path / name)
+        return (tmp_path / name).read_text()
+
+    words = "0.993 by pictures, 0.200 by name (lit, weak), unlike all safe pictures"
+    reading = Reading(scores={"weapon": 1.0}, evidence={"weapon": {"persons": [seen]}})
+    assert f"enwiki:A (distance 0.3; whole picture: {words})" in sheet("found.html")
+    unsure = {"prior": [{"person": "enwiki:A", **said}]}
+    reading = Reading(scores={}, abstained={"weapon": "no face"}, evidence={"weapon": unsure})
+    assert f"like pictures of enwiki:A ({words}); that does not say that anybody is there" in sheet("pointed.html")
+    reading = Reading(scores={}, abstained={"weapon": "x"}, evidence={"weapon": {"prior": {"not_available": "none"}}})
+    assert "not available: none" in sheet("without.html")
+
+
 class Finder:
     def find(self, pixels: np.ndarray) -> list[Face]:
         count = int(pixels[0, 0, 0])
@@ -265,14 +297,32 @@ class Finder:
 FACTS = ("--born", "1970-01-31", "--legal-basis", "consent", "--note", "form 17", "--keep-until", "2999-01-01")
 
 
+class Names:
+    """Reads every phrase along one axis."""
+
+    id, dim = "test-names:1", 16
+
+    def embed(self, texts: Any) -> np.ndarray:
+        return np.stack([axis(len(text) % 16) for text in texts])
+
+
+class Portraits(AxisEncoder):
+    text = Names()
+
+
 def test_enrol_list_and_forget(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_line_error: Any) -> None:
     monkeypatch.setattr(faces, "FaceFinder", Finder)
+    monkeypatch.setattr(guardrails.encoders, "_loaded", {"offline-clip": Portraits(axis(3))})
     for name, colour in (("one", (1, 5, 0)), ("other", (1, 9, 0)), ("two", (2, 5, 0))):
         Image.new("RGB", (100, 100), colour).save(tmp_path / f"{name}.png")
     enrolled = cli("screens", "enrol", "one.png", "one.png", "--id", "enwiki:Jane_Doe", *FACTS, "--json")
-    assert enrolled.json == {"id": "enwiki:Jane_Doe", "faces": 2, "spread": 0.0, "keep_until": "2999-01-01"}
+    assert enrolled.json == {
+        "id": "enwiki:Jane_Doe", "faces": 2, "spread": 0.0, "keep_until": "2999-01-01",
+        "prior": {"pictures": 2, "names": 0, "missing": "no registry of the policy has this id"},
+    }  # fmt: skip
     (person,) = cli("screens", "persons", "--json").json["persons"]
     assert (person["id"], person["legal_basis"], person["faces"]) == ("enwiki:Jane_Doe", "consent", 2)
+    assert person["prior"] == {"pictures": 2, "names": 0}
     one_line_error(cli("screens", "enrol", "two.png", "--id", "x", *FACTS), "invalid_option", 2)
     one_line_error(cli("screens", "enrol", "one.png", "other.png", "--id", "x", *FACTS), "invalid_option", 2)
     minor = [word if word != "1970-01-31" else "2020-01-31" for word in FACTS]
@@ -280,6 +330,46 @@ def test_enrol_list_and_forget(cli: Cli, tmp_path: Path, monkeypatch: pytest.Mon
     assert cli("screens", "forget", "enwiki:Jane_Doe").status == 0
     assert cli("screens", "forget", "enwiki:Jane_Doe").status == 4
     assert cli("screens", "persons", "--json").json["persons"] == []
+
+
+def test_an_enrolment_reads_the_names_of_the_registries_and_keeps_none(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faces, "FaceFinder", Finder)
+    monkeypatch.setattr(guardrails.encoders, "_loaded", {"offline-clip": Portraits(axis(3))})
+    Image.new("RGB", (100, 100), (1, 5, 0)).save(tmp_path / "one.png")
+    (tmp_path / "names.csv").write_text(
+        "key,id,name,roles,until,living,as_of,match,style,source,licence\n"
+        "juana perez,local:17,Juana Perez,actor,,yes,2026-01,plain,,project,CC0-1.0\n"
+        "jp the great,local:17,JP the Great,actor,,yes,2026-01,plain,,project,CC0-1.0\n"
+        "somebody else,local:171,Somebody Else,actor,,yes,2026-01,plain,,project,CC0-1.0\n"
+    )
+    named = "prompt_rules:\n  - {id: N-1, category: public_figures, action: flag, severity: 1, message: m, " \
+            "names: true, names_from: {registries: [ours]}}"  # fmt: skip
+    policy = STRICT.replace("prompt_rules: []", named) + "registries:\n  ours: names.csv\n"
+    (tmp_path / "policy.yaml").write_text(policy)
+    enrolled = cli("screens", "enrol", "one.png", "--id", "local:17", *FACTS, "--policy", "policy.yaml", "--json")
+    assert enrolled.json["prior"] == {"pictures": 1, "names": 2, "missing": ""}
+    assert "2 names" in cli("screens", "persons").out
+    (kept,) = Path(os.environ["GUARDRAILS_HOME"]).glob("faces/*.json")
+    assert "local:17" in kept.read_text()
+    for shown in (kept.read_text(), enrolled.out, cli("screens", "persons").out):
+        assert "Juana" not in shown
+        assert "Great" not in shown
+
+
+def test_without_an_encoder_a_person_is_enrolled_by_face_alone(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(spec: str) -> None:
+        raise ModelUnavailable("the weights are not installed")
+
+    monkeypatch.setattr(faces, "FaceFinder", Finder)
+    monkeypatch.setattr(guardrails.encoders, "load_encoder", missing)
+    Image.new("RGB", (100, 100), (1, 5, 0)).save(tmp_path / "one.png")
+    enrolled = cli("screens", "enrol", "one.png", "--id", "x", *FACTS)
+    assert enrolled.status == 0
+    assert "not available; the weights are not installed" in enrolled.out
 
 
 def test_the_shipped_card_can_be_shown(cli: Cli) -> None:
@@ -317,7 +407,7 @@ def two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, 
     return folders[0][0], folders[1][0]
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("kind", ["linear", "mlp", "exemplar"])
 def test_a_concept_is_learned_from_two_folders_and_used_at_once(
     cli: Cli, two_folders: tuple[Path, Path], tmp_path: Path, kind: str
 ) -> None:
@@ -338,7 +428,7 @@ def test_a_concept_is_learned_from_two_folders_and_used_at_once(
     assert not (tmp_path / "gun.webp").exists()
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("kind", ["linear", "mlp", "exemplar"])
 def test_small_pictures_stay_with_the_pack_when_the_operator_agrees(
     cli: Cli, two_folders: tuple[Path, Path], tmp_path: Path, kind: str
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from guardrails.domain.findings import Action, Check, CheckStatus, Component, Finding
 from guardrails.pipeline.persons import NAMED, UNNAMED, join_persons
 
@@ -59,6 +61,8 @@ def test_what_is_not_known_stays_not_known() -> None:
     silent = Check(component=FACES, status=CheckStatus.RAN, abstained={"enrolled": "too small"})
     assert joined(silent, []).abstained == {"enrolled": "too small", NAMED: "too small", UNNAMED: "too small"}
     assert joined(silent, []).scores == {}
+    pointed = replace(silent, evidence={"enrolled": {"prior": [{"person": "enwiki:A"}]}})
+    assert joined(pointed, []).evidence[UNNAMED] == {"prior": [{"person": "enwiki:A"}]}
 
 
 def test_other_screens_are_left_alone() -> None:

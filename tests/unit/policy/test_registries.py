@@ -44,6 +44,18 @@ def test_rows_are_read_when_asked_for(path: Path) -> None:
     )
 
 
+def test_the_names_of_an_id_are_those_of_its_rows_alone(tmp_path: Path) -> None:
+    ids = [("Ada Example", "Q1"), ("Countess Example", "Q1"), ("Bo Example", "Q12"), ('"Odd, Cy"', 'x:"Odd",_Cy')]
+    path = tmp_path / "people.csv"
+    with path.open("w", newline="") as file:
+        rows = [(name.lower(), id, name, "painter", "", "no", "2025", "plain", "", "t", "CC0-1.0") for name, id in ids]
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    registry = open_registry(refer("people", path))
+    assert registry.names("Q1") == ("Ada Example", "Countess Example")
+    assert registry.names('x:"Odd",_Cy') == ('"Odd, Cy"',)
+    assert registry.names("Q") == ()
+
+
 def test_compressed_and_plain_files_are_the_same(path: Path) -> None:
     packed = path.with_suffix(".csv.gz")
     packed.write_bytes(gzip.compress(path.read_bytes()))

@@ -12,28 +12,18 @@ from guardrails.errors import DatasetUnavailable
 from guardrails.imaging.decoding import DEFAULT_LIMITS
 from guardrails.screens import building
 from guardrails.screens.building import (
-    Embedded,
     cross_scored,
-    hold_out,
     is_safe_drawing,
     is_safe_photograph,
     show_rates,
     take_references,
 )
 from guardrails.screens.calibration import count, gaps, slices
-from guardrails.screens.captioned import Captioned, Remembered, cached, clipart, clipart_names, embed
+from guardrails.screens.captioned import Captioned, Embedded, Remembered, cached, clipart, clipart_names, embed
 from guardrails.screens.catalogue import read_catalogue
 from guardrails.screens.heads import HeadSet, Linear
 from guardrails.screens.references import read_references
 from guardrails.testing.spaces import ENCODER, AxisEncoder, AxisWords, axis, cloud
-
-
-def test_things_kept_aside_are_in_no_training_row() -> None:
-    names = [(f"thing {number % 40}", "tag") for number in range(120)]
-    training, aside = hold_out(names)
-    assert not {names[row][0] for row in training} & {names[row][0] for row in aside}
-    assert len({names[row][0] for row in aside}) == len(aside) == 6
-    assert len(training) == 120 - 3 * 6
 
 
 def test_cross_scoring_never_compares_a_picture_with_itself() -> None:
@@ -57,9 +47,12 @@ def test_names_with_words_of_a_concept_are_not_safe() -> None:
     assert is_safe_drawing(("red apple", "fruit"))
 
 
-def test_names_of_clipart_come_from_file_title_and_tags() -> None:
+def test_names_of_clipart_come_from_title_tags_and_file() -> None:
     svg = "<dc:title>\n Flying Owl 02 </dc:title><rdf:li>hash</rdf:li><rdf:li>Night_Birds</rdf:li>"
-    assert clipart_names(Path("animals/owl_aj_01.svg"), svg) == ("owl", "flying owl", "night birds")
+    assert clipart_names(Path("animals/owl_aj_01.svg"), svg) == ("flying owl", "night birds", "owl")
+    by_artist = "<dc:title>Clipart by Nicu Buculei - beaver</dc:title><rdf:li>HASH(0x8669854)</rdf:li>"
+    assert clipart_names(Path("01.svg"), by_artist) == ("beaver",)
+    assert clipart_names(Path("tools/old_saw.svg"), "<rdf:li>tool</rdf:li>") == ("old saw", "tool")
     assert clipart_names(Path("01.svg"), "") == ()
 
 

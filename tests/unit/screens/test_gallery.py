@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from guardrails.errors import OptionError, StorageError
-from guardrails.screens.gallery import Gallery, Matcher, Person, check_enrolment
+from guardrails.screens.gallery import Embedded, Gallery, Matcher, Person, check_enrolment
 
 TODAY = datetime.date(2026, 11, 25)
 
@@ -92,6 +94,42 @@ def test_a_damaged_entry_is_an_error_and_not_a_missing_person(tmp_path: Path) ->
     gallery.add(person("a", face(1)))
     next(tmp_path.iterdir()).write_text('{"id": "a"}')
     with pytest.raises(StorageError, match="is damaged"):
+        gallery.persons(TODAY)
+
+
+def test_vectors_for_the_prior_are_kept_and_forgotten_with_the_faces(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path)
+    rows = np.random.default_rng(1).normal(size=(2, 16)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    pictures, names = Embedded(encoder="clip:1", vectors=rows), Embedded(encoder="text:1", vectors=rows[:1])
+    gallery.add(replace(person("a", face(1)), pictures=pictures, names=names))
+    (kept,) = gallery.persons(TODAY)
+    assert (kept.pictures.encoder, kept.names.encoder) == ("clip:1", "text:1")
+    np.testing.assert_allclose(kept.pictures.vectors, rows, atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(kept.names.vectors, axis=1), 1, atol=1e-6)
+    assert gallery.remove("a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gallery_from_before_the_prior_goes_on_working(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path)
+    gallery.add(person("a", face(1)))
+    (path,) = tmp_path.iterdir()
+    document = json.loads(path.read_text())
+    for key in ("format", "pictures", "names"):
+        del document[key]
+    path.write_text(json.dumps(document))
+    (kept,) = gallery.persons(TODAY)
+    assert (kept.id, kept.pictures, kept.names) == ("a", None, None)
+    np.testing.assert_array_equal(kept.faces, person("a", face(1)).faces)
+
+
+def test_a_file_of_a_later_version_is_not_guessed_at(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path)
+    gallery.add(person("a", face(1)))
+    (path,) = tmp_path.iterdir()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 3}))
+    with pytest.raises(StorageError, match="format 3, which is newer"):
         gallery.persons(TODAY)
 
 

@@ -123,11 +123,15 @@ def test_an_embedding_without_direction_is_a_failed_check_under_the_policy() -> 
 
 def test_an_abstention_takes_the_policys_action_and_says_why() -> None:
     abstaining = Check(
-        component=Component(name="scripted", version="1"), status=CheckStatus.RAN, abstained={"nsfw": "too small"}
+        component=Component(name="scripted", version="1"),
+        status=CheckStatus.RAN,
+        abstained={"nsfw": "too small"},
+        evidence={"nsfw": {"box": [1, 2, 3, 4]}},
     )
     (finding,) = judge([abstaining], [rule()])
     assert finding.action is Action.REVIEW
     assert "abstained: too small" in str(finding.evidence["reason"])
+    assert finding.evidence["box"] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("ceiling", "action"), [(0.949, Action.REVIEW), (0.95, Action.ALLOW), (1.0, Action.ALLOW)])

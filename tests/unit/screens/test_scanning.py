@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,6 +150,8 @@ def test_the_worst_showing_counts_and_what_is_not_known_in_one_is_not_known() ->
     (found,) = worst([[check(red=0.2)], [check(abstained={"red": "small"})]])
     assert found.scores == {}
     assert found.abstained == {"red": "small"}
+    unsure = replace(check(abstained={"red": "small"}), evidence={"red": {"prior": []}})
+    assert worst([[check(red=0.2)], [unsure]])[0].evidence == {"red": {"prior": []}}
     (failed,) = worst([[check(red=0.2)], [check(CheckStatus.FAILED)]])
     assert failed.status is CheckStatus.FAILED
 

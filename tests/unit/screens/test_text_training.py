@@ -64,6 +64,20 @@ def test_drawings_of_one_thing_share_a_number() -> None:
     assert captions.things.tolist() == [0, 0, 1, 0]
 
 
+def test_no_caption_has_a_name_that_must_stay_unseen() -> None:
+    class Listening(Reader):
+        heard: list[str]
+
+        def embed(self, texts: list[str]) -> np.ndarray:
+            self.heard = texts
+            return super().embed(texts)
+
+    reader = Listening()
+    captions = make_captions([("cat", "pet"), ("dog", "cat"), ("cow", "animal")], reader, unseen={"cat", "animal"})
+    assert captions.images.tolist() == [1, 2]
+    assert not any("cat" in text or "animal" in text for text in reader.heard)
+
+
 def test_shipped_text_side_belongs_to_the_offline_tower() -> None:
     text = load_lit_text()
     assert (text.images, text.dim) == (ENCODER_ID, 512)

@@ -11,14 +11,14 @@ from guardrails.errors import OptionError
 from guardrails.screens.concepts import read_tensors
 from guardrails.screens.heads import HeadSet
 from guardrails.screens.references import read_references
-from guardrails.screens.training import FITS, fit_linear, fit_mlp, held_out, to_safetensors
+from guardrails.screens.training import FITS, fit_linear, held_out, to_safetensors
 from guardrails.testing.spaces import ENCODER, GUN, PHOTO, axis, cloud, unit
 
 SHOWN = cloud(axis(PHOTO) + 0.4 * axis(GUN), 60, 21, spread=0.05)
 OTHERS = cloud(axis(PHOTO), 60, 22, spread=0.05)
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("kind", ["linear", "mlp", "exemplar"])
 def test_a_head_separates_pictures_that_it_never_saw(kind: str) -> None:
     head = FITS[kind](SHOWN[:40], OTHERS[:40], concept="gun", encoder=ENCODER)
     heads = HeadSet([head])
@@ -41,7 +41,7 @@ def test_a_hidden_layer_learns_what_no_line_separates() -> None:
     assert margins["linear"] < 0.85
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("kind", ["linear", "mlp", "exemplar"])
 def test_what_is_held_out_is_reported_with_bounds(references: Path, kind: str) -> None:
     report = held_out(FITS[kind], SHOWN, OTHERS, read_references(references), (0.05, 0.02))
     for one in report:
@@ -60,14 +60,14 @@ def test_labels_without_meaning_give_no_recall(references: Path) -> None:
 
 
 def test_too_little_is_refused(references: Path) -> None:
-    for fit in (fit_linear, fit_mlp):
+    for fit in FITS.values():
         with pytest.raises(OptionError, match="too few"):
             fit(SHOWN[:7], OTHERS, concept="gun", encoder=ENCODER)
     with pytest.raises(OptionError, match="too few"):
         held_out(fit_linear, SHOWN[:19], OTHERS, read_references(references), (0.05,))
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("kind", ["linear", "mlp", "exemplar"])
 def test_weights_are_read_back_for_their_own_encoder_only(tmp_path: Path, kind: str) -> None:
     from guardrails.screens.concepts import make_heads, read_pack
 
