@@ -1,7 +1,9 @@
 """Whether words that were read in a picture are a brand's mark. Pure text: no picture, no OCR.
 
 A brand must be there as a whole: "Gettysburg" holds the letters of an agency and is a town. Misread letters are
-forgiven in long names only, and never towards a word that the pack lists as easily mistaken.
+forgiven in long words only, and never towards a word that the pack lists as easily mistaken. In a name of several words
+each must be there by itself, joined or apart: "picture allowance" shares most letters with an agency, and is none. A
+gap too many is forgiven, or misread letters, not both: "shutter lock" is two words.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from dataclasses import dataclass
 # Up to this length one wrong letter makes another word: "alamo" is not "alamy".
 EXACT_LENGTH = 8
 LEAST_RATIO = 0.84
+# Letters that a misread word may have too many or too few, and that may be cut off a name.
+MOST_ASTRAY = 2
 HINT_RATIO = 0.55
 # Pieces of a name that is tiled over a picture: this many must be read before they count as one mark.
 FRAGMENT_VOTES = 3
@@ -68,15 +72,16 @@ def find_brands(words: Sequence[Word], brands: Iterable[str], mistaken: Iterable
     candidates = [pair for line in _joined_lines(words) for pair in _candidates(line)]
     found = []
     for brand in brands:
-        name = letters(brand)
+        parts = tuple(letters(part) for part in brand.split())
+        name = "".join(parts)
         # Short names are not put together from pieces: "a lamy pen".
-        own = [(text, word) for text, word, tokens in candidates if tokens == 1 or len(name) > EXACT_LENGTH]
+        own = [one for one in candidates if one[2] == 1 or len(name) > EXACT_LENGTH]
         whole = [
             (ratio * word.confidence, text, word.box)
-            for text, word in own
-            if (ratio := likeness(text, name, harmless)) > 0
+            for text, word, tokens in own
+            if (ratio := likeness(text, parts, harmless, forgiving=tokens <= len(parts))) > 0
         ]
-        pieces = [(text, word) for text, word in own if is_fragment(text, name) and text not in harmless]
+        pieces = [(text, word) for text, word, _ in own if is_fragment(text, name) and text not in harmless]
         places = {word.box for _, word in pieces}
         if whole:
             ratio, text, box = max(whole)
@@ -96,27 +101,52 @@ def hints(words: Sequence[Word], brands: Iterable[str]) -> list[Word]:
     found = []
     for word in words:
         text = letters(word.text)
-        if len(text) >= FRAGMENT_LENGTH and any(
-            difflib.SequenceMatcher(None, text, name, autojunk=False).ratio() >= HINT_RATIO for name in names
-        ):
+        if len(text) >= FRAGMENT_LENGTH and any(_ratio(text, name) >= HINT_RATIO for name in names):
             found.append(word)
     return found
 
 
-def likeness(text: str, name: str, harmless: Sequence[str]) -> float:
-    """How much a candidate is a brand: 1 for the same letters, 0 when it is too little like it to count."""
+def likeness(text: str, parts: Sequence[str], harmless: Sequence[str], *, forgiving: bool = True) -> float:
+    """How much a candidate is a brand: 1 for the same letters, 0 when it is too little like it to count.
+
+    Args:
+        parts: the letters of each word of the brand.
+        forgiving: whether letters may be misread or cut off at all.
+    """
     if text in harmless:
         return 0.0
+    name = "".join(parts)
     if text == name:
         return 1.0
-    if len(name) <= EXACT_LENGTH or abs(len(text) - len(name)) > 2:
+    if not forgiving or not (_reads_as(text, parts) or _is_cut(text, name)):
         return 0.0
-    ratio = difflib.SequenceMatcher(None, text, name, autojunk=False).ratio()
-    if ratio < LEAST_RATIO or any(
-        difflib.SequenceMatcher(None, text, word, autojunk=False).ratio() > ratio for word in harmless
-    ):
-        return 0.0
-    return ratio
+    ratio = _ratio(text, name)
+    return 0.0 if any(_ratio(text, word) > ratio for word in harmless) else ratio
+
+
+def _reads_as(text: str, parts: Sequence[str]) -> bool:
+    """Whether a text falls into pieces that are the words of a brand, one by one."""
+    first, *rest = parts
+    if not rest:
+        return _is_word(text, first)
+    ends = range(max(1, len(first) - MOST_ASTRAY), len(first) + MOST_ASTRAY + 1)
+    return any(_is_word(text[:end], first) and _reads_as(text[end:], rest) for end in ends)
+
+
+def _is_cut(text: str, name: str) -> bool:
+    """Whether a text is a long name whose last letters are covered or faded."""
+    return len(name) > EXACT_LENGTH and 0 < len(name) - len(text) <= MOST_ASTRAY and name.startswith(text)
+
+
+def _is_word(text: str, word: str) -> bool:
+    """Whether a text is a word, letters misread in a long one aside."""
+    if len(word) <= EXACT_LENGTH or abs(len(text) - len(word)) > MOST_ASTRAY:
+        return text == word
+    return _ratio(text, word) >= LEAST_RATIO
+
+
+def _ratio(text: str, name: str) -> float:
+    return difflib.SequenceMatcher(None, text, name, autojunk=False).ratio()
 
 
 def is_fragment(text: str, name: str) -> bool:

@@ -1,7 +1,7 @@
 """Visible marks: a stock agency's or brand's name that a model has learned to paint.
 
 The names are read by OCR (RapidOCR with PP-OCR weights, Apache-2.0, from its package; no network) and compared by
-`brands`.
+`brands`. Reading is slow, so only pictures in which `lettering` is seen are read.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from guardrails.domain.canonical import Json
 from guardrails.domain.findings import Component
 from guardrails.errors import ScreenUnavailable
 from guardrails.imaging import Pixels
 from guardrails.screens.brands import BrandMatch, Word, find_brands, hints
 from guardrails.screens.concepts import Concept, ConceptPack, shipped_pack
+from guardrails.screens.lettering import THRESHOLD, Lettering
 from guardrails.screens.protocol import Reading
 from guardrails.screens.views import Box, cut, tile_boxes
 
@@ -36,19 +38,36 @@ class VisibleMarks:
 
     Args:
         packs: the shipped one by default.
+        read_all: read every picture, also those in which no lettering is seen.
     """
 
-    def __init__(self, *, packs: Sequence[ConceptPack] | None = None) -> None:
+    def __init__(self, *, packs: Sequence[ConceptPack] | None = None, read_all: bool = False) -> None:
         packs = (shipped_pack(),) if packs is None else packs
         self._concepts = tuple(concept for pack in packs for concept in pack.of_kind("ocr"))
-        digest = hashlib.sha256("".join(pack.digest for pack in packs).encode()).hexdigest()
-        self.component = Component(name=NAME, version="pp-ocr-v6", digest=digest)
+        self._lettering = None if read_all else Lettering()
+        digests = [pack.digest for pack in packs] + ([self._lettering.digest] if self._lettering else [])
+        self.component = Component(
+            name=NAME, version="pp-ocr-v6", digest=hashlib.sha256("".join(digests).encode()).hexdigest()
+        )
         self._reader: RapidOCR | None = None
         self._loading = threading.Lock()
 
     def score(self, pixels: Pixels) -> Reading:
         """Look at one picture; see `Screen.score`."""
-        words = self.read(pixels)
+        # A missing reader is said at the first picture, not at the first that has lettering.
+        self._load()
+        pieces = [(_shown(cut(pixels, box)), box) for box in _pieces(pixels)]
+        seen = [self._lettering.score(shown) if self._lettering else 1.0 for shown, _ in pieces]
+        if max(seen) < THRESHOLD:
+            unread: dict[str, Json] = {"lettering": round(max(seen), 4), "least_lettering": THRESHOLD}
+            names = [concept.id for concept in self._concepts]
+            return Reading(scores=dict.fromkeys(names, 0.0), evidence=dict.fromkeys(names, unread))
+        words = [
+            word
+            for (shown, box), surely in zip(pieces, seen, strict=True)
+            if surely >= THRESHOLD
+            for word in self._read_piece(shown, box)
+        ]
         found = {concept.id: self._find(concept, words) or self._find_closer(concept, words, pixels)
                  for concept in self._concepts}  # fmt: skip
         return Reading(
@@ -84,29 +103,21 @@ class VisibleMarks:
         )
         light = cv2.cvtColor(np.ascontiguousarray(cut(pixels, box)), cv2.COLOR_RGB2GRAY)
         stretched = cv2.createCLAHE(clipLimit=4.0, tileGridSize=(4, 4)).apply(light)
-        return self._read_piece(np.repeat(stretched[..., np.newaxis], 3, axis=2), box.left, box.top)
+        return self._read_piece(_shown(np.repeat(stretched[..., np.newaxis], 3, axis=2)), box)
 
     def read(self, pixels: Pixels) -> list[Word]:
         """Every word in a picture, from its pieces when it is a panorama."""
-        height, width = pixels.shape[:2]
-        if max(width, height) <= PANORAMA_ASPECT * min(width, height):
-            return self._read_piece(pixels, 0, 0)
-        return [
-            word for box in tile_boxes(width, height) for word in self._read_piece(cut(pixels, box), box.left, box.top)
-        ]
+        return [word for box in _pieces(pixels) for word in self._read_piece(_shown(cut(pixels, box)), box)]
 
-    def _read_piece(self, pixels: Pixels, left: int, top: int) -> list[Word]:
-        height, width = pixels.shape[:2]
-        scale = READ_SIDE / max(width, height)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
-        result: Any = self._load()(np.ascontiguousarray(np.asarray(image)[:, :, ::-1]))
+    def _read_piece(self, shown: Pixels, piece: Box) -> list[Word]:
+        scale = READ_SIDE / max(piece.right - piece.left, piece.bottom - piece.top)
+        result: Any = self._load()(np.ascontiguousarray(shown[:, :, ::-1]))
         if result.boxes is None:
             return []
         words = []
         for corners, text, confidence in zip(result.boxes, result.txts, result.scores, strict=True):
             (x0, y0), (x1, y1) = corners.min(axis=0) / scale, corners.max(axis=0) / scale
-            box = (round(x0) + left, round(y0) + top, round(x1) + left, round(y1) + top)
+            box = (round(x0) + piece.left, round(y0) + piece.top, round(x1) + piece.left, round(y1) + piece.top)
             words.append(Word(text=text, confidence=float(confidence), box=box))
         return words
 
@@ -129,3 +140,19 @@ class VisibleMarks:
                     }
                 )
             return self._reader
+
+
+def _pieces(pixels: Pixels) -> list[Box]:
+    """The whole picture, or the tiles of a panorama."""
+    height, width = pixels.shape[:2]
+    if max(width, height) <= PANORAMA_ASPECT * min(width, height):
+        return [Box(left=0, top=0, right=width, bottom=height)]
+    return tile_boxes(width, height)
+
+
+def _shown(pixels: Pixels) -> Pixels:
+    """A piece as it is read: `READ_SIDE` pixels on the longer side."""
+    height, width = pixels.shape[:2]
+    scale = READ_SIDE / max(width, height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))

@@ -11,8 +11,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from guardrails.domain.findings import CheckStatus
-from guardrails.screens import run_screens
+from guardrails.screens import lettering, run_screens
+from guardrails.screens.brands import Word
+from guardrails.screens.lettering import THRESHOLD
 from guardrails.screens.marks import VisibleMarks
+from guardrails.screens.views import Box
 from guardrails.testing.doubles import draw_shapes
 
 
@@ -66,3 +69,56 @@ def test_a_missing_reader_makes_the_check_unavailable(monkeypatch: pytest.Monkey
     (check,) = run_screens([VisibleMarks()], draw_shapes(1))
     assert check.status is CheckStatus.UNAVAILABLE
     assert "rapidocr" in check.reason
+
+
+def test_a_picture_without_lettering_is_not_read_and_the_finding_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = VisibleMarks()
+    monkeypatch.setattr(screen, "_read_piece", lambda *_: pytest.fail("the reader was asked"))
+    reading = screen.score(draw_shapes(5))
+    assert reading.scores == {"stock-mark": 0.0}
+    evidence = reading.evidence["stock-mark"]
+    assert 0 <= evidence["lettering"] < evidence["least_lettering"] == THRESHOLD
+
+
+def test_every_picture_is_read_when_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, read = VisibleMarks(read_all=True), list[Box]()
+    monkeypatch.setattr(screen, "_read_piece", lambda _, piece: read.append(piece) or [])
+    assert screen.score(draw_shapes(5)).evidence == {}
+    assert len(read) == 1
+    assert screen.component.digest != VisibleMarks().component.digest
+
+
+def test_each_piece_of_a_panorama_is_looked_at_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, read = VisibleMarks(), list[Box]()
+    real = screen._read_piece
+
+    def counted(shown: np.ndarray, piece: Box) -> list[Word]:
+        read.append(piece)
+        return real(shown, piece)
+
+    monkeypatch.setattr(screen, "_read_piece", counted)
+    panorama = painted("shutterstock", (1600, 200), at=(1420, 150), height=20)
+    assert screen.score(panorama).scores["stock-mark"] > 0.8
+    assert 0 < len(read) < 15
+    assert all(box.right > 1400 for box in read)
+
+
+def test_without_the_weights_of_the_look_for_lettering_the_check_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "lettering.onnx"
+    damaged.write_bytes(b"damaged")
+    monkeypatch.setattr(lettering, "datasets_path", lambda *_: damaged)
+    (check,) = run_screens([VisibleMarks()], draw_shapes(1))
+    assert check.status is CheckStatus.UNAVAILABLE
+    assert "SHA-256" in check.reason
+
+
+@pytest.mark.parametrize("size", [(96, 64), (24, 16), (640, 3)])
+def test_small_and_thin_pictures_have_a_score(marks: VisibleMarks, size: tuple[int, int]) -> None:
+    assert marks.score(np.full((size[1], size[0], 3), 200, np.uint8)).scores == {"stock-mark": 0.0}
+
+
+def test_a_mark_in_a_grey_picture_is_read(marks: VisibleMarks) -> None:
+    grey = np.asarray(Image.fromarray(painted("shutterstock")).convert("L").convert("RGB"))
+    assert marks.score(grey).scores["stock-mark"] > 0.8
