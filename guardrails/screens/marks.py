@@ -7,6 +7,7 @@ The names are read by OCR (RapidOCR with PP-OCR weights, Apache-2.0, from its pa
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ NAME = "visible-marks"
 READ_SIDE = 640
 PANORAMA_ASPECT = 3.0
 MOST_CLOSER = 3
+MOST_THREADS = 4
 
 
 class VisibleMarks:
@@ -133,13 +135,18 @@ class VisibleMarks:
                     ) from error
                 self._reader = RapidOCR(
                     params={
-                        "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+                        "EngineConfig.onnxruntime.intra_op_num_threads": reading_threads(),
                         "EngineConfig.onnxruntime.inter_op_num_threads": 1,
                         "Global.use_cls": False,
                         "Global.log_level": "error",
                     }
                 )
             return self._reader
+
+
+def reading_threads() -> int:
+    """A quarter of the processors, at most four: a host with an accelerator has some to spare for the one slow step."""
+    return max(1, min(MOST_THREADS, (os.cpu_count() or 1) // 4))
 
 
 def _pieces(pixels: Pixels) -> list[Box]:
