@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,11 +97,24 @@ def _day(text: str, name: str) -> datetime.date:
         raise OptionError(f"{name}: {text!r} is not a date", hint="write it as 2027-12-31") from error
 
 
+# Files are replaced whole, so another content is another inode.
+_Stamp: TypeAlias = tuple[int, int, int]
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error}", hint="look again") from error
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 class Gallery:
     """A folder with one file a person, readable by its owner only."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._read_before: dict[Path, tuple[_Stamp, Person]] = {}
 
     def add(self, person: Person) -> None:
         """Keep a person; an earlier entry of the same id is replaced."""
@@ -139,9 +152,14 @@ class Gallery:
         return [person for person in self._all() if person.keep_until >= today.isoformat()]
 
     def _all(self) -> list[Person]:
-        if not self._folder.is_dir():
-            return []
-        return sorted((_read(path) for path in self._folder.glob("*.json")), key=lambda person: person.id)
+        """Everybody; a file is read again only when it has changed. Who is forgotten leaves the memory too."""
+        found = {}
+        for path in self._folder.glob("*.json") if self._folder.is_dir() else ():
+            stamp = _stamp(path)
+            known = self._read_before.get(path)
+            found[path] = known if known is not None and known[0] == stamp else (stamp, _read(path))
+        self._read_before = found
+        return sorted((person for _, person in found.values()), key=lambda person: person.id)
 
     def _path(self, person_id: str) -> Path:
         # A hash, so that listing a folder names nobody and an id cannot leave the folder.

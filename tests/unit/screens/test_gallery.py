@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from guardrails.errors import OptionError, StorageError
+from guardrails.screens import gallery as gallery_module
 from guardrails.screens.gallery import Embedded, Gallery, Matcher, Person, check_enrolment
 
 TODAY = datetime.date(2026, 11, 25)
@@ -82,6 +83,27 @@ def test_persons_are_forgotten_on_request_and_after_their_last_day(tmp_path: Pat
     assert gallery.remove("b")
     assert not gallery.remove("b")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gallery_in_use_sees_what_another_process_enrols_and_forgets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    once = gallery_module._read
+    monkeypatch.setattr(gallery_module, "_read", lambda path: read.append(path.name) or once(path))
+    in_use, elsewhere = Gallery(tmp_path), Gallery(tmp_path)
+    assert in_use.persons(TODAY) == []
+    elsewhere.add(person("a", face(1)))
+    elsewhere.add(person("b", face(2)))
+    assert [one.id for one in in_use.persons(TODAY)] == ["a", "b"]
+    assert in_use.persons(TODAY) == in_use.persons(TODAY)
+    assert len(read) == 2
+    elsewhere.add(person("a", face(3)))
+    assert in_use.persons(TODAY)[0].faces[0].tolist() == face(3).tolist()
+    assert len(read) == 3
+    assert elsewhere.remove("b")
+    assert [one.id for one in in_use.persons(TODAY)] == ["a"]
+    assert "b" not in {known.id for _, known in in_use._read_before.values()}
 
 
 def test_an_id_cannot_leave_the_folder(tmp_path: Path) -> None:
