@@ -77,7 +77,7 @@ class ClipConcepts:
         self._calibrated: Calibrated | None = None
         self._last = _Sight(digest=b"")
         self._remembering = threading.Lock()
-        self._changing = threading.Lock()
+        self._changing, self._loading = threading.Lock(), threading.Lock()
 
     @property
     def component(self) -> Component:
@@ -180,10 +180,11 @@ class ClipConcepts:
         }
 
     def encoder(self) -> ImageEncoder:
-        """The encoder, loaded at the first call."""
-        if self._encoder is None:
-            self._encoder = load_encoder("offline-clip")
-        return self._encoder
+        """The encoder, loaded at the first call, also when several screens call at the same time."""
+        with self._loading:
+            if self._encoder is None:
+                self._encoder = load_encoder("offline-clip")
+            return self._encoder
 
     def references(self) -> References:
         """The safe pictures, read at the first call.

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from guardrails.concurrency import together
 from guardrails.domain.findings import Action
 from guardrails.errors import GuardrailsError, PolicyError, ScreenUnavailable
 from guardrails.policy.model import ScreenRule
@@ -123,6 +124,20 @@ def test_a_concept_is_added_while_running_in_under_100_ms(pack_file: Path, tmp_p
     assert time.process_time() - start < 0.1
     assert set(screen.score(PICTURE).scores) == {"weapon", "tool"}
     assert screen.component.digest != before.digest
+
+
+def test_screens_that_look_at_the_same_time_load_one_encoder(references: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[AxisEncoder] = []
+
+    def slowly(_: str) -> AxisEncoder:
+        time.sleep(0.05)
+        loaded.append(AxisEncoder(axis(PHOTO)))
+        return loaded[-1]
+
+    monkeypatch.setattr("guardrails.screens.clip_concepts.load_encoder", slowly)
+    screen = ClipConcepts(references=references)
+    assert set(together(*[screen.encoder] * 4)) == set(loaded)
+    assert len(loaded) == 1
 
 
 def test_a_pack_that_does_not_fit_leaves_the_old_one_in_use(pack_file: Path, tmp_path: Path, references: Path) -> None:
