@@ -362,10 +362,16 @@ class Store(RadiusIndex):
         return segment
 
     def _refresh(self) -> None:
-        if _stamp(self.folder) != self._view.stamp:
-            self._view = self._read()
-        else:
-            _catch_up(self._view, self.folder)
+        view = self._view
+        if _stamp(self.folder) == view.stamp:
+            try:
+                _catch_up(view, self.folder)
+                return
+            except IndexFormatError:
+                # A merge of another process since the look at the pointer has removed the journal.
+                if _stamp(self.folder) == view.stamp:
+                    raise
+        self._view = self._read()
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[_View]:

@@ -355,6 +355,21 @@ def test_two_writers_and_a_reader_do_not_disturb_each_other(store):
     assert all(find(reader, number) == [f"work:{number}"] for number in (1000, 1029, 2000, 2029))
 
 
+def test_a_merge_between_the_look_at_the_pointer_and_the_journal_is_noticed(store, monkeypatch):
+    writer, reader = Store.open(store.folder), Store.open(store.folder)
+    look, merging = stores._stamp, iter([writer.merge])
+
+    def merged_after_the_look(folder):
+        stamp = look(folder)
+        for merge in merging:
+            merge()
+        return stamp
+
+    monkeypatch.setattr(stores, "_stamp", merged_after_the_look)
+    assert find(reader, 5) == ["work:5"]
+    assert reader.parts[0].entries == 20
+
+
 def test_a_claim_under_load_is_found_within_two_seconds_and_stops_with_the_next_query(store):
     reader, stop = Store.open(store.folder), threading.Event()
 
