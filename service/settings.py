@@ -61,7 +61,7 @@ class Settings(BaseModel):
     )
     screens: str = Field(
         default="guardrails.screens:default_screens",
-        description="Factory of the screens that moderate incoming pictures.",
+        description="Factory of the screens that moderate incoming pictures; it is given the gallery of `home`.",
     )
     works: str = Field(
         default="guardrails.pipeline.embedded:shipped_index",

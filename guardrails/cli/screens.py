@@ -25,6 +25,7 @@ Examples
   guardrails screens scan picture.png
   guardrails screens scan downloads --html sheet.html --heat
   guardrails screens scan downloads --concepts house-rules.yaml --json
+  guardrails screens scan picture.png --policy public-figures-by-face --prompt "Jane Doe on a stage"
 
 \b
 Exits with 3 when the policy holds back one of the files.
@@ -45,6 +46,7 @@ for _one in (train, calibrate, verify, report, enrol, forget, persons):
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--policy", default="default", show_default=True, help="Name of a pack, or a YAML file.")
 @click.option("--concepts", multiple=True, type=click.Path(path_type=Path), help="Further concept packs.")
+@click.option("--prompt", default="", help="What FILES are said to show; whom it names is joined with the faces.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a sheet to look at.")
 @click.option("--heat", is_flag=True, help="In the sheet, show where each concept is seen.")
 @home_option
@@ -53,20 +55,24 @@ def scan(
     files: tuple[Path, ...],
     policy: str,
     concepts: tuple[Path, ...],
+    prompt: str,
     html: Path | None,
     heat: bool,
     home: Path | None,
     as_json: bool,
 ) -> int:
     """Run every screen over FILES, or over the pictures in folders."""
+    from guardrails.domain.requests import PromptRequest
     from guardrails.errors import GuardrailsError
     from guardrails.imaging.decoding import read_image_bytes
     from guardrails.policy import load_policy
+    from guardrails.prompts import PromptGuard
     from guardrails.screens import default_screens
     from guardrails.screens.concepts import read_pack, shipped_pack
     from guardrails.screens.scanning import scan as scan_bytes
 
-    rules = load_policy(policy).screen_rules
+    pack = load_policy(policy)
+    prompted = PromptGuard(pack).decide(PromptRequest(prompt=prompt)).findings if prompt else ()
     packs = (shipped_pack(), *(read_pack(path) for path in concepts))
     screens = default_screens(packs=packs, gallery=homes.faces_folder(home or homes.home()))
     paths = list(pictures_of(files))
@@ -74,7 +80,7 @@ def scan(
     with Steps("Looking", quiet=as_json) as steps:
         for path in steps.each(paths, len(paths)):
             try:
-                scans.append((path, scan_bytes(read_image_bytes(path), screens, rules)))
+                scans.append((path, scan_bytes(read_image_bytes(path), screens, pack.screen_rules, prompted)))
             except GuardrailsError as error:
                 scans.append((path, error))
     if html is not None:

@@ -13,12 +13,12 @@ from guardrails.errors import GenerationError
 from guardrails.imaging import Pixels
 from guardrails.pipeline.approval import approved
 from guardrails.pipeline.original import Original
-from guardrails.pipeline.persons import join_persons
 from guardrails.pipeline.recording import Recorder
 from guardrails.pipeline.stages import Asked, Cleared, Draft, Screened
 from guardrails.policy import Policy
 from guardrails.screens import Screen, run_screens
 from guardrails.screens import judge as judge_screens
+from guardrails.screens.persons import join_persons
 from guardrails.similarity.evidence import side_by_side
 from guardrails.similarity.hash_lists import HashLists
 from guardrails.similarity.judge import judge as judge_similarity
@@ -76,7 +76,7 @@ class Screening:
 
     def screen_original(self, cleared: Cleared, original: Original) -> Refusal | None:
         """What was given is looked at as what is made is."""
-        checks = run_screens(self._screens, original.pixels)
+        checks = join_persons(run_screens(self._screens, original.pixels), cleared.decision.findings)
         findings = approved(judge_screens(checks, self._policy.screen_rules), cleared.approval)
         return (
             None if strongest(findings).releases else self._recorder.refuse(Stage.SCREENING, cleared, findings, checks)

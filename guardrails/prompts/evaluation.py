@@ -75,10 +75,11 @@ def is_active(rule: PromptRule, policy: Policy, day: datetime.date, jurisdiction
 
 
 def _outermost(hits: Sequence[Hit]) -> tuple[Hit, ...]:
-    """Hits by place, without those that lie inside another one: a surname inside a full name says nothing more."""
+    """Hits by place, without those that lie inside another one: a surname inside a full name says nothing more. Of two
+    in the same place the one that a registry knows stays: a list does not say who it is."""
     kept: list[Hit] = []
     furthest = -1
-    for hit in sorted(hits, key=lambda hit: (hit.start, -hit.end)):
+    for hit in sorted(hits, key=lambda hit: (hit.start, -hit.end, hit.use.entry is None)):
         if hit.end > furthest:
             kept.append(hit)
             furthest = hit.end

@@ -21,7 +21,8 @@ def default_screens(*, packs: Sequence[ConceptPack] = (), gallery: Path | None =
 
     Args:
         packs: concept packs; the shipped one when empty.
-        gallery: folder of enrolled persons; faces are looked at only when somebody is enrolled there.
+        gallery: folder of enrolled persons, who may come and go while the screens are in use. Without anybody there,
+            no face is looked for, and no weights of faces are needed.
     """
     from guardrails.screens.clip_concepts import ClipConcepts
     from guardrails.screens.concepts import shipped_pack
@@ -31,7 +32,7 @@ def default_screens(*, packs: Sequence[ConceptPack] = (), gallery: Path | None =
     packs = packs or (shipped_pack(),)
     concepts = ClipConcepts(packs=packs)
     screens: tuple[Screen, ...] = (OpenNsfw(), concepts, VisibleMarks(packs=packs))
-    if gallery is None or not gallery.is_dir():
+    if gallery is None:
         return screens
     from guardrails.screens.faces import Faces
     from guardrails.screens.gallery import Gallery

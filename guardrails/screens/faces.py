@@ -171,12 +171,10 @@ class Verdict:
 
 def decide(faces: Sequence[Face], matcher: Matcher, persons: Sequence[str]) -> Verdict:
     """What the faces alone say about some of the enrolled, or about all when `persons` is empty."""
-    matched = [(face, matcher.nearest(face.vector, persons)) for face in faces]
-    near = [
-        (face, match)
-        for face, match in matched
-        if match is not None and match.distance < THRESHOLD and face.height >= SMALLEST_MATCH
-    ]
+    matched = [(face, match) for face in faces if (match := matcher.nearest(face.vector, persons)) is not None]
+    if faces and not matched:
+        return Verdict(score=None, reason="none of the persons whom it names is enrolled", faces=len(faces))
+    near = [(face, match) for face, match in matched if match.distance < THRESHOLD and face.height >= SMALLEST_MATCH]
     clear = tuple((face, match) for face, match in near if match.margin >= MARGIN)
     count = len(faces)
     if clear:
@@ -186,7 +184,7 @@ def decide(faces: Sequence[Face], matcher: Matcher, persons: Sequence[str]) -> V
     if any(face.height < SMALLEST_FACE for face in faces):
         reason = f"a face is smaller than {SMALLEST_FACE} pixels, too small to be compared"
         return Verdict(score=None, reason=reason, faces=count)
-    best = min((match.distance for _, match in matched if match is not None), default=1.0)
+    best = min((match.distance for _, match in matched), default=1.0)
     return Verdict(score=min(max(0.0, 1 - best), 1 - THRESHOLD - 1e-6), faces=count)
 
 
@@ -228,6 +226,8 @@ class Faces:
     def score(self, pixels: Pixels) -> Reading:
         """Look at one picture; see `Screen.score`."""
         persons = self._gallery.persons(datetime.date.today())
+        if not persons:
+            return Reading(scores={}, abstained={concept.id: "nobody is enrolled" for concept in self._concepts})
         matcher = Matcher(persons)
         # A closer look at a picture that is too narrow for other screens takes 0.1 s, so it waits for no hint.
         narrow = min(pixels.shape[:2]) < SMALLEST_SIDE

@@ -13,6 +13,7 @@ from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import Decoded, decode
 from guardrails.policy.model import ScreenRule
 from guardrails.screens.judge import judge
+from guardrails.screens.persons import join_persons
 from guardrails.screens.protocol import Screen
 from guardrails.screens.run import run_screens
 
@@ -38,16 +39,24 @@ class Scan:
         return strongest(self.findings)
 
 
-def scan(data: bytes, screens: Sequence[Screen], rules: Sequence[ScreenRule]) -> Scan:
+def scan(data: bytes, screens: Sequence[Screen], rules: Sequence[ScreenRule], prompted: Sequence[Finding] = ()) -> Scan:
     """Decode a file and run the screens over it.
+
+    Args:
+        prompted: findings of the prompt that it is said to be made from; without any, nobody was named.
 
     Raises:
         ImageError: it is no still picture that can be decoded whole.
     """
     decoded = decode(data)
-    checks = worst(run_screens(screens, pixels) for pixels in shown_as(decoded))
+    checks = look(decoded, screens, prompted)
     findings = judge(checks, rules)
     return Scan(pixels=decoded.pixels, checks=checks, findings=findings, agreement=agreement(findings, rules))
+
+
+def look(decoded: Decoded, screens: Sequence[Screen], prompted: Sequence[Finding] = ()) -> tuple[Check, ...]:
+    """One check a screen over a decoded file, with the persons of picture and prompt joined; see `scan`."""
+    return worst(join_persons(run_screens(screens, pixels), prompted) for pixels in shown_as(decoded))
 
 
 def shown_as(decoded: Decoded) -> list[Pixels]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,8 +92,8 @@ class FixedScreen:
         return Reading(scores=self.scores)
 
 
-def passing_screens() -> tuple[FixedScreen, ...]:
-    """Screens by the names that the default policy asks for, which object to nothing."""
+def passing_screens(*, gallery: Path | None = None) -> tuple[FixedScreen, ...]:
+    """Screens by the names that the default policy asks for, which object to nothing and look for nobody."""
     return (
         fixed_screen("open-nsfw", nsfw=0.01),
         fixed_screen("clip-concepts", **dict.fromkeys(_CONCEPTS, 0.01)),

@@ -150,7 +150,8 @@ class Context:
         """Screens for pictures that come in to be moderated."""
         with self._lock:
             if self._screens is None:
-                self._screens = tuple(named("screens", self.settings.screens)())
+                gallery = homes.faces_folder(self.settings.home)
+                self._screens = tuple(named("screens", self.settings.screens)(gallery=gallery))
             return self._screens
 
     def explorer(self) -> Explorer:

@@ -18,7 +18,9 @@ from guardrails.domain.findings import Action, Finding, strongest
 from guardrails.domain.requests import PromptRequest
 from guardrails.errors import PromptError
 from guardrails.policy.taxonomy import load_taxonomy
-from guardrails.screens import judge, run_screens
+from guardrails.screens import judge
+from guardrails.screens.persons import without_persons
+from guardrails.screens.scanning import look
 from service.api.auth import authorise, bearer_of, needs
 from service.api.context import Caller, Context, context_of
 from service.api.direct import direct_router, json_body
@@ -127,9 +129,10 @@ class Moderator:
         if isinstance(given[0], str):
             return [self._of_text(str(text), f"input.{number}") for number, text in enumerate(given)]
         tally = _Tally()
-        for number, part in enumerate(given):
-            assert isinstance(part, ModerationPart)
-            self._add_part(tally, part, f"input.{number}")
+        parts = [(part, f"input.{number}") for number, part in enumerate(given) if isinstance(part, ModerationPart)]
+        # Texts first: whom they name matters to the pictures, as a prompt does to what is drawn from it.
+        for part, param in sorted(parts, key=lambda one: one[0].type != "text"):
+            self._add_part(tally, part, param)
         return [_result(tally)]
 
     def _of_text(self, text: str, param: str) -> dict[str, Any]:
@@ -155,14 +158,15 @@ class Moderator:
         tally.findings += [("text", finding) for finding in decision.findings]
 
     def _add_picture(self, tally: _Tally, url: str, param: str) -> None:
-        pixels = decoded(from_data_url(url, param), param).pixels
-        listed = self._context.hash_lists.look(pixels)
+        picture = decoded(from_data_url(url, param), param)
+        listed = self._context.hash_lists.look(picture.pixels)
         if listed is not None:
             tally.findings += [("image", finding) for finding in (listed.finding,) if finding is not None]
             tally.checks.append(to_plain(listed.check))
-        checks = run_screens(self._context.screens(), pixels)
+        prompted = [finding for kind, finding in tally.findings if kind == "text"]
+        checks = look(picture, self._context.screens(), prompted)
         tally.findings += [("image", finding) for finding in judge(checks, self._policy.screen_rules)]
-        tally.checks += [to_plain(check) for check in checks]
+        tally.checks += [to_plain(without_persons(check)) for check in checks]
 
 
 def _result(tally: _Tally) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from guardrails.errors import ImageError, OptionError
 from guardrails.generation.diffusers_pipeline import DiffusersGenerator
 from guardrails.generation.editing import DiffusersEditor
 from guardrails.pipeline import Guard, Original, Sealed
+from guardrails.policy import load_policy
+from guardrails.screens.faces import Faces
 from guardrails.testing.doubles import ShapeGenerator, draw_shapes, fixed_screen, passing_screens
+from guardrails.testing.faces import Finder, enrol, vector
 from guardrails.testing.pipelines import tiny_pipeline
 
 REQUEST = PromptRequest(prompt="a red apple", seed=3)
@@ -81,6 +85,24 @@ def test_an_original_that_a_screen_blocks_is_refused(home: Path, guard_in: Calla
     (outcome,) = guard.generate_all(REQUEST, original=Original.read(png(draw_shapes(5))))
     assert isinstance(outcome, Refusal)
     assert (outcome.stage, outcome.findings[0].rule) == (Stage.SCREENING, "SCREEN-NSFW-01")
+
+
+@pytest.mark.parametrize(
+    ("shown", "prompt", "rule"),
+    [(9, "a red apple", ""), (1, "a red apple", "FACE-02"), (1, "Joe Biden eats a red apple", "FACE-01")],
+)
+def test_persons_of_an_original_are_joined_with_the_prompt(
+    home: Path, guard_in: Callable[..., Guard], shown: int, prompt: str, rule: str
+) -> None:
+    faces = Faces(enrol(home / "faces", **{"enwiki:Joe_Biden": vector(1)}), finder=Finder(vector(shown)))
+    guard = guard_in(home, screens=(*passing_screens(), faces), policy=load_policy("public-figures-by-face"))
+    original = Original.read(png(draw_shapes(5)))
+    (outcome,) = guard.generate_all(replace(REQUEST, prompt=prompt), original=original)
+    if rule:
+        assert isinstance(outcome, Refusal)
+        assert (outcome.stage, outcome.findings[0].rule) == (Stage.SCREENING, rule)
+    else:
+        assert isinstance(outcome, Sealed)
 
 
 def test_an_original_too_small_for_a_mark_can_be_changed(guard: Guard) -> None:

@@ -12,6 +12,7 @@ from guardrails.domain.requests import PromptRequest
 from guardrails.errors import InputError
 from guardrails.prompts import PromptGuard
 from guardrails.prompts.records import decision_record, prompt_hmac, replay
+from guardrails.resources import policies_path
 
 DAY = datetime.date(2026, 10, 20)
 KEY = bytes(range(32))
@@ -20,6 +21,11 @@ PROMPTS = [
     "a marble statue, nude", "ttip darb", "medical textbook, explicit nudity", "obraz kota na dachu przy domu",
     "guardrails test minor, guardrails test explicit", "p\u043ern (brad:1.2) pitt 4rr3sted",
 ]  # fmt: skip
+HEADS_OF_STATE = [
+    line
+    for line in policies_path("lists", "heads-of-state.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
 Build = Callable[..., PromptGuard]
 
 
@@ -61,6 +67,14 @@ def test_a_record_explains_itself(default_guard: PromptGuard) -> None:
     assert span["registry_id"] == "enwiki:Joe_Biden"
     assert first["detector"]["version"]
     assert {"SEXUAL-02", "PUBLIC-02"} <= {miss["rule"] for miss in record["near_misses"]}
+
+
+@pytest.mark.parametrize("name", HEADS_OF_STATE)
+def test_whoever_is_on_the_list_of_heads_of_state_is_known_by_the_registry_too(
+    default_guard: PromptGuard, name: str
+) -> None:
+    (finding,) = default_guard.decide(PromptRequest(prompt=f"{name} eats soup")).findings
+    assert [span["registry_id"].split(":")[0] for span in finding.evidence["spans"]] == ["enwiki"]
 
 
 def test_the_day_and_the_place_of_the_record_count_and_not_those_of_the_replay(default_guard: PromptGuard) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,15 @@ from PIL import Image
 
 from guardrails.domain.findings import Action, CheckStatus
 from guardrails.pipeline.evidence import public_facts
-from guardrails.pipeline.persons import join_persons
 from guardrails.policy import load_policy
 from guardrails.screens import faces, judge, run_screens
+from guardrails.screens.concepts import Concept, shipped_pack
 from guardrails.screens.faces import MARGIN, THRESHOLD, Face, FaceFinder, Faces
-from guardrails.screens.gallery import Gallery, Person
+from guardrails.screens.gallery import Gallery
+from guardrails.screens.persons import NAMED, UNNAMED, join_persons
 from guardrails.screens.prior import Hint
 from guardrails.screens.protocol import Reading
-from guardrails.screens.views import Box
+from guardrails.testing.faces import Finder, enrol, vector
 
 PORTRAIT = Path(__file__).parent / "assets" / "astronaut.jpg"
 PICTURE = np.zeros((200, 200, 3), dtype=np.uint8)
@@ -29,38 +31,6 @@ def installed() -> bool:
         return importlib.metadata.version(faces.CARRIER) == faces.CARRIER_VERSION
     except importlib.metadata.PackageNotFoundError:
         return False
-
-
-def enrol(folder: Path, **people: np.ndarray) -> Gallery:
-    gallery = Gallery(folder)
-    for person_id, vector in people.items():
-        gallery.add(
-            Person(
-                id=person_id,
-                faces=vector[np.newaxis].astype(np.float32),
-                born="1970-01-01",
-                legal_basis="consent",
-                note="n",
-                keep_until="2999-01-01",
-                enrolled_on="2026-01-01",
-                sources=(),
-            )
-        )
-    return gallery
-
-
-def vector(number: int) -> np.ndarray:
-    return np.eye(128, dtype=np.float32)[number]
-
-
-class Finder:
-    """Finds the faces that it was told."""
-
-    def __init__(self, *found: np.ndarray, height: int = 100) -> None:
-        self._faces = [Face(box=Box(left=0, top=0, right=height, bottom=height), vector=one) for one in found]
-
-    def find(self, pixels: np.ndarray, *, closer: bool = False) -> list[Face]:
-        return self._faces
 
 
 def test_an_enrolled_person_is_found_and_another_is_not(tmp_path: Path) -> None:
@@ -74,6 +44,38 @@ def test_an_enrolled_person_is_found_and_another_is_not(tmp_path: Path) -> None:
     stranger = Faces(gallery, finder=Finder(vector(9))).score(PICTURE)
     assert stranger.scores["enrolled"] < 1 - THRESHOLD
     assert stranger.evidence == {}
+
+
+class NeverAsked:
+    def find(self, pixels: np.ndarray, *, closer: bool = False) -> list[Face]:
+        raise AssertionError("no face is looked for")
+
+
+def test_without_an_enrolment_nobody_is_looked_for_and_nothing_is_known(tmp_path: Path) -> None:
+    screen = Faces(Gallery(tmp_path / "none"), finder=NeverAsked())
+    (check,) = join_persons(run_screens([screen], PICTURE), [])
+    assert check.status is CheckStatus.RAN
+    assert check.scores == {}
+    assert dict(check.abstained) == dict.fromkeys(("enrolled", NAMED, UNNAMED), "nobody is enrolled")
+
+
+def test_who_is_enrolled_while_the_screen_is_in_use_is_found_in_the_next_picture(tmp_path: Path) -> None:
+    screen = Faces(Gallery(tmp_path / "later"), finder=Finder(vector(1)))
+    assert screen.score(PICTURE).scores == {}
+    gallery = enrol(tmp_path / "later", a=vector(1))
+    assert screen.score(PICTURE).scores["enrolled"] == pytest.approx(1)
+    gallery.remove("a")
+    assert screen.score(PICTURE).scores == {}
+
+
+def test_a_concept_of_persons_who_are_not_enrolled_is_not_known(tmp_path: Path) -> None:
+    of_b = Concept(id="b-alone", kind="face", category="public_figures", action=Action.REVIEW, persons=("b",))
+    pack = replace(shipped_pack(), concepts=(of_b,))
+    gallery = enrol(tmp_path, a=vector(1))
+    reading = Faces(gallery, packs=[pack], finder=Finder(vector(1))).score(PICTURE)
+    assert (set(reading.scores), set(reading.abstained)) == ({"enrolled"}, {"b-alone"})
+    enrol(tmp_path, b=vector(2))
+    assert set(Faces(gallery, packs=[pack], finder=Finder(vector(1))).score(PICTURE).scores) == {"enrolled", "b-alone"}
 
 
 def test_two_persons_about_equally_near_are_not_told_apart(tmp_path: Path) -> None:

@@ -5,17 +5,24 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from guardrails.domain.findings import Action, Check, CheckStatus, Component
+from guardrails.domain.requests import PromptRequest
 from guardrails.encoders.offline_clip import preprocess
 from guardrails.errors import ImageError
+from guardrails.policy import default_policy
 from guardrails.policy.model import ScreenRule
+from guardrails.prompts import PromptGuard
+from guardrails.screens.faces import Faces
+from guardrails.screens.persons import NAMED, UNNAMED
 from guardrails.screens.protocol import Reading
 from guardrails.screens.scanning import agreement, scan, worst
+from guardrails.testing.faces import Finder, enrol, vector
 
 RED = (250, 10, 10)
 
@@ -76,6 +83,16 @@ def test_content_that_shows_on_black_only_is_seen() -> None:
     screen = Redness()
     scan(saved(faint), [screen], [rule()])
     assert [int(pixels.mean()) for pixels in screen.seen] == [255, 128, 255]
+
+
+def test_persons_of_every_way_to_show_a_file_are_joined_with_its_prompt(tmp_path: Path) -> None:
+    gallery = enrol(tmp_path, **{"enwiki:Joe_Biden": vector(1)})
+    screen = Faces(gallery, finder=Finder(vector(1)))
+    rules = [rule("NAMED", "faces", NAMED), rule("UNNAMED", "faces", UNNAMED)]
+    transparent = saved(Image.new("RGBA", (32, 32), (*RED, 0)))
+    prompted = PromptGuard(default_policy()).decide(PromptRequest(prompt="Joe Biden on a stage")).findings
+    assert [one.rule for one in scan(transparent, [screen], rules, prompted).findings] == ["NAMED"]
+    assert [one.rule for one in scan(transparent, [screen], rules).findings] == ["UNNAMED"]
 
 
 def test_opaque_pictures_are_looked_at_once() -> None:

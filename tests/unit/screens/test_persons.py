@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from guardrails.domain.findings import Action, Check, CheckStatus, Component, Finding
-from guardrails.pipeline.persons import NAMED, UNNAMED, join_persons
+from guardrails.domain.requests import PromptRequest
+from guardrails.policy import default_policy
+from guardrails.prompts import PromptGuard
+from guardrails.screens.persons import NAMED, UNNAMED, join_persons
 
 FACES = Component(name="faces", version="1")
 
@@ -45,6 +48,13 @@ def test_a_named_person_and_an_unnamed_one_get_their_own_scores() -> None:
     assert check.scores == {"enrolled": 0.7, NAMED: 0.7, UNNAMED: 0.5}
     assert [person["person"] for person in check.evidence[NAMED]["persons"]] == ["enwiki:A"]
     assert [person["person"] for person in check.evidence[UNNAMED]["persons"]] == ["enwiki:B"]
+
+
+def test_who_stands_in_the_negative_prompt_was_not_asked_for() -> None:
+    request = PromptRequest(prompt="a man on a stage", negative_prompt="Joe Biden")
+    findings = PromptGuard(default_policy()).decide(request).findings
+    assert "Joe Biden" in repr(findings)
+    assert joined(seen(("enwiki:Joe_Biden", 0.3)), list(findings)).scores[UNNAMED] == 0.7
 
 
 def test_a_face_without_a_name_in_the_prompt_is_the_deepfake_case() -> None:

@@ -23,11 +23,16 @@ def join_persons(checks: Iterable[Check], findings: Iterable[Finding]) -> tuple[
     return tuple(_joined(check, named) if check.component.name == NAME else check for check in checks)
 
 
+def without_persons(check: Check) -> Check:
+    """The check as somebody outside of the installation may see it: that an enrolled person was seen, not who."""
+    return replace(check, evidence={}) if check.component.name == NAME else check
+
+
 def named_persons(findings: Iterable[Finding]) -> Iterable[str]:
-    """Ids of the registry entries that were found in the prompt."""
+    """Ids of the registry entries that were found in the prompt; who is in the negative prompt was not asked for."""
     for finding in findings:
         for span in cast(list[Mapping[str, Any]], finding.evidence.get("spans") or ()):
-            if "registry_id" in span:
+            if span["field"] == "prompt" and "registry_id" in span:
                 yield span["registry_id"]
 
 
