@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from guardrails.prompts.vocabulary import is_common_word
+from guardrails.policy.vocabulary import is_common_word
 
 _WORD = re.compile(r"[^\W\d_]+")
 _SHORTEST_WORD = 3

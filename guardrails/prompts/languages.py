@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import unicodedata
 
+from guardrails.policy.vocabulary import is_word
 from guardrails.prompts.matching import Scan
-from guardrails.prompts.vocabulary import is_word
 
 # Scripts of one language, or of one that stands for its neighbours. What is not here decides nothing.
 _SCRIPTS = {

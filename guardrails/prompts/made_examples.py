@@ -14,8 +14,8 @@ import numpy as np
 
 from guardrails.domain.findings import Action
 from guardrails.policy.model import Policy
+from guardrails.policy.vocabulary import rare_words
 from guardrails.prompts.examples import Example
-from guardrails.prompts.vocabulary import rare_words
 
 CAPTIONS = "made_captions"
 HEAPS = "made_heaps"

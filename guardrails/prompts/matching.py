@@ -31,8 +31,8 @@ import re2
 from guardrails.policy import patterns
 from guardrails.policy.model import PromptRule, RegistryRef
 from guardrails.policy.registries import Registry, RegistryEntry, open_registry
+from guardrails.policy.vocabulary import is_word
 from guardrails.prompts.views import GAP, WORD, View, term_words
-from guardrails.prompts.vocabulary import is_word
 
 _WORDS_AND_GAPS = re.compile(f"({WORD.pattern})")
 _SHORTEST_JOINED = 6

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from guardrails.errors import InputError
 from guardrails.policy.registries import COLUMNS
+from guardrails.policy.vocabulary import first_names, is_common_word
 from guardrails.prompts.views import term_words
-from guardrails.prompts.vocabulary import first_names, is_common_word
 
 # A word that this many names begin with is a first name, whatever else it means.
 _FEWEST_NAMESAKES = 4

@@ -13,8 +13,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from guardrails.policy.model import PromptRule
+from guardrails.policy.vocabulary import is_common_word, is_word
 from guardrails.prompts.matching import WILDCARD, Hit, Role, Scan, TermIndex
-from guardrails.prompts.vocabulary import is_common_word, is_word
 
 _SHORTEST_WORD = 2
 _SHORTEST_TERM = 6

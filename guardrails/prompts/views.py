@@ -29,8 +29,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from guardrails.policy.vocabulary import is_common_word, is_word
 from guardrails.prompts.confusables import LATIN_VARIANTS, LOOK_ALIKES
-from guardrails.prompts.vocabulary import is_common_word, is_word
 
 # One character class each, no nesting: linear on any text. The ranges are vowel signs of Indic scripts, Thai and
 # Burmese, which Python does not count as letters.

@@ -3,7 +3,8 @@
 A brand must be there as a whole: "Gettysburg" holds the letters of an agency and is a town. Misread letters are
 forgiven in long words only, and never towards a word that the pack lists as easily mistaken. In a name of several words
 each must be there by itself, joined or apart: "picture allowance" shares most letters with an agency, and is none. A
-gap too many is forgiven, or misread letters, not both: "shutter lock" is two words.
+gap too many is forgiven, or misread letters, not both: "shutter lock" is two words. An English word is no misread name:
+"masterful".
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from guardrails.policy.vocabulary import is_word
 
 # Up to this length one wrong letter makes another word: "alamo" is not "alamy".
 EXACT_LENGTH = 8
@@ -142,7 +145,7 @@ def _is_word(text: str, word: str) -> bool:
     """Whether a text is a word, letters misread in a long one aside."""
     if len(word) <= EXACT_LENGTH or abs(len(text) - len(word)) > MOST_ASTRAY:
         return text == word
-    return _ratio(text, word) >= LEAST_RATIO
+    return text == word or (_ratio(text, word) >= LEAST_RATIO and not is_word(text))
 
 
 def _ratio(text: str, name: str) -> float:

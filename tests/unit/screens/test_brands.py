@@ -52,7 +52,7 @@ def test_whole_brands_are_found_also_misread(text: str, brand: str) -> None:
         "123 RTF", "Free Parking", "images", "Adobe Stack", "adobe socks", "a lamy pen", "1 23 RF", "colour box",
         "Biostock feed", "Picture allowance", "Petty images", "Corbin images", "Can stack photo", "Age of stock",
         "Mauritius wages", "Mauritius imaqes", "Bridgetown images", "Stock photo", "Shutter lock", "Story clocks",
-        "Robert Hardin", "Aged foto stock",
+        "Robert Hardin", "Aged foto stock", "masterful", "storybooks",
     ],
 )  # fmt: skip
 def test_words_that_are_only_like_a_brand_are_not(text: str) -> None:
