@@ -168,10 +168,14 @@ class Reviews:
             raise OptionError("the request is no longer kept", hint="ask the client to send it again")
         request = Job.from_row(job).request
         rules = {rule for entry in json.loads(row["findings"]) for rule in entry["rules"]}
-        earlier = (request.get("approval") or {}).get("rules", ())
+        earlier = request.get("approval") or {}
         (first, *_) = json.loads(row["findings"])
-        seen = {name: first[name] for name in ("seed", "pixels_sha256") if name in first}
-        approval = {"review": row["id"], "rules": sorted({*earlier, *rules}), **seen}
+        approval = {
+            "review": row["id"],
+            "rules": sorted({*earlier.get("rules", ()), *rules}),
+            "pictures": sorted({*earlier.get("pictures", ()), *filter(None, [first.get("picture_sha256")])}),
+            "seed": first.get("seed"),
+        }
         self._table.resume(transaction, row["job"], {**request, "approval": approval})
 
     @staticmethod

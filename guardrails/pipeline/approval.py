@@ -1,12 +1,14 @@
-"""What reviewers allowed: rules that would hold a picture back, for one request."""
+"""What reviewers allowed: rules that would hold a prompt or a picture back, for one request."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from guardrails.domain.findings import Action, Finding
+from guardrails.imaging import Pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,14 +18,16 @@ class Approval:
     Attributes:
         review: id of the review, for the record.
         rules: ids of the rules that were looked at and allowed.
-        seed: that the picture was drawn with, where the request names none.
-        pixels_sha256: of the picture that the reviewers saw; another one is not released. "" where they saw none.
+        pictures: `picture_digest` of each picture that the reviewers saw; rules about pixels are lifted for these
+            alone.
+        seed: that the picture they saw was drawn with; another picture is then not released. None where they saw none,
+            or only the one that an edit starts from.
     """
 
     review: str
     rules: frozenset[str]
+    pictures: frozenset[str] = frozenset()
     seed: int | None = None
-    pixels_sha256: str = ""
 
 
 def approved(findings: Iterable[Finding], approval: Approval | None) -> tuple[Finding, ...]:
@@ -34,3 +38,13 @@ def approved(findings: Iterable[Finding], approval: Approval | None) -> tuple[Fi
         else finding
         for finding in findings
     )
+
+
+def for_picture(approval: Approval | None, *shown: Pixels) -> Approval | None:
+    """The approval, where the reviewers saw this very picture; else None. See `picture_digest` for `shown`."""
+    return approval if approval is not None and picture_digest(*shown) in approval.pictures else None
+
+
+def picture_digest(*shown: Pixels) -> str:
+    """SHA-256 over the pixels of a picture, in every way in which its file can be shown."""
+    return hashlib.sha256(b"".join(pixels.tobytes() for pixels in shown)).hexdigest()

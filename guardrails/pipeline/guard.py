@@ -235,7 +235,7 @@ class Guard:
         if original is not None:
             asked = Asked(request=request)
             listed = self._recorder.guarded(
-                Stage.SIMILARITY, asked, partial(self._screening.look_up, asked, original.pixels)
+                Stage.SIMILARITY, asked, partial(self._screening.look_up, asked, *original.shown)
             )
             if isinstance(listed, Refusal):
                 return listed
@@ -351,15 +351,15 @@ class Guard:
     def _redrawn(self, cleared: Cleared, refusal: Refusal, order: Order) -> Outcome:
         """Draw again where a rule about works wants that first; every refused picture keeps its own record."""
         outcome: Outcome = refusal
-        again = dataclasses.replace(cleared, request=dataclasses.replace(cleared.request, count=1))
         tries = redraws(refusal.findings, self.policy.similarity_rules) if cleared.request.seed is None else 0
         while tries and isinstance(outcome, Refusal) and outcome.stage is Stage.SIMILARITY:
             tries -= 1
-            outcome = self._again(again, ImageId.new(), order)
+            outcome = self._again(cleared, ImageId.new(), order)
         return outcome
 
     def _again(self, cleared: Cleared, image_id: ImageId, order: Order, seed: int | None = None) -> Outcome:
         """One picture more, drawn by itself: of `seed`, or of a fresh one."""
+        cleared = dataclasses.replace(cleared, request=dataclasses.replace(cleared.request, count=1))
         pictures = self._recorder.guarded(
             Stage.GENERATION, cleared, lambda: self._drawing.draw(cleared, [image_id], None, seed)
         )

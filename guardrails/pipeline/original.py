@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from guardrails.errors import ImageError, OptionError
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
 from guardrails.provenance.lineage import Lineage, Process, Source
+from guardrails.screens.scanning import shown_as
 
 DEFAULT_STRENGTH = 0.6
 # A history that does not hold would be handed on as if it did.
@@ -26,13 +28,15 @@ class Original:
 
     Attributes:
         source: the file, which becomes the parent in the manifest, with its own history.
-        pixels: RGB uint8, height x width x 3.
+        pixels: RGB uint8, height x width x 3; what the model starts from.
+        shown: every way in which the file can be shown, of the shape of `pixels`; it is looked at in all of them.
         strength: 0..1, how far it is changed.
         mask: uint8, height x width; changed where it is 255. None changes everything.
     """
 
     source: Source
     pixels: Pixels
+    shown: Sequence[Pixels]
     strength: float = DEFAULT_STRENGTH
     mask: NDArray[np.uint8] | None = None
 
@@ -48,7 +52,13 @@ class Original:
             raise OptionError(f"strength {strength:g}", hint="choose a number above 0, up to 1")
         picture = decode(data)
         source = Source(mime=picture.format.mime, data=data)
-        return cls(source=source, pixels=picture.pixels, strength=strength, mask=_read_mask(mask, picture.pixels))
+        return cls(
+            source=source,
+            pixels=picture.pixels,
+            shown=shown_as(picture),
+            strength=strength,
+            mask=_read_mask(mask, picture.pixels),
+        )
 
     @property
     def lineage(self) -> Lineage:

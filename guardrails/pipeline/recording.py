@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from guardrails.files import stage, write_atomically
 from guardrails.imaging import Pixels
 from guardrails.imaging.encoding import ImageFormat, encode
 from guardrails.ledger import Ledger, commit
+from guardrails.pipeline.approval import picture_digest
 from guardrails.pipeline.evidence import public_facts
 from guardrails.pipeline.stages import Asked, Cleared, Draft, Sealed, Signed, Step, Watch
 from guardrails.pipeline.timings import Timings
@@ -27,6 +29,22 @@ _Result = TypeVar("_Result")
 
 # Up to here an input error is a mistake of the caller; behind the model it is a fault of a guard.
 _CALLERS_STAGES = (Stage.PROMPT, Stage.GENERATION)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What was kept for reviewers.
+
+    Attributes:
+        file: the picture that they are shown, or "".
+        picture_sha256: of the pixels that they decide about; "" where there is no file.
+    """
+
+    file: str = ""
+    picture_sha256: str = ""
+
+
+NOTHING_KEPT = Kept()
 
 
 class Recorder:
@@ -68,7 +86,7 @@ class Recorder:
         draft: Draft | None = None,
         *,
         fault: tuple[str, str] = ("", ""),
-        evidence_file: str = "",
+        kept: Kept = NOTHING_KEPT,
         private: Mapping[str, Any] | None = None,
     ) -> Refusal:
         """Record a refusal; `private` is kept in place of what was asked."""
@@ -92,8 +110,8 @@ class Recorder:
             },
         )
         # The message of a fault may quote the prompt.
-        kept = _private(asked, salt) if private is None else private
-        payload = {**kept, "fault": message, "evidence_file": evidence_file}
+        words = _private(asked, salt) if private is None else private
+        payload = {**words, "fault": message, "evidence_file": kept.file}
         receipt = self._ledger.append(record, payload)
         return Refusal(
             id=record.id,
@@ -102,7 +120,8 @@ class Recorder:
             findings=findings,
             checks=checks,
             fault=f"{code}: {message}" if code else "",
-            evidence_file=evidence_file,
+            evidence_file=kept.file,
+            picture_sha256=kept.picture_sha256,
             receipt=receipt,
         )
 
@@ -162,15 +181,25 @@ class Recorder:
             label=signed.label,
         )
 
-    def keep_for_review(self, picture: Pixels, image_id: ImageId) -> str:
-        """Keep what a reviewer needs to see; "" where that cannot be written."""
+    def keep_for_review(self, image_id: ImageId, shown: Pixels, *picture: Pixels) -> Kept:
+        """Keep what a reviewer needs to see; nothing where that cannot be written.
+
+        Args:
+            shown: what the reviewer sees.
+            picture: what the decision is about; see `approval.picture_digest`.
+        """
         path = self._evidence / f"{image_id}.png"
         try:
-            write_atomically(path, encode(picture, ImageFormat.PNG), mode=0o600)
+            write_atomically(path, encode(shown, ImageFormat.PNG), mode=0o600)
         except StorageError:
             # The rule has spoken; the refusal stands without its picture.
-            return ""
-        return str(path)
+            return NOTHING_KEPT
+        return Kept(file=str(path), picture_sha256=picture_digest(*picture))
+
+    def keep_held(self, draft: Draft, findings: Iterable[Finding]) -> Kept:
+        """Keep a draft that waits for a review; nothing of one that is refused for good."""
+        held = strongest(findings) is Action.REVIEW
+        return self.keep_for_review(draft.id, draft.pixels, draft.pixels) if held else NOTHING_KEPT
 
     def _record(self, record: Record, payload: dict[str, Any], data: bytes, path: Path | None, watch: Watch) -> Receipt:
         """Make the record durable, then give the file its name; without a record no file stays behind."""

@@ -19,6 +19,7 @@ from guardrails.imaging.iscc import code_bits
 from guardrails.imaging.labels import draw_label, read_back
 from guardrails.imaging.metadata import ai_generated_xmp
 from guardrails.ledger import commit
+from guardrails.pipeline.approval import approved, for_picture
 from guardrails.pipeline.original import Original, check_history
 from guardrails.pipeline.recording import Recorder
 from guardrails.pipeline.stages import Draft, Labelled, Marked, Order, Screened, Signed
@@ -68,8 +69,8 @@ class Sealing:
 
     def embed(self, labelled: Labelled) -> Marked | Refusal:
         """Put the watermark in; a rule decides about one that will not last."""
-        screened = labelled.screened
-        embedded = self._mark.embed(labelled.pixels, screened.draft.id.mark_id)
+        screened, draft = labelled.screened, labelled.screened.draft
+        embedded = self._mark.embed(labelled.pixels, draft.id.mark_id)
         rule = self._policy.watermark_rule
         findings: tuple[Finding, ...] = ()
         if not embedded.embedding.robust:
@@ -83,10 +84,10 @@ class Sealing:
                     evidence={"psnr": embedded.embedding.psnr},
                 ),
             )
+        findings = approved(findings, for_picture(draft.cleared.approval, draft.pixels))
         if not strongest(findings).releases:
-            return self._recorder.refuse(
-                Stage.WATERMARK, screened.draft.cleared, findings, screened.checks, screened.draft
-            )
+            kept = self._recorder.keep_held(draft, findings)
+            return self._recorder.refuse(Stage.WATERMARK, draft.cleared, findings, screened.checks, draft, kept=kept)
         return Marked(labelled=labelled, pixels=embedded.pixels, embedding=embedded.embedding, findings=findings)
 
     def sign(self, marked: Marked, order: Order) -> Signed:

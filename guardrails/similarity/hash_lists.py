@@ -54,11 +54,11 @@ class HashLists:
         self._stores: list[Store] = []
         self._banks: list[Banks] = []
 
-    def look(self, pixels: Pixels) -> ListAnswer | None:
+    def look(self, *shown: Pixels) -> ListAnswer | None:
         """Whether a picture is on a list; None where there are no lists.
 
         Args:
-            pixels: RGB, uint8, height x width x 3.
+            shown: RGB, uint8, height x width x 3; every way in which a file with transparency can be shown.
 
         Raises:
             IndexFormatError: a list is damaged or is no index: then nobody can say that a picture is on none.
@@ -69,7 +69,11 @@ class HashLists:
             if not self._banks:
                 return None
             started = time.perf_counter()
-            answers = [banks.match(Fingerprinter(banks.algorithm).fingerprint(pixels)) for banks in self._banks]
+            answers = [
+                banks.match(Fingerprinter(banks.algorithm).fingerprint(pixels))
+                for banks in self._banks
+                for pixels in shown
+            ]
             return self._told(answers, (time.perf_counter() - started) * 1e3)
 
     def _open(self) -> None:
@@ -122,7 +126,7 @@ class HashLists:
 def _error_rate(answers: list[BankAnswer]) -> str:
     """The false hits to be expected for one picture, over all lists."""
     expected = [rate for answer in answers for rate in answer.expected_false.values()]
-    searched = sum(count for answer in answers for count in answer.searched.values())
+    searched = sum({name: count for answer in answers for name, count in answer.searched.items()}.values())
     known = [rate for rate in expected if rate is not None]
     if len(known) < len(expected):
         return f"not measured for these hashes and radii; {searched} were asked"

@@ -20,7 +20,7 @@ from guardrails.errors import PromptError
 from guardrails.policy.taxonomy import load_taxonomy
 from guardrails.screens import judge
 from guardrails.screens.persons import without_persons
-from guardrails.screens.scanning import look
+from guardrails.screens.scanning import look, shown_as
 from service.api.auth import authorise, bearer_of, needs
 from service.api.context import Caller, Context, context_of
 from service.api.direct import direct_router, json_body
@@ -159,7 +159,7 @@ class Moderator:
 
     def _add_picture(self, tally: _Tally, url: str, param: str) -> None:
         picture = decoded(from_data_url(url, param), param)
-        listed = self._context.hash_lists.look(picture.pixels)
+        listed = self._context.hash_lists.look(*shown_as(picture))
         if listed is not None:
             tally.findings += [("image", finding) for finding in (listed.finding,) if finding is not None]
             tally.checks.append(to_plain(listed.check))

@@ -10,7 +10,6 @@ ledger's own list of unfinished releases.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -26,9 +25,7 @@ from typing import Any
 
 from guardrails.domain.identity import ImageId
 from guardrails.domain.records import Record, RecordKind, Refusal
-from guardrails.domain.records import Stage as RefusedAt
 from guardrails.errors import GuardrailsError
-from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat
 from guardrails.ledger import commit
 from guardrails.pipeline import Approval, Guard, Order, Original, Outcome, Step, draw_together
@@ -408,18 +405,21 @@ def _approval(request: Mapping[str, Any]) -> Approval | None:
     given = request.get("approval")
     if given is None:
         return None
-    seen = {name: given[name] for name in ("seed", "pixels_sha256") if name in given}
-    return Approval(review=given["review"], rules=frozenset(given["rules"]), **seen)
+    return Approval(
+        review=given["review"],
+        rules=frozenset(given["rules"]),
+        pictures=frozenset(given.get("pictures", ())),
+        seed=given.get("seed"),
+    )
 
 
 def _seen(guard: Guard, refusal: Refusal) -> dict[str, Any]:
     """What ties a release to the very picture that reviewers will see."""
+    if not refusal.picture_sha256:
+        return {}
     record = guard.ledger.record(refusal.id)
     seed = None if record is None else record.facts.get("generation", {}).get("seed")
-    if seed is None or refusal.stage is not RefusedAt.SCREENING or not refusal.evidence_file:
-        return {} if seed is None else {"seed": seed}
-    pixels = decode(Path(refusal.evidence_file).read_bytes()).pixels
-    return {"seed": seed, "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
+    return {"picture_sha256": refusal.picture_sha256} | ({} if seed is None else {"seed": seed})
 
 
 def _forget_prompt(transaction: Transaction, job: Job) -> None:

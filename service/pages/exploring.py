@@ -16,6 +16,7 @@ from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode
 from guardrails.imaging.encoding import ImageFormat, encode
 from guardrails.imaging.thumbnails import shrunk
+from guardrails.screens.scanning import shown_as
 from guardrails.similarity.exploring import Explored, Neighbour
 from guardrails.similarity.keypoint_index import Box, Located
 from guardrails.similarity.verification import TILES, Agreement
@@ -84,7 +85,7 @@ def thumbnail(
 def _explored(context: Context, session: Session, data: bytes) -> dict[str, Any]:
     decoded = decode(data)
     person = f"person:{session.person.id}"
-    listed = context.hash_lists.look(decoded.pixels)
+    listed = context.hash_lists.look(*shown_as(decoded))
     if listed is not None and listed.finding is not None:
         context.audit.note(person, "explore.listed", str(listed.finding.evidence["list"]))
         raise PageError(

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from guardrails import home as homes
 from guardrails.domain.findings import Action, Component, Finding
 from guardrails.domain.identity import ImageId
+from guardrails.domain.images import Match, MatchState
 from guardrails.domain.records import Refusal, Stage
 from guardrails.domain.requests import PromptRequest
+from guardrails.domain.rights import Rights
 from guardrails.errors import OptionError
-from guardrails.pipeline import Approval, Guard, Sealed, Step
+from guardrails.generation.protocol import Drawn
+from guardrails.imaging import Pixels
+from guardrails.imaging.decoding import decode
+from guardrails.imaging.encoding import ImageFormat, encode
+from guardrails.pipeline import Approval, Guard, Original, Sealed, Step
 from guardrails.pipeline.approval import approved
-from guardrails.testing.doubles import draw_shapes
+from guardrails.policy import default_policy
+from guardrails.testing.doubles import FixedIndex, ShapeGenerator, draw_shapes
+from guardrails.watermark.keys import Keyring
+from guardrails.watermark.protocol import Embedded
+from guardrails.watermark.scheme import PixelMark
 
 HELD = "n4k3d woman"
 BLOCKED = "guardrails test minor guardrails test explicit"
@@ -52,7 +65,7 @@ def test_another_picture_than_the_one_that_was_seen_is_not_released(guard: Guard
     pixels = draw_shapes(5)
     seen = hashlib.sha256(pixels.tobytes()).hexdigest()
     for seed, kind in ((5, Sealed), (6, Refusal)):
-        approval = Approval(review="r", rules=frozenset(), seed=seed, pixels_sha256=seen)
+        approval = Approval(review="r", rules=frozenset(), seed=seed, pictures=frozenset({seen}))
         (outcome,) = guard.generate_all(request, approval=approval)
         assert isinstance(outcome, kind)
 
@@ -101,19 +114,101 @@ def test_every_step_is_told_in_order(guard: Guard, tmp_path: Path) -> None:
 def test_a_picture_that_waits_for_a_review_is_kept_for_the_reviewers(
     home: Path, guard_in: Callable[..., Guard]
 ) -> None:
-    import dataclasses
-
-    from guardrails.policy import default_policy
-
-    policy = default_policy()
-    rules = tuple(
-        dataclasses.replace(rule, action=Action.REVIEW, threshold=0.005) if rule.concept == "weapon" else rule
-        for rule in policy.screen_rules
-    )
-    guard = guard_in(home, policy=dataclasses.replace(policy, screen_rules=rules))
-    (held,) = guard.generate_all(PromptRequest(prompt="a red apple", seed=1))
+    (held,) = reviewing(home, guard_in).generate_all(PromptRequest(prompt="a red apple", seed=1))
     assert isinstance(held, Refusal)
     assert held.stage is Stage.SCREENING
     path = Path(held.evidence_file)
     assert path.is_relative_to(homes.evidence_folder(home))
     assert path.stat().st_mode & 0o077 == 0
+
+
+def reviewing(home: Path, guard_in: Callable[..., Guard], **parts: Any) -> Guard:
+    """A guard whose screens hold every picture for a review."""
+    policy = default_policy()
+    rules = tuple(
+        dataclasses.replace(rule, action=Action.REVIEW, threshold=0.005) if rule.concept == "weapon" else rule
+        for rule in policy.screen_rules
+    )
+    return guard_in(home, policy=dataclasses.replace(policy, screen_rules=rules), **parts)
+
+
+def after(held: Refusal, earlier: Approval | None = None) -> Approval:
+    """The approval of reviewers who release what this refusal showed them."""
+    before = Approval(review="", rules=frozenset()) if earlier is None else earlier
+    return Approval(
+        review=held.id,
+        rules=before.rules | {finding.rule for finding in held.findings},
+        pictures=before.pictures | {held.picture_sha256},
+    )
+
+
+def test_only_the_picture_that_reviewers_saw_is_lifted(home: Path, guard_in: Callable[..., Guard]) -> None:
+    """They saw the original of an edit: what is drawn from it waits for them in its turn."""
+    guard, request = reviewing(home, guard_in), PromptRequest(prompt="a red apple", seed=1)
+    original = Original.read(encode(draw_shapes(7), ImageFormat.PNG), strength=1.0)
+    (first,) = guard.generate_all(request, original=original)
+    assert isinstance(first, Refusal)
+    assert np.array_equal(decode(Path(first.evidence_file).read_bytes()).pixels, draw_shapes(7))
+    (second,) = guard.generate_all(request, original=original, approval=after(first))
+    assert isinstance(second, Refusal)
+    assert np.array_equal(decode(Path(second.evidence_file).read_bytes()).pixels, draw_shapes(1))
+    (released,) = guard.generate_all(request, original=original, approval=after(second, after(first)))
+    assert isinstance(released, Sealed)
+
+
+def test_a_picture_held_for_its_likeness_is_lifted_by_those_who_saw_it_alone(
+    home: Path, guard_in: Callable[..., Guard]
+) -> None:
+    rights = Rights(licence="Custom", licence_url="", creator="N. N.", source="museum")
+    match = Match(entry="w1", title="Blue boats", rights=rights, state=MatchState.CONFIRMED, distances={}, sha256="12")
+    guard = guard_in(home, index=FixedIndex(matches=(match,)))
+    (held,) = guard.generate_all(PromptRequest(prompt="a red apple", seed=1))
+    assert isinstance(held, Refusal)
+    assert held.stage is Stage.SIMILARITY
+    (other,) = guard.generate_all(PromptRequest(prompt="a red apple", seed=2), approval=after(held))
+    assert isinstance(other, Refusal)
+    (released,) = guard.generate_all(PromptRequest(prompt="a red apple", seed=1), approval=after(held))
+    assert isinstance(released, Sealed)
+
+
+class Weak(PixelMark):
+    """A mark that always says that it will not last."""
+
+    def embed(self, pixels: Pixels, mark_id: str, *, flags: int = 1) -> Embedded:
+        embedded = super().embed(pixels, mark_id, flags=flags)
+        return dataclasses.replace(embedded, embedding=dataclasses.replace(embedded.embedding, robust=False))
+
+
+def test_a_picture_held_for_its_weak_mark_is_seen_and_can_be_released(
+    home: Path, guard_in: Callable[..., Guard]
+) -> None:
+    policy = default_policy()
+    rule = dataclasses.replace(policy.watermark_rule, not_robust=Action.REVIEW)
+    mark = Weak(Keyring.load_or_create(homes.keys_folder(home)))
+    guard = guard_in(home, policy=dataclasses.replace(policy, watermark_rule=rule), mark=mark)
+    request = PromptRequest(prompt="a red apple", seed=1)
+    (held,) = guard.generate_all(request)
+    assert isinstance(held, Refusal)
+    assert held.stage is Stage.WATERMARK
+    assert np.array_equal(decode(Path(held.evidence_file).read_bytes()).pixels, draw_shapes(1))
+    (released,) = guard.generate_all(request, approval=after(held))
+    assert isinstance(released, Sealed)
+
+
+class Counting(ShapeGenerator):
+    """Remembers how many pictures each call draws."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def draw(self, request: PromptRequest, prompt: str, *, progress: Any = None) -> list[Drawn]:
+        self.counts.append(request.count)
+        return super().draw(request, prompt, progress=progress)
+
+
+def test_a_held_picture_of_several_is_drawn_by_itself(home: Path, guard_in: Callable[..., Guard]) -> None:
+    """As its release draws it: models round differently in a batch."""
+    generator = Counting()
+    request = PromptRequest(prompt="a red apple", seed=1, count=2)
+    reviewing(home, guard_in, generator=generator).generate_all(request, ids=[ImageId.new(), ImageId.new()])
+    assert generator.counts == [2, 1, 1]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from guardrails import home as homes
 from guardrails.domain.images import ManifestStatus
 from guardrails.domain.records import Refusal, Stage
 from guardrails.domain.requests import PromptRequest
@@ -21,6 +22,10 @@ from guardrails.generation.editing import DiffusersEditor
 from guardrails.pipeline import Guard, Original, Sealed
 from guardrails.policy import load_policy
 from guardrails.screens.faces import Faces
+from guardrails.screens.protocol import Reading
+from guardrails.similarity.banks import Role
+from guardrails.similarity.hash_lists import RULE
+from guardrails.testing.banks import bank_of
 from guardrails.testing.doubles import ShapeGenerator, draw_shapes, fixed_screen, passing_screens
 from guardrails.testing.faces import Finder, enrol, vector
 from guardrails.testing.pipelines import tiny_pipeline
@@ -147,3 +152,35 @@ def test_a_diffusers_pipeline_changes_pictures_with_its_own_weights(masked: bool
     assert not np.array_equal(drawn[0].pixels, drawn[1].pixels)
     again = editor.edit(request, "a fox", draw_shapes(1, 64), 0.8, mask if masked else None)
     assert np.array_equal(drawn[0].pixels, again[0].pixels)
+
+
+def hidden(beneath: Any) -> bytes:
+    """A file that is white wherever transparency is drawn, and shows a picture where software drops it."""
+    return png(np.dstack([beneath, np.zeros(beneath.shape[:2], np.uint8)]))
+
+
+class Recognising:
+    """A screen that objects to one picture."""
+
+    component = fixed_screen("open-nsfw").component
+
+    def __init__(self, pixels: Any) -> None:
+        self._pixels = pixels
+
+    def score(self, pixels: Any) -> Reading:
+        return Reading(scores={"nsfw": 0.99 if np.array_equal(pixels, self._pixels) else 0.01})
+
+
+def test_what_an_original_hides_under_its_transparency_is_screened(home: Path, guard_in: Callable[..., Guard]) -> None:
+    beneath = draw_shapes(5)
+    guard = guard_in(home, screens=(Recognising(beneath), *passing_screens()[1:]))
+    (outcome,) = guard.generate_all(REQUEST, original=Original.read(hidden(beneath)))
+    assert isinstance(outcome, Refusal)
+    assert (outcome.stage, outcome.findings[0].rule) == (Stage.SCREENING, "SCREEN-NSFW-01")
+
+
+def test_what_an_original_hides_is_looked_up_in_hash_lists(home: Path, guard_in: Callable[..., Guard]) -> None:
+    bank_of(homes.hash_lists_folder(home) / "example-list", Role.SENSITIVE, {"entry-17": draw_shapes(5)})
+    (outcome,) = guard_in(home).generate_all(REQUEST, original=Original.read(hidden(draw_shapes(5))))
+    assert isinstance(outcome, Refusal)
+    assert outcome.findings[0].rule == RULE

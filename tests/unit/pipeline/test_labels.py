@@ -199,5 +199,5 @@ def test_the_pixels_that_reviewers_see_are_those_of_the_model(home: Path, guard_
     from guardrails.pipeline import Approval
 
     seen = hashlib.sha256(draw_shapes(4).tobytes()).hexdigest()
-    approval = Approval(review="r1", rules=frozenset({"any"}), seed=4, pixels_sha256=seen)
+    approval = Approval(review="r1", rules=frozenset({"any"}), seed=4, pictures=frozenset({seen}))
     assert made(guard_in(home, ShapeGenerator()), asked("CN"), approval=approval).label is not None

@@ -152,7 +152,7 @@ def test_a_held_picture_is_the_one_that_a_release_draws(
         review=held.id,
         rules=frozenset(finding.rule for finding in held.findings),
         seed=logged.record.facts["generation"]["seed"],  # type: ignore[call-overload,index]
-        pixels_sha256=hashlib.sha256(seen.tobytes()).hexdigest(),
+        pictures=frozenset({hashlib.sha256(seen.tobytes()).hexdigest()}),
     )
     (released,) = guard.generate_all(orders[0].order.request, approval=approval)
     assert isinstance(released, Sealed)

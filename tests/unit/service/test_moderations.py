@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,7 +16,10 @@ from guardrails import home as homes
 from guardrails.screens.faces import Faces
 from guardrails.screens.gallery import Gallery
 from guardrails.screens.protocol import Reading
-from guardrails.testing.doubles import fixed_screen, passing_screens
+from guardrails.similarity.banks import Role
+from guardrails.similarity.hash_lists import RULE
+from guardrails.testing.banks import bank_of
+from guardrails.testing.doubles import draw_shapes, fixed_screen, passing_screens
 from guardrails.testing.faces import Finder, enrol, vector
 from service.access.tenants import LOCAL
 from service.api.context import Caller, Context
@@ -99,3 +103,12 @@ def test_what_a_transparent_picture_hides_is_moderated(moderate: Moderate, monke
     monkeypatch.setattr("guardrails.screens.default_screens", lambda **_: (Redness(), *passing_screens()[1:]))
     assert "SCREEN-NSFW-01" not in rules(moderate(picture((255, 255, 255, 0))))
     assert "SCREEN-NSFW-01" in rules(moderate(picture((255, 0, 0, 0))))
+
+
+def test_hash_lists_see_what_a_picture_hides_under_its_transparency(tmp_path: Path, moderate: Moderate) -> None:
+    beneath = draw_shapes(5)
+    bank_of(homes.hash_lists_folder(tmp_path) / "example-list", Role.SENSITIVE, {"entry-17": beneath})
+    file = io.BytesIO()
+    Image.fromarray(np.dstack([beneath, np.zeros(beneath.shape[:2], np.uint8)])).save(file, "PNG")
+    url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    assert RULE in rules(moderate({"type": "image_url", "image_url": {"url": url}}))
