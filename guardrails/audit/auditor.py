@@ -108,6 +108,11 @@ class Auditor:
             LatentReader.load(latent_model, keyring) if latent_model and keyring else None,
         )
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the installation had a watermark key, a ledger and kept manifests; a young one has not yet."""
+        return None not in (self._mark, self._ledger, self._recoverer)
+
     def verify_file(self, path: Path, *, mode: str = "deep") -> FileReport:
         """Verify one file.
 

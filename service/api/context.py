@@ -28,7 +28,7 @@ from service.acts import Acts
 from service.api.waiting import Waiter
 from service.batches.files import Files
 from service.batches.table import BatchTable
-from service.jobs.signer import SignerClient
+from service.jobs.signer import SignerClient, operators_trust
 from service.jobs.table import JobTable
 from service.naming import named
 from service.policies import Policies
@@ -168,10 +168,12 @@ class Context:
             return self._explorer
 
     def auditor(self) -> Auditor:
-        """Reads files; opened anew until there is a ledger to look in."""
+        """Reads files; opened anew until there is everything to look with."""
         with self._lock:
-            if self._auditor is None or self._auditor._ledger is None:
-                self._auditor = Auditor.open(self.settings.home, database=self.settings.database)
+            if self._auditor is None or not self._auditor.is_complete:
+                self._auditor = Auditor.open(
+                    self.settings.home, trust=operators_trust(self.settings), database=self.settings.database
+                )
             return self._auditor
 
     def ledger(self) -> Ledger | None:

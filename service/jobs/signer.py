@@ -44,10 +44,19 @@ def load_key(settings: Settings) -> tuple[SigningKey, TrustStore, Stamper | None
     keys = homes.keys_folder(settings.home)
     stamper = TimeStampAuthority.open(keys) if (keys / TSA_FOLDER).exists() else None
     if settings.signing_chain:
-        anchors = TrustStore.pem(Path(settings.signing_anchors)) if settings.signing_anchors else TrustStore()
-        return load_key_files(Path(settings.signing_chain), Path(settings.signing_key), None), anchors, stamper
+        key = load_key_files(Path(settings.signing_chain), Path(settings.signing_key), None)
+        return key, operators_trust(settings), stamper
     Signer.dev(keys)
     return load_dev_key(keys), TrustStore.dev(keys), stamper
+
+
+def operators_trust(settings: Settings) -> TrustStore:
+    """The roots that the settings name; none where development keys sign.
+
+    Raises:
+        KeyMaterialError: they cannot be read.
+    """
+    return TrustStore.pem(Path(settings.signing_anchors)) if settings.signing_anchors else TrustStore()
 
 
 class SignerServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
