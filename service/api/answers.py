@@ -81,7 +81,8 @@ def refusal_of(context: Context, job: Job) -> ApiError:
     if job.status is Status.CANCELLED:
         return ApiError(409, "cancelled", "this request was cancelled", headers=NO_RETRY)
     if job.status is Status.QUARANTINED:
-        return _blocked(context, job, "This request could not be processed safely and was set aside.", "quarantined")
+        message = "This request could not be processed safely and was set aside."
+        return _blocked(context, job, message, "quarantined", decision_id=job.quarantine_id)
     blocked = result.get("blocked", [])
     faults = [entry["fault"] for entry in blocked if entry["fault"]]
     if result.get("error") is not None:
@@ -176,7 +177,7 @@ def moderated_categories(categories: list[str]) -> list[str]:
     return sorted(set(named))
 
 
-def _blocked(context: Context, job: Job, message: str, code: str) -> ApiError:
+def _blocked(context: Context, job: Job, message: str, code: str, decision_id: str | None = None) -> ApiError:
     blocked = (job.result or {}).get("blocked", [])
     own = sorted({category for entry in blocked for category in entry["categories"]})
     stages = {entry["stage"] for entry in blocked}
@@ -194,7 +195,7 @@ def _blocked(context: Context, job: Job, message: str, code: str) -> ApiError:
             },
             "guardrails": {
                 "job_id": job.id,
-                "decision_id": first.get("decision_id"),
+                "decision_id": first.get("decision_id", decision_id),
                 "policy": first.get("policy", job.policy),
                 "categories": own,
                 "rules": sorted({rule for entry in blocked for rule in entry["rules"]}),

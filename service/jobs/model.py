@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,6 +85,11 @@ class Job:
     request_id: str = ""
     form: str = ""
     trace: str = ""
+
+    @property
+    def quarantine_id(self) -> str:
+        """Of the record of its refusal, once it is quarantined."""
+        return str(uuid.uuid5(uuid.UUID(self.ids[0]), "quarantine"))
 
     @classmethod
     def from_row(cls, row: Row) -> Job:

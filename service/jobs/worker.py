@@ -25,7 +25,7 @@ from typing import Any
 
 from guardrails.domain.identity import ImageId
 from guardrails.domain.records import Record, RecordKind, Refusal
-from guardrails.errors import GuardrailsError
+from guardrails.errors import GuardrailsError, OptionError
 from guardrails.imaging.encoding import ImageFormat
 from guardrails.ledger import commit
 from guardrails.pipeline import Approval, Guard, Order, Original, Outcome, Step, draw_together
@@ -344,10 +344,14 @@ class Worker:
 
     def _record_quarantine(self, transaction: Transaction, job: Job) -> None:
         """A request that killed its workers leaves a record too; nothing of it was released unrecorded."""
-        guard = self._guard(job)
+        try:
+            guard = self._guard(job)
+        except OptionError:
+            # Its pack has changed since; this is no pack's decision.
+            guard = self._guards(self._policies.get())
         commitment, salt = commit("prompt", job.request["prompt"])
         record = Record(
-            id=str(uuid.uuid5(uuid.UUID(job.ids[0]), "quarantine")),
+            id=job.quarantine_id,
             kind=RecordKind.REFUSAL,
             created_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             policy=guard.policy.ref,
@@ -356,6 +360,9 @@ class Worker:
         )
         if not guard.ledger.holds(record.id):
             guard.ledger.append(record, {"request": {"prompt": job.request["prompt"]}, "salts": {"prompt": salt}})
+        policy = f"{record.policy.id}@sha256:{record.policy.digest}"
+        row = (record.id, "refusal", "generation", "block", [], policy, "", "quarantined")
+        _add_decision(transaction, job, row, self._secrets.mac("prompt", job.request["prompt"]), 0.0)
         _forget_prompt(transaction, job)
         enqueue(transaction, job, Status.QUARANTINED, {"images": [], "blocked": []})
 
