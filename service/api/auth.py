@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.access.keys import SCOPES
 from service.access.limits import Standing
-from service.access.tenants import LOCAL
+from service.access.tenants import LOCAL, Tenant
 from service.api.context import Caller, Context, context_of
 from service.api.errors import NO_RETRY, ApiError
 
@@ -41,20 +41,29 @@ async def authorise(
     """
     found = await _identify(context, None if given is None else given.credentials)
     request.state.tenant, request.state.key = found.tenant.id, found.key
-    if not found.scopes.intersection(scopes):
-        raise lacks(*scopes)
-    if found.tenant.suspended:
-        raise ApiError(403, "tenant_suspended", "this tenant is suspended", headers=NO_RETRY)
-    if found.tenant.requests_per_minute:
-        standing = await context.limiter.admit(f"tenant:{found.tenant.id}", found.tenant.requests_per_minute)
-        refuse_over(standing)
-        request.state.limits = standing.headers
+    await _hold(request, context, found, *scopes)
     return found
 
 
 async def bearer_of(request: Request) -> HTTPAuthorizationCredentials | None:
     """The key that a request shows."""
     return await _bearer(request)
+
+
+async def _hold(request: Request, context: Context, found: Caller, *scopes: str) -> None:
+    if not found.scopes.intersection(scopes):
+        raise lacks(*scopes)
+    refuse_suspended(found.tenant)
+    if found.tenant.requests_per_minute:
+        standing = await context.limiter.admit(f"tenant:{found.tenant.id}", found.tenant.requests_per_minute)
+        refuse_over(standing)
+        request.state.limits = standing.headers
+
+
+def refuse_suspended(tenant: Tenant) -> None:
+    """Raises ApiError 403 when the tenant may ask nothing for now."""
+    if tenant.suspended:
+        raise ApiError(403, "tenant_suspended", "this tenant is suspended", headers=NO_RETRY)
 
 
 def lacks(*scopes: str) -> ApiError:
@@ -77,14 +86,13 @@ async def public_limit(request: Request, context: Context) -> None:
 
 
 async def admit(request: Request, context: Context, caller: Caller | None, scope: str, *, public: bool) -> None:
-    """Let in who has a key with a scope; who shows none, within the public limit, where the surface is public.
+    """Let in who has a key with a scope, as `authorise` does; who shows none, within the public limit, where the surface is public.
 
     Raises:
         ApiError: 401, 403 or 429.
     """
     if caller is not None:
-        if scope not in caller.scopes:
-            raise lacks(scope)
+        await _hold(request, context, caller, scope)
     elif not public:
         raise ApiError(401, "invalid_api_key", "this service answers with a key only", headers=NO_RETRY)
     else:
