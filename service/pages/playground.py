@@ -18,6 +18,7 @@ from service.access.keys import SCOPES
 from service.access.persons import Session
 from service.access.tenants import LOCAL
 from service.api.answers import job_object
+from service.api.auth import refuse_suspended
 from service.api.context import Caller, Context, context_of
 from service.api.errors import ApiError, from_guardrails, from_validation
 from service.api.requests import GenerationRequest
@@ -42,9 +43,11 @@ async def explain(request: Request, session: Session = _Session, context: Contex
     prompt = form.get("prompt", "")
     if not prompt.strip():
         return JSONResponse({"action": "", "findings": [], "near_misses": [], "milliseconds": 0})
-    policy = context.policies.get(form.get("policy", ""))
+    local = await run_in_threadpool(context.tenants.get, LOCAL.id)
+    asked = PromptRequest(prompt=prompt, jurisdiction=local.jurisdiction)
     try:
-        decision = await run_in_threadpool(context.prompt_guard(policy).decide, PromptRequest(prompt=prompt))
+        _, policy = context.policy_of(local, form.get("policy", ""))
+        decision = await run_in_threadpool(context.prompt_guard(policy).decide, asked)
     except GuardrailsError as error:
         return JSONResponse({"error": error.message}, error.http_status)
     return JSONResponse(_told(decision))
@@ -57,6 +60,7 @@ async def generate(request: Request, session: Session = _Session, context: Conte
     local = await run_in_threadpool(context.tenants.get, LOCAL.id)
     caller = Caller(tenant=local, key=f"person:{session.person.id}", scopes=frozenset(SCOPES))
     try:
+        refuse_suspended(local)
         options: dict[str, Any] = {"policy": form.get("policy", "")}
         if form.get("seed"):
             options["seed"] = int(form["seed"]) if form["seed"].isdigit() else form["seed"]

@@ -14,6 +14,7 @@ from guardrails.policy.comparison import compare
 from guardrails.policy.model import Mode
 from service.access.persons import Session
 from service.api.context import Context, context_of
+from service.jobs.model import prompt_request
 from service.pages.recorded import kept
 from service.pages.site import PageError, page, signed_in
 
@@ -131,5 +132,5 @@ def _recent(context: Context) -> list[PromptRequest]:
         logged = ledger.find_by_index(index)
         asked = {} if logged is None else kept(ledger, logged.record.id).get("request", {})
         if asked.get("prompt"):
-            requests.append(PromptRequest(prompt=asked["prompt"], jurisdiction=asked.get("jurisdiction", "")))
+            requests.append(prompt_request(asked))
     return requests
