@@ -86,7 +86,8 @@ async def public_limit(request: Request, context: Context) -> None:
 
 
 async def admit(request: Request, context: Context, caller: Caller | None, scope: str, *, public: bool) -> None:
-    """Let in who has a key with a scope, as `authorise` does; who shows none, within the public limit, where the surface is public.
+    """Let in who has a key with a scope, as `authorise` does, and who shows none, within the public limit, where the
+    surface is public.
 
     Raises:
         ApiError: 401, 403 or 429.

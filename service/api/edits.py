@@ -22,7 +22,7 @@ from service.api.auth import needs
 from service.api.context import Caller, Context, context_of
 from service.api.errors import NO_RETRY, ApiError, from_validation
 from service.api.generations import ANSWERS, answer
-from service.api.pictures import from_data_url, read_upload, unsupported
+from service.api.pictures import from_data_url, read_upload, unreadable
 from service.api.requests import EditRequest, ImageReference, PictureOptions
 from service.api.submission import JobHeadersGiven, submit
 
@@ -90,13 +90,13 @@ async def edit(
     try:
         await run_in_threadpool(Original.read, picture, strength=strength, mask=mask)
     except ImageError as error:
-        raise unsupported(error.message, "mask" if "mask" in error.message else "image") from error
+        raise unreadable(error, "mask" if "mask" in error.message else "image") from error
     told = {"sha256": hashlib.sha256(picture).hexdigest(), "strength": strength}
     told["mask_sha256"] = "" if mask is None else hashlib.sha256(mask).hexdigest()
     files = await run_in_threadpool(_keep, context, picture, mask)
     try:
         submitted = await submit(request, context, caller, asked.options, headers, kind="edit", told=told, files=files)
-    except ApiError:
+    except Exception:
         _drop(context, files)
         raise
     if not submitted.is_new:

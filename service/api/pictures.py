@@ -40,8 +40,13 @@ def decoded(data: bytes, param: str) -> Decoded:
     try:
         return decode(data)
     except ImageError as error:
-        status, code = (413, "file_too_large") if error.http_status == 413 else (400, "unsupported_image")
-        raise ApiError(status, code, error.message, param=param, headers=NO_RETRY) from error
+        raise unreadable(error, param) from error
+
+
+def unreadable(error: ImageError, param: str) -> ApiError:
+    """The error of a file that is no picture, or too large a one."""
+    status, code = (413, "file_too_large") if error.http_status == 413 else (400, "unsupported_image")
+    return ApiError(status, code, error.message, param=param, headers=NO_RETRY)
 
 
 def unsupported(message: str, param: str) -> ApiError:

@@ -116,7 +116,8 @@ def new_job(
     told["answer"]["ignored"] = body.ignored(context.settings.model)
     count = body.n or 1
     # `stream` and `respond_async` say how to answer, not what to make; a retry may differ in nothing else.
-    digest = hashlib.sha256(canonical_json({"kind": kind, **told, "n": count})).hexdigest()
+    asked = {"kind": kind, **told, "n": count, "policy": name}
+    digest = hashlib.sha256(canonical_json(asked)).hexdigest()
     return Job(
         id=f"job_{uuid.uuid4().hex}",
         tenant=caller.tenant.id,
