@@ -60,10 +60,14 @@ class Takedowns:
         """Whether the picture of a record was taken down."""
         return self._database.one("SELECT image FROM takedowns WHERE image = ?", image) is not None
 
+    def all(self) -> frozenset[str]:
+        """Ids of the records of all pictures that were taken down."""
+        return frozenset(row["image"] for row in self._database.all("SELECT image FROM takedowns"))
+
     def remove_files(self) -> None:
         """Remove what a crash, or a release that was under way, has left of pictures that were taken down."""
-        for row in self._database.all("SELECT image FROM takedowns"):
-            self._remove(row["image"])
+        for image in self.all():
+            self._remove(image)
 
     def _remove(self, image: str) -> None:
         for path in self._assets.glob(f"{image}.*"):

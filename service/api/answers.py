@@ -130,11 +130,16 @@ def read_asset(context: Context, name: str) -> bytes:
         ApiError: it has expired, or was taken down.
     """
     if context.takedowns.is_down(name.partition(".")[0]):
-        raise ApiError(410, "taken_down", "this picture was taken down", headers=NO_RETRY)
+        raise taken_down()
     try:
         return (context.settings.assets / name).read_bytes()
     except FileNotFoundError as error:
         raise ApiError(410, "expired", "this picture is no longer kept here", headers=NO_RETRY) from error
+
+
+def taken_down() -> ApiError:
+    """The answer to whoever asks for a picture that nobody is given any more."""
+    return ApiError(410, "taken_down", "this picture was taken down", headers=NO_RETRY)
 
 
 def signed_url(context: Context, name: str) -> str:

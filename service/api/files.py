@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, File, Form, Path, Query, UploadFile
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Depends, File, Form, Path, Query, Response, UploadFile
+from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from service.api.answers import taken_down
 from service.api.auth import needs
 from service.api.context import Caller, Context, context_of
 from service.api.errors import NO_RETRY, ApiError, documented
@@ -125,12 +129,14 @@ def delete_file(
 )
 def get_content(
     file_id: FileId, caller: Caller = needs("generate", "moderate"), context: Context = Depends(context_of)
-) -> FileResponse:
-    """What the file holds."""
+) -> Response:
+    """What the file holds, without pictures that were taken down since."""
     found = _found(context, caller, file_id)
-    return FileResponse(
-        context.files.path(found.id), media_type="application/octet-stream", headers={"cache-control": "no-store"}
-    )
+    path, media, headers = context.files.path(found.id), "application/octet-stream", {"cache-control": "no-store"}
+    down = context.takedowns.all() if found.purpose == "batch_output" else frozenset()
+    if down:
+        return StreamingResponse(_withheld(path, down), media_type=media, headers=headers)
+    return FileResponse(path, media_type=media, headers=headers)
 
 
 def shown(file: StoredFile) -> FileObject:
@@ -154,3 +160,16 @@ def _found(context: Context, caller: Caller, id: str) -> StoredFile:
 
 def _absent(param: str) -> ApiError:
     return ApiError(404, "not_found", "there is no such file", param=param, headers=NO_RETRY)
+
+
+def _withheld(path: pathlib.Path, down: frozenset[str]) -> Iterator[bytes]:
+    """The answers of a batch; one with a picture that was taken down is what a request would be told by now."""
+    with path.open("rb") as file:
+        for written in file:
+            line = json.loads(written)
+            body = line["response"]["body"] if line["response"] else {}
+            if down.intersection(item["guardrails"]["record_id"] for item in body.get("data", ())):
+                error = taken_down()
+                line["response"] |= {"status_code": error.status, "body": {"error": error.body}}
+                written = json.dumps(line).encode() + b"\n"
+            yield written

@@ -303,6 +303,31 @@ def test_a_picture_that_was_taken_down_is_given_out_no_more(context: Context, se
     assert record.facts["image"] == image
 
 
+def test_the_answers_of_a_batch_give_it_out_no_more(context: Context, settings: Settings) -> None:
+    down, kept = (decided(context, "generation") for _ in range(2))
+    lines = [
+        {"custom_id": id, "error": None, "response": {"status_code": 200, "body": {"data": [
+            {"b64_json": "cGljdHVyZQ==", "guardrails": {"record_id": id}},
+        ]}}}
+        for id in (down, kept)
+    ]  # fmt: skip
+    lines.append({"custom_id": "moderation", "error": None, "response": {"status_code": 200, "body": {"results": []}}})
+    id = f"file-{uuid.uuid4().hex}"
+    context.files.path(id).parent.mkdir(parents=True, exist_ok=True)
+    context.files.path(id).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    context.files.register(id, "local", name="answers.jsonl", purpose="batch_output", seconds=60)
+    with TestClient(create_app(settings.model_copy(update={"auth": "none"}), context)) as client:
+        context.settings = settings.model_copy(update={"auth": "none"})
+        before = client.get(f"/v1/files/{id}/content").text.splitlines()
+        context.takedowns.take_down(down, "cli:root", "Claim of the rights holder.")
+        after = client.get(f"/v1/files/{id}/content").text.splitlines()
+    assert [json.loads(line) for line in before] == lines
+    withheld = json.loads(after[0])
+    assert (withheld["custom_id"], withheld["response"]["status_code"]) == (down, 410)
+    assert withheld["response"]["body"]["error"]["code"] == "taken_down"
+    assert after[1:] == before[1:]
+
+
 # --- Where it is seen --------------------------------------------------------------------------------------------
 
 
