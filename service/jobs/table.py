@@ -16,6 +16,7 @@ from typing import Any
 
 from guardrails.errors import GuardrailsError
 from service.jobs.model import Job, JobEvent, Stage, Status
+from service.jobs.webhooks import enqueue
 from service.stores import Also, Database, Transaction
 
 _OPEN = "('queued', 'running')"
@@ -248,6 +249,7 @@ class JobTable:
 
     def cancel(self, id: str) -> Job:
         """Stop a job: at once when it waits, at the next step when it runs; what was released stays released."""
+        job = self.get(id)
         with self._database.transaction() as transaction:
             now = time.time()
             waiting = transaction.run(
@@ -259,6 +261,7 @@ class JobTable:
             )
             if waiting:
                 _add_event(transaction, id, Status.CANCELLED.value, {})
+                enqueue(transaction, job, Status.CANCELLED, {"blocked": []})
             else:
                 transaction.run("UPDATE jobs SET cancelled = 1 WHERE id = ? AND status = 'running'", id)
         return self.get(id)

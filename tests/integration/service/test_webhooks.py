@@ -17,6 +17,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from guardrails.errors import OptionError
 from service.access.tenants import Tenants
 from service.jobs import webhooks
+from service.jobs.model import Job, Status
+from service.jobs.table import JobTable
 from service.jobs.webhooks import Courier, check_address, enqueue_event, resolve
 from service.settings import Settings
 from service.stores import Database, open_database
@@ -97,6 +99,29 @@ def test_a_notice_arrives_once_and_proves_itself_by_old_and_new_secret(
     with pytest.raises(WebhookVerificationError):
         Webhook(SECRETS[0]).verify(body + b" ", headers)
     assert status(database) == ("delivered", 1)
+
+
+def test_a_job_that_is_cancelled_while_it_waits_is_noticed(database: Database) -> None:
+    Tenants(database).add("acme", webhook_url="https://hooks.example.org/", webhook_secrets=SECRETS)
+    job = Job(
+        id="job_1",
+        tenant="acme",
+        api_key="key",
+        kind="generation",
+        request={"prompt": "a red apple"},
+        ids=("picture",),
+        policy="default",
+        created_at=time.time(),
+    )
+    table = JobTable(database)
+    table.submit(job)
+    # The second time nothing is left to stop.
+    assert [table.cancel(job.id).status, table.cancel(job.id).status] == [Status.CANCELLED] * 2
+    row = database.one("SELECT type, body FROM deliveries")
+    assert row is not None
+    assert row["type"] == "job.cancelled"
+    told = {"job_id": "job_1", "request_id": "", "status": "cancelled", "categories": []}
+    assert json.loads(row["body"])["data"] == told
 
 
 def test_a_notice_that_is_not_taken_is_tried_again_and_then_given_up(
