@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterable
 
 from guardrails.domain.labels import LabelProfile
 from guardrails.errors import OptionError
 from guardrails.policy.fields import Fields
 from guardrails.policy.jurisdictions import read_jurisdiction, shipped_jurisdictions
+from guardrails.policy.places import check_place, country_of
 
 TC260 = "tc260"
 """The JSON of GB 45438-2025, annex E, in XMP."""
 
 _FILE_LABELS = ("none", TC260)
-_CODE = re.compile(r"([A-Z]{2}(-[A-Z0-9]{1,3})?)?")
 
 
 @functools.cache
@@ -41,9 +40,8 @@ def wanted_labels(jurisdiction: str, asked: Iterable[str] = ()) -> tuple[LabelPr
     Raises:
         OptionError: one of them is no profile, or the jurisdiction is no such code.
     """
-    if not _CODE.fullmatch(jurisdiction):
-        raise OptionError(f"{jurisdiction!r} is no ISO 3166 code", hint="write it in capitals, as CN or US-CA")
-    country = jurisdiction.partition("-")[0]
+    check_place(jurisdiction)
+    country = country_of(jurisdiction)
     profiles = label_profiles()
     names = set(asked)
     unknown = sorted(names - profiles.keys())

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from guardrails.policy.model import Mode, Policy, PromptRule
+from guardrails.policy.places import may_lie_in
 from guardrails.prompts.matching import Hit, Role
 
 
@@ -66,10 +67,10 @@ def is_active(rule: PromptRule, policy: Policy, day: datetime.date, jurisdiction
     """Whether a rule is run for a request; a jurisdiction that is not known is every jurisdiction."""
     if rule.mode is Mode.OFF or not rule.effective.holds(day):
         return False
-    if jurisdiction and rule.jurisdictions and jurisdiction not in rule.jurisdictions:
+    if rule.jurisdictions and not any(may_lie_in(jurisdiction, one) for one in rule.jurisdictions):
         return False
     return not rule.window or any(
-        window.period.holds(day) and (not jurisdiction or window.jurisdiction in ("", jurisdiction))
+        window.period.holds(day) and (not window.jurisdiction or may_lie_in(jurisdiction, window.jurisdiction))
         for window in policy.windows[rule.window]
     )
 

@@ -14,6 +14,7 @@ from guardrails.domain.findings import Action, Component, Finding, Span, stronge
 from guardrails.domain.requests import NearMiss, PromptDecision, PromptRequest
 from guardrails.errors import PolicyError, PromptError
 from guardrails.policy.model import Mode, Policy, PromptRule
+from guardrails.policy.places import check_place
 from guardrails.prompts.decoding import encoded_views, turned_views
 from guardrails.prompts.evaluation import Silent, Spoken, apply_rule, is_active
 from guardrails.prompts.languages import language_of
@@ -81,9 +82,11 @@ class PromptGuard:
         Raises:
             PromptError: a prompt is not text, is blank, is longer than the policy's limit, or holds control
                 characters or lone surrogates.
+            OptionError: the jurisdiction is no code of a place.
             PolicyError: no rule of the policy is in effect on that day and in the request's jurisdiction.
         """
         started = time.perf_counter()
+        check_place(request.jurisdiction)
         day = on or datetime.datetime.now(datetime.UTC).date()
         active = self._active(day, request.jurisdiction)
         texts = {

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from guardrails.domain.findings import Action
 from guardrails.domain.requests import PromptDecision, PromptRequest
-from guardrails.errors import PolicyError
+from guardrails.errors import OptionError, PolicyError
 from guardrails.prompts import PromptGuard
 
 Build = Callable[..., PromptGuard]
@@ -78,6 +79,29 @@ def test_jurisdictions(guard_with: Build, jurisdiction: str, speaks: bool) -> No
     decision = ask(guard_with({"terms": ["foo"], "jurisdictions": ["DE", "AT"]}, ALWAYS), jurisdiction=jurisdiction)
     assert bool(decision.findings) is speaks
     assert decision.jurisdiction == jurisdiction
+
+
+@pytest.mark.parametrize(
+    ("jurisdiction", "speaks"),
+    [("US-CA", True), ("US", True), ("US-TX", False), ("DE", False), ("", True)],
+)
+def test_a_rule_for_a_part_of_a_country(guard_with: Build, jurisdiction: str, speaks: bool) -> None:
+    """Who says only the country may be in that part of it."""
+    decision = ask(guard_with({"terms": ["foo"], "jurisdictions": ["US-CA"]}, ALWAYS), jurisdiction=jurisdiction)
+    assert bool(decision.findings) is speaks
+
+
+@pytest.mark.parametrize("scope", [{"jurisdictions": ["US"]}, {"window": "election"}])
+def test_a_part_of_a_country_is_held_against_the_rules_of_the_country(guard_with: Build, scope: Any) -> None:
+    guard = guard_with({"terms": ["foo"], **scope}, ALWAYS, **WINDOWS)
+    assert ask(guard, jurisdiction="US-CA").findings
+    assert not ask(guard, jurisdiction="DE").findings
+
+
+@pytest.mark.parametrize("code", ["us", "USA", "California", "US-"])
+def test_what_is_no_place_is_said_and_escapes_no_rule(guard_with: Build, code: str) -> None:
+    with pytest.raises(OptionError, match="ISO 3166"):
+        ask(guard_with({"terms": ["foo"], "jurisdictions": ["US"]}, ALWAYS), jurisdiction=code)
 
 
 def test_a_policy_of_which_no_rule_is_in_effect_allows_nothing(guard_with: Build) -> None:
