@@ -27,6 +27,7 @@ from service.api.direct import direct_router, json_body
 from service.api.errors import ApiError, documented, from_guardrails
 from service.api.pictures import decoded, from_data_url
 from service.api.requests import ModerationPart, ModerationRequest
+from service.api.submission import jurisdiction_of
 from service.observation import MODERATIONS
 
 CATEGORIES = (
@@ -97,13 +98,15 @@ class Moderator:
     """Moderates one request under the caller's policy.
 
     Raises:
-        ApiError: the policy is not to be had.
+        OptionError: the policy is not to be had.
     """
 
     def __init__(self, context: Context, caller: Caller, body: ModerationRequest) -> None:
-        self._context, self._body, self._tenant = context, body, caller.tenant
-        self._words_only = body.guardrails.get("depth") == "rules"
-        name, self._policy = context.policy_of(caller.tenant)
+        self._context, self._body = context, body
+        options = body.guardrails
+        self._words_only, self._language = options.depth == "rules", options.language
+        self._place = jurisdiction_of(caller.tenant, options.jurisdiction)
+        name, self._policy = context.policy_of(caller.tenant, options.policy)
         self._prompts = context.prompt_guard(self._policy, words_only=self._words_only)
         self.model = f"guardrails/{name}@{self._policy.version}"
 
@@ -151,8 +154,9 @@ class Moderator:
     def _add_text(self, tally: _Tally, text: str, param: str) -> None:
         if not text.strip():
             return
+        asked = PromptRequest(prompt=text, jurisdiction=self._place, language=self._language)
         try:
-            decision = self._prompts.decide(PromptRequest(prompt=text, jurisdiction=self._tenant.jurisdiction))
+            decision = self._prompts.decide(asked)
         except PromptError as error:
             raise from_guardrails(error, param) from error
         tally.findings += [("text", finding) for finding in decision.findings]

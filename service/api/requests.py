@@ -35,20 +35,25 @@ def _checked_size(size: str) -> str:
 Size = Annotated[str, AfterValidator(_checked_size)]
 
 
-class GuardrailsOptions(BaseModel):
-    """Our own options, in the member `guardrails` of a request."""
+class DecisionOptions(BaseModel):
+    """Our own options, in the member `guardrails` of a request: by whose rules a text is decided."""
 
     model_config = ConfigDict(extra="allow")
+
+    language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] = "en"
+    jurisdiction: Annotated[str, Field(pattern=r"^([A-Z]{2}(-[A-Z0-9]{1,3})?)?$")] = ""
+    policy: Annotated[str, Field(max_length=200)] = ""
+
+
+class GuardrailsOptions(DecisionOptions):
+    """How a picture is drawn, besides."""
 
     seed: Annotated[int, Field(strict=True, ge=0, le=2**32 - 16)] | None = None
     steps: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
     guidance: Annotated[float, Field(strict=True, ge=0, le=100, allow_inf_nan=False)] | None = None
     negative_prompt: Annotated[str, Field(max_length=32_000)] = ""
     strength: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)] = 0.6
-    language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] = "en"
-    jurisdiction: Annotated[str, Field(pattern=r"^([A-Z]{2})?$")] = ""
     labels: Annotated[list[Annotated[str, Field(max_length=32)]], Field(max_length=8)] = []
-    policy: Annotated[str, Field(max_length=200)] = ""
     respond_async: StrictBool = False
 
 
@@ -160,6 +165,12 @@ class ModerationPart(BaseModel):
     image_url: ImageUrl | None = None
 
 
+class ModerationOptions(DecisionOptions):
+    """`depth`: "rules" leaves out what takes a model."""
+
+    depth: Annotated[str, Field(max_length=32)] = ""
+
+
 ModerationText = Annotated[str, Field(max_length=100_000)]
 
 
@@ -174,4 +185,4 @@ class ModerationRequest(BaseModel):
         | Annotated[list[ModerationPart], Field(min_length=1, max_length=32)]
     )
     model: Annotated[str, Field(max_length=200)] | None = None
-    guardrails: dict[str, Any] = Field(default_factory=dict)
+    guardrails: ModerationOptions = Field(default_factory=ModerationOptions)

@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from guardrails.domain.canonical import canonical_json
 from guardrails.errors import OptionError
 from guardrails.policy.labelling import wanted_labels
+from guardrails.policy.places import country_of
 from service import tracing
 from service.access.tenants import Tenant
 from service.api.context import Caller, Context
@@ -111,8 +112,8 @@ def new_job(
     """
     name, policy = context.policy_of(caller.tenant, body.guardrails.policy)
     told = body.to_job() | dict(told or {})
-    told["jurisdiction"] = body.guardrails.jurisdiction or caller.tenant.jurisdiction
-    told["labels"] = _labels(caller.tenant, told["jurisdiction"], body.guardrails.labels)
+    told["jurisdiction"] = jurisdiction_of(caller.tenant, body.guardrails.jurisdiction)
+    told["labels"] = _labels(caller.tenant, body.guardrails.jurisdiction, body.guardrails.labels)
     told["answer"]["ignored"] = body.ignored(context.settings.model)
     count = body.n or 1
     # `stream` and `respond_async` say how to answer, not what to make; a retry may differ in nothing else.
@@ -132,6 +133,17 @@ def new_job(
         form=form_of(kind, told),
         trace=tracing.traceparent(),
     )
+
+
+def jurisdiction_of(tenant: Tenant, asked: str) -> str:
+    """Where a request is held against the rules: a request adds its place to its tenant's, and cannot leave that.
+
+    Two places at once are "", which is held against the rules of all.
+    """
+    places = sorted({tenant.jurisdiction, asked} - {""}, key=len)
+    if len(places) == 2 and country_of(places[1]) != places[0]:
+        return ""
+    return places[-1] if places else ""
 
 
 def limits_of(context: Context, tenant: Tenant) -> Limits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,16 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from guardrails.imaging import decoding
 from guardrails.testing.doubles import draw_shapes
-from service.api.context import Context
+from service.access.tenants import LOCAL
+from service.api.context import Caller, Context
+from service.api.moderations import Moderator
+from service.api.requests import GenerationRequest, ModerationRequest
+from service.api.submission import new_job
 from service.app import create_app
+from service.jobs.model import prompt_request
+from service.policies import split
 from service.settings import Settings
 
 
@@ -56,11 +64,67 @@ def test_a_picture_stays_only_where_a_job_starts_from_it(client: TestClient, con
     assert list(context.settings.uploads.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("own", "asked", "held_against"),
+    [
+        ("", "", ""),
+        ("ZZ", "", "ZZ"),
+        ("", "DE", "DE"),
+        ("ZZ", "ZZ", "ZZ"),
+        ("US", "US-CA", "US-CA"),
+        ("US-CA", "US", "US-CA"),
+        # Two places at once: the rules of all of them.
+        ("ZZ", "DE", ""),
+        ("US-CA", "US-TX", ""),
+    ],
+)
+def test_a_request_adds_the_rules_of_its_place_and_cannot_leave_its_tenants(
+    context: Context, own: str, asked: str, held_against: str
+) -> None:
+    tenant = dataclasses.replace(LOCAL, jurisdiction=own)
+    caller = Caller(tenant=tenant, key="none", scopes=frozenset())
+    body = GenerationRequest.model_validate({"prompt": "a red apple", "guardrails": {"jurisdiction": asked}})
+    assert new_job(context, caller, body, request_id="req_1").request["jurisdiction"] == held_against
+
+
+@pytest.mark.parametrize(
+    ("own", "options", "action"),
+    [
+        ("DE", {}, "flag"),
+        ("DE", {"jurisdiction": "ZZ"}, "block"),
+        ("ZZ", {"jurisdiction": "DE"}, "block"),
+        ("", {"jurisdiction": "DE"}, "flag"),
+        ("", {"jurisdiction": "DE", "policy": "default"}, "flag"),
+        ("", {"policy": "default"}, "flag"),
+        ("", {}, "block"),
+    ],
+)
+def test_a_text_is_moderated_as_a_prompt_is_decided(
+    context: Context, own: str, options: dict[str, str], action: str
+) -> None:
+    text = "a caricature of Xi Jinping as a bear"
+    options = {"policy": "example-jurisdiction", **options}
+    caller = Caller(tenant=dataclasses.replace(LOCAL, jurisdiction=own), key="none", scopes=frozenset())
+    body = ModerationRequest.model_validate({"input": text, "guardrails": {"depth": "rules", **options}})
+    (result,) = Moderator(context, caller, body).answer()["results"]
+    assert result["guardrails"]["action"] == action
+    asked = GenerationRequest.model_validate({"prompt": text, "guardrails": options})
+    job = new_job(context, caller, asked, request_id="req_1")
+    policy = context.policies.get(*split(job.policy))
+    decision = context.prompt_guard(policy, words_only=True).decide(prompt_request(job.request))
+    assert decision.action.name.lower() == action
+
+
+def test_moderation_explains_in_the_language_that_is_asked_for(context: Context) -> None:
+    caller = Caller(tenant=LOCAL, key="none", scopes=frozenset())
+    options = {"depth": "rules", "language": "zh", "policy": "example-jurisdiction"}
+    body = ModerationRequest.model_validate({"input": "习近平的漫画", "guardrails": options})
+    (result,) = Moderator(context, caller, body).answer()["results"]
+    messages = [finding["message"] for finding in result["guardrails"]["findings"]]
+    assert any("在此司法管辖区" in message for message in messages)
+
+
 def test_a_picture_that_is_too_large_is_told_so_by_every_door(client: TestClient, monkeypatch: Any) -> None:
-    import dataclasses
-
-    from guardrails.imaging import decoding
-
     small = dataclasses.replace(decoding.DEFAULT_LIMITS, max_pixels=100)
     monkeypatch.setattr(decoding.decode, "__defaults__", (small,))
     answer = client.post("/v1/images/edits", data={"prompt": "a"}, files={"image": ("a.png", png(), "image/png")})
