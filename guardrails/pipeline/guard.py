@@ -41,7 +41,7 @@ from guardrails.ledger import Ledger
 from guardrails.pipeline.approval import Approval, approved
 from guardrails.pipeline.drawing import Drawing, as_draft
 from guardrails.pipeline.embedded import default_generator, shipped_index
-from guardrails.pipeline.original import Original
+from guardrails.pipeline.original import Original, check_history
 from guardrails.pipeline.recording import Recorder
 from guardrails.pipeline.screening import Screening
 from guardrails.pipeline.sealing import Sealing, with_label
@@ -239,7 +239,11 @@ class Guard:
             )
             if isinstance(listed, Refusal):
                 return listed
-            parent = self._sealing.examine(original)
+            examined = self._recorder.guarded(Stage.PROVENANCE, asked, partial(self._sealing.examine, original))
+            if isinstance(examined, Refusal):
+                return examined
+            manifest, parent = examined
+            check_history(manifest)
         cleared = self._clear(request, order.approval)
         if isinstance(cleared, Refusal):
             return cleared

@@ -67,7 +67,7 @@ class Recorder:
         try:
             with span(f"guardrails.{stage_.value}"):
                 return step()
-        except (LedgerError, StorageError):
+        except LedgerError:
             # A refusal that cannot be recorded.
             raise
         except GuardrailsError as error:

@@ -20,7 +20,7 @@ from guardrails.imaging.labels import draw_label, read_back
 from guardrails.imaging.metadata import ai_generated_xmp
 from guardrails.ledger import commit
 from guardrails.pipeline.approval import approved, for_picture
-from guardrails.pipeline.original import Original, check_history
+from guardrails.pipeline.original import Original
 from guardrails.pipeline.recording import Recorder
 from guardrails.pipeline.stages import Draft, Labelled, Marked, Order, Screened, Signed
 from guardrails.policy import Policy
@@ -56,16 +56,15 @@ class Sealing:
         self._manifests = manifests
         self._recorder = recorder
 
-    def examine(self, original: Original) -> dict[str, Json]:
-        """The history of a picture that was given; raises ImageError when it does not hold."""
+    def examine(self, original: Original) -> tuple[ManifestVerdict, dict[str, Json]]:
+        """The history of a picture that was given, and what its record says of it."""
         manifest = self._verifier.verify(original.source.data)
-        check_history(manifest)
         try:
             mark_id = self._mark.detect(original.pixels, "standard").mark_id
         except WatermarkError:
             # Too small to carry one.
             mark_id = ""
-        return original.facts(manifest, mark_id)
+        return manifest, original.facts(manifest, mark_id)
 
     def embed(self, labelled: Labelled) -> Marked | Refusal:
         """Put the watermark in; a rule decides about one that will not last."""

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from guardrails import home as homes
-from guardrails.domain.images import ManifestStatus
+from guardrails.domain.images import ManifestStatus, ManifestVerdict
 from guardrails.domain.records import Refusal, Stage
 from guardrails.domain.requests import PromptRequest
 from guardrails.errors import ImageError, OptionError
@@ -21,6 +21,7 @@ from guardrails.generation.diffusers_pipeline import DiffusersGenerator
 from guardrails.generation.editing import DiffusersEditor
 from guardrails.pipeline import Guard, Original, Sealed
 from guardrails.policy import load_policy
+from guardrails.provenance import TrustStore, Verifier
 from guardrails.screens.faces import Faces
 from guardrails.screens.protocol import Reading
 from guardrails.similarity.banks import Role
@@ -184,3 +185,15 @@ def test_what_an_original_hides_is_looked_up_in_hash_lists(home: Path, guard_in:
     (outcome,) = guard_in(home).generate_all(REQUEST, original=Original.read(hidden(draw_shapes(5))))
     assert isinstance(outcome, Refusal)
     assert outcome.findings[0].rule == RULE
+
+
+def test_a_fault_while_the_history_is_read_is_a_recorded_refusal(home: Path, guard_in: Callable[..., Guard]) -> None:
+    class Broken(Verifier):
+        def verify(self, data: bytes) -> ManifestVerdict:
+            raise RuntimeError("out of handles")
+
+    guard = guard_in(home, verifier=Broken(TrustStore.dev(homes.keys_folder(home))))
+    (outcome,) = guard.generate_all(REQUEST, original=Original.read(png(draw_shapes(5))))
+    assert isinstance(outcome, Refusal)
+    assert (outcome.stage, outcome.fault) == (Stage.PROVENANCE, "RuntimeError: out of handles")
+    assert guard.ledger.holds(outcome.id)

@@ -212,6 +212,18 @@ def test_a_picture_that_could_not_be_compared_is_not_released(home: Path, guard_
     assert "RIGHTS-01" in [finding.rule for finding in refusal.findings]
 
 
+def test_an_index_that_cannot_be_reached_releases_nothing_and_that_is_recorded(
+    home: Path, guard_in: BuildGuard, entries: Callable[[], list[str]]
+) -> None:
+    class Away(FixedIndex):
+        def find(self, pixels: Pixels) -> SearchResult:
+            raise StorageError("PostgreSQL: connection refused", hint="check the server")
+
+    refusal = refused(guard_in(home, index=Away()).generate(PROMPT), Stage.SIMILARITY)
+    assert refusal.fault.startswith("storage_failed")
+    assert len(entries()) == 1
+
+
 class Sometimes:
     """An index that finds the work in the first `times` pictures only."""
 
