@@ -81,6 +81,19 @@ class Installation:
         self.context.table.submit(job)
         return self.run(job.id)
 
+    def edit(self, pixels: Pixels, *, seed: int, count: int = 1) -> Job:
+        """Submit an edit that draws over everything, and run it."""
+        picture = io.BytesIO()
+        Image.fromarray(pixels).save(picture, "PNG")
+        (self.context.settings.uploads / "in.bin").write_bytes(picture.getvalue())
+        body = GenerationRequest.model_validate({"prompt": PROMPT, "n": count, "guardrails": {"seed": seed}})
+        caller = Caller(tenant=LOCAL, key="none", scopes=frozenset())
+        # At strength 1 the double draws over everything.
+        told, files = {"strength": 1.0}, {"inputs": ["in.bin"]}
+        job = new_job(self.context, caller, body, kind="edit", told=told, files=files, request_id="req_1")
+        self.context.table.submit(job)
+        return self.run(job.id)
+
     def run(self, id: str) -> Job:
         while self.worker.run_one():
             pass
@@ -196,26 +209,28 @@ def test_one_held_picture_is_the_job_itself(installation: Any) -> None:
 
 
 def test_a_held_edit_keeps_what_it_starts_from(installation: Any) -> None:
-    here = installation({})
-    picture = io.BytesIO()
-    Image.fromarray(draw_shapes(3)).save(picture, "PNG")
-    (here.context.settings.uploads / "in.bin").write_bytes(picture.getvalue())
-    screens = here.worker._guards(None)._screening._screens
-    chooser = next(screen for screen in screens if screen.component.name == "chooser")
-    body = GenerationRequest.model_validate({"prompt": PROMPT, "n": 2, "guardrails": {"seed": 10}})
-    caller = Caller(tenant=LOCAL, key="none", scopes=frozenset())
-    told = {"strength": 1.0}
-    job = new_job(here.context, caller, body, kind="edit", told=told, files={"inputs": ["in.bin"]}, request_id="req_1")
-    # At strength 1 the double draws over everything.
-    chooser.by_seed[11] = HELD
-    here.context.table.submit(job)
-    done = here.run(job.id)
+    here = installation({11: HELD})
+    done = here.edit(draw_shapes(3), seed=10, count=2)
     assert done.status is Status.SUCCEEDED
     (entry,) = images_response(here.context, done)["guardrails"]["blocked"]
     assert [path.name for path in here.context.settings.uploads.iterdir()] == [f"{entry['review']['job_id']}-0.bin"]
     here.decide(entry["decision_id"], release=True)
     assert here.run(entry["review"]["job_id"]).status is Status.SUCCEEDED
     assert list(here.context.settings.uploads.iterdir()) == []
+
+
+def test_reviewers_see_the_original_of_an_edit_and_then_what_is_drawn_from_it(installation: Any) -> None:
+    here = installation({3: HELD, 10: HELD})
+    job = here.edit(draw_shapes(3), seed=10)
+    for shown in (3, 10):
+        assert job.status is Status.HELD
+        (row,) = here.context.reviews.waiting()
+        with Image.open(row["evidence"]) as image:
+            assert np.array_equal(np.array(image), draw_shapes(shown, SIDE))
+        assert here.decide(row["id"], release=True) == "released"
+        job = here.run(job.id)
+    assert job.status is Status.SUCCEEDED
+    assert here.context.reviews.waiting() == []
 
 
 # --- Quality -----------------------------------------------------------------------------------------------------
