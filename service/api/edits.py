@@ -23,7 +23,7 @@ from service.api.context import Caller, Context, context_of
 from service.api.errors import NO_RETRY, ApiError, from_validation
 from service.api.generations import ANSWERS, answer
 from service.api.pictures import from_data_url, read_upload, unreadable
-from service.api.requests import EditRequest, ImageReference, PictureOptions
+from service.api.requests import EditRequest, GuardrailsOptions, ImageReference, PictureOptions
 from service.api.submission import JobHeadersGiven, submit
 
 router = APIRouter(prefix="/v1", tags=["images"])
@@ -31,6 +31,7 @@ router = APIRouter(prefix="/v1", tags=["images"])
 _MOST_PICTURES = 16
 _MOST_MASK_BYTES = 4 << 20
 _NUMBERS = ("n", "output_compression", "partial_images")
+_TEXTS = frozenset(name for name, field in GuardrailsOptions.model_fields.items() if field.annotation is str)
 _OPTION = re.compile(r"guardrails\[(\w{1,32})\]", re.ASCII)
 
 
@@ -116,7 +117,7 @@ async def _from_form(form: FormData, limit: int) -> _Asked:
             elif name == "mask":
                 mask = await read_upload(value, _MOST_MASK_BYTES, "mask")
         elif match := _OPTION.fullmatch(name):
-            options[match[1]] = _plain(value)
+            options[match[1]] = value if match[1] in _TEXTS else _plain(value)
         elif name in _NUMBERS or name == "stream":
             fields[name] = _plain(value)
         elif name == "guardrails":

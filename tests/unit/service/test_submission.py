@@ -124,6 +124,16 @@ def test_moderation_explains_in_the_language_that_is_asked_for(context: Context)
     assert any("在此司法管辖区" in message for message in messages)
 
 
+def test_an_option_of_a_form_that_is_text_stays_text(client: TestClient, context: Context) -> None:
+    data = {"prompt": "1990", "guardrails[negative_prompt]": "1990", "guardrails[seed]": "7", "guardrails[steps]": "3"}
+    headers = {"prefer": "respond-async"}
+    files = {"image": ("a.png", png(), "image/png")}
+    answer = client.post("/v1/images/edits", data=data, files=files, headers=headers)
+    assert answer.status_code == 202
+    request = context.table.get(answer.json()["id"]).request
+    assert (request["prompt"], request["negative_prompt"], request["seed"], request["steps"]) == ("1990", "1990", 7, 3)
+
+
 def test_a_picture_that_is_too_large_is_told_so_by_every_door(client: TestClient, monkeypatch: Any) -> None:
     small = dataclasses.replace(decoding.DEFAULT_LIMITS, max_pixels=100)
     monkeypatch.setattr(decoding.decode, "__defaults__", (small,))
