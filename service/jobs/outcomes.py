@@ -12,7 +12,7 @@ from typing import Any
 
 from guardrails.domain.canonical import canonical_json, to_plain
 from guardrails.domain.findings import Action, strongest
-from guardrails.domain.records import Record, Refusal, Stage
+from guardrails.domain.records import Record, Refusal
 from guardrails.ledger import Ledger
 from guardrails.similarity.hash_lists import RULE
 
@@ -75,16 +75,19 @@ def describe_finding(finding: Mapping[str, Any]) -> dict[str, Any]:
     return {name: finding[name] for name in ("rule", "category", "action", "score", "threshold")}
 
 
-def describe_refusal(refusal: Refusal, index: int | None) -> dict[str, Any]:
+def describe_refusal(refusal: Refusal, index: int | None, stage: str) -> dict[str, Any]:
     """Why a picture (or, with index None, the whole request) was not released.
 
     The messages of rules are for the person who asked and may quote the prompt.
+
+    Args:
+        stage: "input" for what was given, a prompt or an original; "output" for what was made.
     """
     plain = [to_plain(finding) for finding in refusal.findings]
     deciding = [finding for finding in refusal.findings if not finding.action.releases]
     return {
         "index": index,
-        "stage": "input" if refusal.stage is Stage.PROMPT else "output",
+        "stage": stage,
         "step": refusal.stage.value,
         "categories": sorted({finding.category for finding in deciding}),
         "rules": [finding.rule for finding in deciding],

@@ -160,7 +160,7 @@ class Worker:
             if not any(run.guard.ledger.holds(id) for id in job.ids):
                 begun = run.guard.begin(self._order(run.lease, range(len(job.ids))))
                 if isinstance(begun, Refusal):
-                    self._note_refusals(run, [begun], [0 if len(job.ids) == 1 else None])
+                    self._note_refusals(run, [begun], [0 if len(job.ids) == 1 else None], "input")
                     run.is_over = True
                 else:
                     run.begun = begun
@@ -189,8 +189,10 @@ class Worker:
             for number, id in enumerate(job.ids):
                 if not guard.ledger.holds(id):
                     begun = guard.begin(self._order(run.lease, [number]))
-                    outcomes = [begun] if isinstance(begun, Refusal) else guard.complete(begun)
-                    self._note_refusals(run, outcomes, [number])
+                    if isinstance(begun, Refusal):
+                        self._note_refusals(run, [begun], [number], "input")
+                    else:
+                        self._note_refusals(run, guard.complete(begun), [number])
 
     def _end(self, run: _Run) -> None:
         """Write down what became of a job, unless it is another worker's by now."""
@@ -230,12 +232,14 @@ class Worker:
         run.begun, run.is_over = None, True
 
     @staticmethod
-    def _note_refusals(run: _Run, outcomes: Sequence[Outcome], numbers: Sequence[int | None]) -> None:
+    def _note_refusals(
+        run: _Run, outcomes: Sequence[Outcome], numbers: Sequence[int | None], stage: str = "output"
+    ) -> None:
         """What was refused, by the number of the picture; None for the request as a whole."""
         assert run.guard is not None
         for outcome, number in zip(outcomes, numbers, strict=True):
             if isinstance(outcome, Refusal):
-                run.blocked.append(describe_refusal(outcome, number) | _seen(run.guard, outcome))
+                run.blocked.append(describe_refusal(outcome, number, stage) | _seen(run.guard, outcome))
 
     def _guard(self, job: Job) -> Guard:
         name, digest = split(job.policy)

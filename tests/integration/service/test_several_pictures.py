@@ -219,6 +219,16 @@ def test_a_held_edit_keeps_what_it_starts_from(installation: Any) -> None:
     assert list(here.context.settings.uploads.iterdir()) == []
 
 
+def test_an_original_that_is_refused_is_input_and_what_is_drawn_from_it_output(installation: Any) -> None:
+    here = installation({3: REFUSED, 10: REFUSED})
+    stages = []
+    for seed in (3, 4):
+        with pytest.raises(ApiError) as refused:
+            images_response(here.context, here.edit(draw_shapes(seed), seed=10))
+        stages.append(refused.value.body["moderation_details"]["moderation_stage"])
+    assert stages == ["input", "output"]
+
+
 def test_reviewers_see_the_original_of_an_edit_and_then_what_is_drawn_from_it(installation: Any) -> None:
     here = installation({3: HELD, 10: HELD})
     job = here.edit(draw_shapes(3), seed=10)
