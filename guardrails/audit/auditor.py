@@ -242,9 +242,9 @@ class Auditor:
 
 
 def installed_trust(home: Path) -> TrustStore:
-    """The roots of an installation's own development keys; nobody where it has none."""
+    """The roots of an installation's own development keys and time-stamp authority; nobody where it has none."""
     keys = homes.keys_folder(home)
-    return TrustStore.dev(keys) if (keys / KEY_FOLDER).exists() else TrustStore()
+    return TrustStore.dev(keys) if (keys / KEY_FOLDER).exists() else TrustStore.own_authority(keys)
 
 
 def verify_bytes(data: bytes, *, home: Path | None = None, mode: str = "deep") -> FileReport:

@@ -35,8 +35,13 @@ class TrustStore:
         Raises:
             KeyMaterialError: there are none.
         """
-        authority = folder / TSA_FOLDER / ROOT_FILE
-        return cls.pem(folder / KEY_FOLDER / ROOT_FILE, *([authority] if authority.exists() else []))
+        return cls.pem(folder / KEY_FOLDER / ROOT_FILE) + cls.own_authority(folder)
+
+    @classmethod
+    def own_authority(cls, folder: Path) -> TrustStore:
+        """The root of the time-stamp authority whose keys lie in `folder`; nobody where there is none."""
+        root = folder / TSA_FOLDER / ROOT_FILE
+        return cls.pem(root) if root.exists() else cls()
 
     def __add__(self, other: TrustStore) -> TrustStore:
         return TrustStore(b"\n".join(filter(None, (self.anchors, other.anchors))))

@@ -51,12 +51,13 @@ def load_key(settings: Settings) -> tuple[SigningKey, TrustStore, Stamper | None
 
 
 def operators_trust(settings: Settings) -> TrustStore:
-    """The roots that the settings name; none where development keys sign.
+    """The roots that the settings name, and that of the installation's own time-stamp authority.
 
     Raises:
         KeyMaterialError: they cannot be read.
     """
-    return TrustStore.pem(Path(settings.signing_anchors)) if settings.signing_anchors else TrustStore()
+    named = TrustStore.pem(Path(settings.signing_anchors)) if settings.signing_anchors else TrustStore()
+    return named + TrustStore.own_authority(homes.keys_folder(settings.home))
 
 
 class SignerServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):

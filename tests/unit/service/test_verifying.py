@@ -11,11 +11,13 @@ from guardrails import home as homes
 from guardrails.imaging.encoding import ImageFormat, encode
 from guardrails.ledger import Ledger
 from guardrails.pipeline import Guard, Sealed
-from guardrails.provenance import Signer, TrustStore, Verifier, create_dev_chain
+from guardrails.provenance import Signer, Verifier, create_dev_chain
 from guardrails.provenance.certificates import KEY_FOLDER, ROOT_FILE
+from guardrails.provenance.timestamps import TimeStampAuthority, create_authority_keys
 from guardrails.testing.doubles import draw_shapes
 from service.api.context import Context
 from service.api.provenance import examine
+from service.jobs.signer import operators_trust
 from service.settings import Settings
 
 
@@ -40,9 +42,13 @@ def test_what_is_signed_with_the_operators_key_is_trusted_by_the_operators_ancho
 ) -> None:
     own = tmp_path / "own"
     create_dev_chain(own, now=datetime.now(UTC))
-    trust = TrustStore.dev(own)
-    sealed = guard_in(home, signer=Signer.dev(own), verifier=Verifier(trust)).generate("a red apple", seed=1)
-    assert isinstance(sealed, Sealed)
+    create_authority_keys(homes.keys_folder(home), now=datetime.now(UTC))
     anchors = str(own / KEY_FOLDER / ROOT_FILE)
-    context = Context.open(Settings(home=home, signing_chain="chain.pem", signing_anchors=anchors))
-    assert verdict(context, sealed.data) == "confirmed"
+    settings = Settings(home=home, signing_chain="chain.pem", signing_anchors=anchors)
+    signer = Signer.dev(own).stamped_by(TimeStampAuthority.open(homes.keys_folder(home)))
+    verifier = Verifier(operators_trust(settings))
+    sealed = guard_in(home, signer=signer, verifier=verifier).generate("a red apple", seed=1)
+    assert isinstance(sealed, Sealed)
+    assert sealed.manifest.time_stamped
+    evidence = examine(Context.open(settings), sealed.data, "standard")["guardrails"]
+    assert (evidence["verdict"], evidence["c2pa"]["time_stamped"]) == ("confirmed", True)
