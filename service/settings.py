@@ -55,7 +55,9 @@ class Settings(BaseModel):
     signing_key: str = Field(
         default="", description="PEM private key of `signing_chain`; only the signer process reads it."
     )
-    signing_anchors: str = Field(default="", description="PEM roots by which what is signed with it is verified.")
+    signing_anchors: str = Field(
+        default="", description="PEM roots by which what is signed with it is verified; the API reads them too."
+    )
     signing_socket: str = Field(
         default="", description="Unix socket of this machine's signer; `service/signer.sock` in `home` when empty."
     )

@@ -365,8 +365,10 @@ class Worker:
         if not guard.ledger.holds(record.id):
             guard.ledger.append(record, {"request": {"prompt": job.request["prompt"]}, "salts": {"prompt": salt}})
         policy = f"{record.policy.id}@sha256:{record.policy.digest}"
-        row = (record.id, "refusal", "generation", "block", [], policy, "", "quarantined")
-        _add_decision(transaction, job, row, self._secrets.mac("prompt", job.request["prompt"]), 0.0)
+        mac = self._secrets.mac("prompt", job.request["prompt"])
+        _add_decision(
+            transaction, job, (record.id, "refusal", "generation", "block", [], policy, "", "quarantined"), mac, 0.0
+        )
         _forget_prompt(transaction, job)
         enqueue(transaction, job, Status.QUARANTINED, {"images": [], "blocked": []})
 
