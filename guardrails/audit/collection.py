@@ -13,6 +13,7 @@ from guardrails.errors import InputError, OptionError
 from guardrails.imaging import Pixels
 from guardrails.imaging.decoding import decode, read_image_bytes
 from guardrails.imaging.encoding import ImageFormat
+from guardrails.screens.scanning import shown_as
 from guardrails.similarity.optouts import JOURNAL, read_opt_outs
 from guardrails.similarity.verification import PictureSource
 
@@ -66,9 +67,15 @@ class Collection:
         Raises:
             ImageError: the bytes are no picture.
         """
+        return next(iter(self.showings(work, data)), None)
+
+    def showings(self, work: Work, data: bytes | None) -> list[Pixels]:
+        """The picture in every way in which its file can be shown, as most software does first; none where it is not at
+        hand. Raises as `pixels`."""
         if data is not None:
-            return decode(data).pixels
-        return None if self.pictures is None else self.pictures.picture(work.id)
+            return shown_as(decode(data))
+        picture = None if self.pictures is None else self.pictures.picture(work.id)
+        return [] if picture is None else [picture]
 
 
 def open_collection(path: Path, pictures: PictureSource | None = None) -> Collection:

@@ -5,7 +5,8 @@
 3. Pictures are hashed. Equal pixels are exact duplicates, codes within the radius are near ones; what belongs together
    makes one group, with the number of its repeats: what stands in a set many times is what models memorise
    (Carlini et al., "Extracting Training Data from Diffusion Models", USENIX Security 2023, section 5).
-4. Codes within the radius of a line of a hash list are hits. They are named by id; their pictures are not shown.
+4. Codes within the radius of a line of a hash list are hits, in every orientation and in every way in which a file with
+   transparency can be shown. They are named by id; their pictures are not shown.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ class DatasetReport:
 class _Seen:
     digest: str = ""
     code: NDArray[np.uint8] | None = None
+    listed_as: Sequence[NDArray[np.uint8]] = ()
 
 
 def check_dataset(
@@ -136,20 +138,25 @@ def check_dataset(
             # 2.
             if data is not None:
                 found += signals_of_file(data, work.id, now, verifier)
-            pixels = collection.pixels(work, data)
+            showings = collection.showings(work, data)
         except ImageError as error:
             unreadable[work.id] = error.message
-            pixels = None
+            showings = []
         if found:
             signals[work.id] = tuple(found)
-        if pixels is None:
+        if not showings:
             absent += work.id not in unreadable
             seen[work.id] = _Seen(work.sha256)
             continue
         # 3.
-        hashes = pdq256(pixels)
+        hashed = [pdq256(pixels) for pixels in showings]
+        pixels, hashes = showings[0], hashed[0]
         sides.append(max(pixels.shape[:2]))
-        seen[work.id] = _Seen(work.sha256 or pixel_digest(pixels), hashes.codes[0] if hashes.hashable else None)
+        seen[work.id] = _Seen(
+            work.sha256 or pixel_digest(pixels),
+            hashes.codes[0] if hashes.hashable else None,
+            [one.codes for one in hashed if one.hashable],
+        )
         if not hashes.hashable:
             unhashable.append(work.id)
     codes = {work: one.code for work, one in seen.items() if one.code is not None}
@@ -171,7 +178,7 @@ def check_dataset(
         signals=signals,
         opted_out=tuple(w.id for w in works if w.rights.permission is Permission.PROHIBITED),
         groups=_groups(works, seen, codes),
-        list_hits=_list_hits(codes, hash_list),
+        list_hits=_list_hits(seen, hash_list),
         lists=0 if hash_list is None else len(hash_list),
     )
 
@@ -263,12 +270,13 @@ class _Union:
         return list(groups.values())
 
 
-def _list_hits(codes: Mapping[str, NDArray[np.uint8]], hash_list: NDArray[np.uint8] | None) -> tuple[ListHit, ...]:
-    if hash_list is None or not len(hash_list) or not codes:
+def _list_hits(seen: Mapping[str, _Seen], hash_list: NDArray[np.uint8] | None) -> tuple[ListHit, ...]:
+    if hash_list is None or not len(hash_list):
         return ()
-    ids = list(codes)
-    distances = code_distances(np.ascontiguousarray(hash_list), np.stack([codes[work] for work in ids]))
-    return tuple(
-        ListHit(work=ids[row], hash=hash_list[column].tobytes().hex(), distance=int(distances[row, column]))
-        for row, column in np.argwhere(distances <= NEAR_RADIUS).tolist()
-    )
+    lines, hits = np.ascontiguousarray(hash_list), []
+    for work, one in seen.items():
+        if one.listed_as:
+            nearest = code_distances(lines, np.concatenate(one.listed_as)).min(axis=0)
+            for line in np.flatnonzero(nearest <= NEAR_RADIUS).tolist():
+                hits.append(ListHit(work=work, hash=lines[line].tobytes().hex(), distance=int(nearest[line])))
+    return tuple(hits)

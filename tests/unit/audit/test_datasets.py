@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from guardrails.audit.collection import open_collection
 from guardrails.audit.dataset_card import NOT_STATED, Provider, as_markdown, dataset_card
@@ -122,6 +123,21 @@ def test_hash_list_hits_are_named_with_their_distance(folder, verifier, tmp_path
     report = check_dataset(open_collection(folder), verifier, now=NOW, hash_list=listed)
     assert [(hit.work, hit.hash, hit.distance) for hit in report.list_hits] == [("d", str(code), 0)]
     assert report.lists == 2
+
+
+@pytest.mark.parametrize("way", ["turned", "mirrored", "below a transparency"])
+def test_a_listed_picture_is_found_as_the_guards_find_it(tmp_path, verifier, way):
+    pixels, folder = draw_shapes(2), tmp_path / "works"
+    folder.mkdir()
+    made = {
+        "turned": np.rot90(pixels),
+        "mirrored": pixels[:, ::-1],
+        "below a transparency": np.dstack([pixels, np.zeros(pixels.shape[:2], np.uint8)]),
+    }
+    Image.fromarray(np.ascontiguousarray(made[way])).save(folder / "a.png")
+    listed = np.frombuffer(pdq256(pixels).upright.bits, np.uint8)[None]
+    report = check_dataset(open_collection(folder), verifier, now=NOW, hash_list=listed)
+    assert [hit.work for hit in report.list_hits] == ["a.png"]
 
 
 @pytest.mark.parametrize("line", ["pdq 12", "x" * 64, "md5 " + "0" * 32])
