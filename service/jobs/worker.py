@@ -198,7 +198,8 @@ class Worker:
         """Write down what became of a job, unless it is another worker's by now."""
         images: list[dict[str, Any]] = []
         with self._ending(run):
-            if run.guard is not None and run.error is None:
+            # Also of a job that failed: what is recorded as released must be found.
+            if run.guard is not None:
                 images = self._released(run.lease.job, run.guard)
         blocked = [] if run.error is not None else run.blocked
         try:

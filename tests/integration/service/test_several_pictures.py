@@ -16,9 +16,9 @@ from openai import OpenAI
 from PIL import Image
 
 from guardrails.domain.findings import Component
-from guardrails.domain.records import Refusal
+from guardrails.domain.records import Record, RecordKind, Refusal
 from guardrails.domain.requests import PromptRequest
-from guardrails.errors import QualityError
+from guardrails.errors import LedgerError, QualityError
 from guardrails.imaging import Pixels
 from guardrails.pipeline import Guard
 from guardrails.policy import load_policy
@@ -217,6 +217,29 @@ def test_a_held_edit_keeps_what_it_starts_from(installation: Any) -> None:
     here.decide(entry["decision_id"], release=True)
     assert here.run(entry["review"]["job_id"]).status is Status.SUCCEEDED
     assert list(here.context.settings.uploads.iterdir()) == []
+
+
+def test_what_was_recorded_before_a_job_failed_can_be_found_and_taken_down(
+    installation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = installation({})
+    ledger = here.worker._guards(None).ledger
+    append, released = ledger.append, []
+
+    def fails_at_the_second(record: Record, *args: Any, **options: Any) -> Any:
+        if record.kind is RecordKind.GENERATION:
+            released.append(record.id)
+        if len(released) > 1:
+            raise LedgerError("the disk is full", hint="")
+        return append(record, *args, **options)
+
+    monkeypatch.setattr(ledger, "append", fails_at_the_second)
+    job = here.ask(10, 2)
+    assert job.status is Status.FAILED
+    rows = here.context.database.all("SELECT id, kind FROM decisions WHERE job = ?", job.id)
+    assert rows == [{"id": job.ids[0], "kind": "generation"}]
+    here.context.takedowns.take_down(job.ids[0], "cli:root", "Nobody was given it.")
+    assert list(here.context.settings.assets.iterdir()) == []
 
 
 def test_an_original_that_is_refused_is_input_and_what_is_drawn_from_it_output(installation: Any) -> None:
