@@ -107,7 +107,7 @@ class Refusal:
     Attributes:
         fault: "" for a decision by rule; the error code and message when a guard itself failed.
         evidence_file: a picture for reviewers inside the installation's own folder, or "".
-        picture_sha256: of the pixels that it shows, by which a release is bound to them; see `pipeline.approval`.
+        picture_sha256: of the pixels that reviewers then decide about, and that a release must have; "" without them.
     """
 
     id: str
