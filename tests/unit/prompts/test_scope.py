@@ -98,6 +98,21 @@ def test_a_part_of_a_country_is_held_against_the_rules_of_the_country(guard_with
     assert not ask(guard, jurisdiction="DE").findings
 
 
+@pytest.mark.parametrize(
+    ("rule", "jurisdiction", "speaks"),
+    [
+        ("EU", "DE", True), ("EU", "DE-BY", True), ("EU", "EU", True), ("EU", "CH", False), ("EU", "", True),
+        ("DE", "EU", True), ("DE", "FR", False), ("US", "EU", False),
+    ],
+)  # fmt: skip
+def test_a_member_is_held_against_the_rules_of_its_union(
+    guard_with: Build, rule: str, jurisdiction: str, speaks: bool
+) -> None:
+    """As its labels are: the members stand in `policies/jurisdictions`."""
+    decision = ask(guard_with({"terms": ["foo"], "jurisdictions": [rule]}, ALWAYS), jurisdiction=jurisdiction)
+    assert bool(decision.findings) is speaks
+
+
 @pytest.mark.parametrize("code", ["us", "USA", "California", "US-"])
 def test_what_is_no_place_is_said_and_escapes_no_rule(guard_with: Build, code: str) -> None:
     with pytest.raises(OptionError, match="ISO 3166"):
