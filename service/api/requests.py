@@ -85,8 +85,12 @@ class PictureOptions(BaseModel):
             raise ValueError(f"only for {' and '.join(_LOSSY)}; png is lossless")
         return value
 
-    def ignored(self, model: str) -> list[str]:
-        """Fields that were understood and change nothing here, and those that are unknown."""
+    def ignored(self, model: str, policy: str) -> list[str]:
+        """Fields that were understood and change nothing here, and those that are unknown.
+
+        Args:
+            model, policy: names of what draws and of the pack that decides.
+        """
         known = {
             "model": self.model not in (None, model),
             "quality": self.quality not in (None, "auto"),
@@ -94,6 +98,8 @@ class PictureOptions(BaseModel):
             "moderation": self.moderation == "low",
             # A partial picture shows pixels that nobody has screened or marked.
             "partial_images": bool(self.partial_images),
+            "input_fidelity": getattr(self, "input_fidelity", None) is not None,
+            "guardrails.policy": self.guardrails.policy not in ("", policy),
         }
         own = {f"guardrails.{name}" for name in self.guardrails.model_extra or {}}
         names = sorted({name for name, holds in known.items() if holds} | set(self.model_extra or {}) | own)

@@ -114,7 +114,7 @@ def new_job(
     told = body.to_job() | dict(told or {})
     told["jurisdiction"] = jurisdiction_of(caller.tenant, body.guardrails.jurisdiction)
     told["labels"] = _labels(caller.tenant, body.guardrails.jurisdiction, body.guardrails.labels)
-    told["answer"]["ignored"] = body.ignored(context.settings.model)
+    told["answer"]["ignored"] = body.ignored(context.settings.model, name)
     count = body.n or 1
     # `stream` and `respond_async` say how to answer, not what to make; a retry may differ in nothing else.
     asked = {"kind": kind, **told, "n": count, "policy": name}

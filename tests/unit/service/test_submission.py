@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import io
 from collections.abc import Iterator
@@ -122,6 +123,25 @@ def test_moderation_explains_in_the_language_that_is_asked_for(context: Context)
     (result,) = Moderator(context, caller, body).answer()["results"]
     messages = [finding["message"] for finding in result["guardrails"]["findings"]]
     assert any("在此司法管辖区" in message for message in messages)
+
+
+def test_a_pack_that_a_bound_tenant_names_is_told_as_ignored(context: Context) -> None:
+    body = GenerationRequest.model_validate({"prompt": "a red apple", "guardrails": {"policy": "example-jurisdiction"}})
+    for own, ignored in (("", []), ("example-jurisdiction", []), ("default", ["guardrails.policy"])):
+        caller = Caller(tenant=dataclasses.replace(LOCAL, policy=own), key="none", scopes=frozenset())
+        assert new_job(context, caller, body, request_id="req_1").request["answer"]["ignored"] == ignored
+
+
+@pytest.mark.parametrize("form", [True, False])
+def test_what_an_edit_ignores_is_told_by_both_of_its_forms(client: TestClient, context: Context, form: bool) -> None:
+    fields, headers = {"prompt": "a red apple", "input_fidelity": "high"}, {"prefer": "respond-async"}
+    if form:
+        files = {"image": ("a.png", png(), "image/png")}
+        answer = client.post("/v1/images/edits", data=fields, files=files, headers=headers)
+    else:
+        url = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
+        answer = client.post("/v1/images/edits", json={**fields, "images": [{"image_url": url}]}, headers=headers)
+    assert context.table.get(answer.json()["id"]).request["answer"]["ignored"] == ["input_fidelity"]
 
 
 def test_an_option_of_a_form_that_is_text_stays_text(client: TestClient, context: Context) -> None:
