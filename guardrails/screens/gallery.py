@@ -78,9 +78,8 @@ def check_enrolment(*, born: str, legal_basis: str, note: str, keep_until: str, 
         OptionError: a minor, no known legal basis, no note, or an end that is over.
     """
     birthday, end = _day(born, "born"), _day(keep_until, "keep until")
-    # A day that exists in every year stands in for 29 February.
-    eighteenth = birthday.replace(year=birthday.year + ADULT_YEARS, day=min(birthday.day, 28))
-    if today < eighteenth:
+    # As numbers, because not every year has a 29 February; who was born on it comes of age on 1 March.
+    if (today.year - ADULT_YEARS, today.month, today.day) < (birthday.year, birthday.month, birthday.day):
         raise OptionError("minors are not enrolled", hint="no option changes this")
     if legal_basis not in LEGAL_BASES:
         raise OptionError(f"{legal_basis!r} is no legal basis", hint=f"write one of: {', '.join(LEGAL_BASES)}")
@@ -92,9 +91,13 @@ def check_enrolment(*, born: str, legal_basis: str, note: str, keep_until: str, 
 
 def _day(text: str, name: str) -> datetime.date:
     try:
-        return datetime.date.fromisoformat(text)
+        day = datetime.date.fromisoformat(text)
     except ValueError as error:
         raise OptionError(f"{name}: {text!r} is not a date", hint="write it as 2027-12-31") from error
+    if day.isoformat() != text:
+        # Days are kept and compared as text.
+        raise OptionError(f"{name}: {text!r} is another way to write a date", hint=f"write it as {day}")
+    return day
 
 
 # Files are replaced whole, so another content is another inode.
