@@ -235,6 +235,11 @@ class Matcher:
         self._starts = np.cumsum([0, *[len(person.faces) for person in persons[:-1]]])
         self._faces = np.concatenate([person.faces for person in persons]) if persons else None
 
+    def knows(self, among: Iterable[str] = ()) -> bool:
+        """Whether anybody is enrolled, of `among` when ids are given."""
+        chosen = set(among)
+        return bool(self._ids) if not chosen else not chosen.isdisjoint(self._ids)
+
     def nearest(self, face: NDArray[np.float32], among: Iterable[str] = ()) -> FaceMatch | None:
         """The nearest person to one face, of `among` when ids are given; None when nobody is enrolled."""
         if self._faces is None:
