@@ -28,7 +28,7 @@ from guardrails.encoders.carriers import find_in_wheel, read_pinned
 from guardrails.errors import ScreenUnavailable
 from guardrails.imaging import Pixels
 from guardrails.screens.clip_concepts import SMALLEST_SIDE
-from guardrails.screens.concepts import Concept, ConceptPack
+from guardrails.screens.concepts import Concept, ConceptPack, concepts_of, expired_concepts
 from guardrails.screens.gallery import FaceMatch, Gallery, Matcher
 from guardrails.screens.protocol import Reading
 from guardrails.screens.views import PANORAMA_ASPECT, Box, cut, tile_boxes
@@ -58,6 +58,8 @@ LONGEST_SIDE = 960
 # A closer look makes the picture larger first, up to this size and this many times.
 CLOSER_SIDE = 1920
 CLOSER_SCALE = 4.0
+# What the faces are called when they are joined with the prompt: of persons whom it names, and of the others.
+NAMED, UNNAMED = "named-in-prompt", "not-named-in-prompt"
 EVERYBODY = Concept(id="enrolled", kind="face", category="public_figures", action=Action.REVIEW)
 
 
@@ -226,6 +228,9 @@ class Faces:
         gallery: who is enrolled.
         packs: their concepts of kind face name some of the enrolled; the concept "enrolled" is always there.
         prior: says where to look closer, and is shown beside what was found; None for faces alone.
+
+    Raises:
+        PolicyError: two concepts are called the same, or one is called as one of this screen's own.
     """
 
     def __init__(
@@ -237,7 +242,8 @@ class Faces:
         prior: Prior | None = None,
     ) -> None:
         self._gallery = gallery
-        self._concepts = (EVERYBODY, *(concept for pack in packs for concept in pack.of_kind("face")))
+        self._packs = tuple(packs)
+        self._concepts = (EVERYBODY, *concepts_of(packs, "face", reserved=(EVERYBODY.id, NAMED, UNNAMED)))
         self._finder = finder or FaceFinder()
         self._prior = prior
         digest = hashlib.sha256(f"{ALIGNER[1]}{EMBEDDER[1]}".encode()).hexdigest()
@@ -248,15 +254,17 @@ class Faces:
         persons = self._gallery.persons(datetime.date.today())
         if not persons:
             return Reading(scores={}, abstained={concept.id: "nobody is enrolled" for concept in self._concepts})
+        silent = expired_concepts(self._packs, "face")
+        concepts = [concept for concept in self._concepts if concept.id not in silent]
         matcher = Matcher(persons)
         # A closer look at a picture that is too narrow for other screens takes 0.1 s, so it waits for no hint.
         narrow = min(pixels.shape[:2]) < SMALLEST_SIDE
         faces = self._finder.find(pixels, closer=narrow)
-        verdicts = {concept.id: decide(faces, matcher, concept.persons) for concept in self._concepts}
+        verdicts = {concept.id: decide(faces, matcher, concept.persons) for concept in concepts}
         hint = None
         if self._prior is not None and any(one.seen or not one.decided for one in verdicts.values()):
-            hint = self._prior.look(pixels, persons, self._concepts)
-            pointed = [one for one in self._concepts if hint.points(one.id) and not verdicts[one.id].decided]
+            hint = self._prior.look(pixels, persons, concepts)
+            pointed = [one for one in concepts if hint.points(one.id) and not verdicts[one.id].decided]
             if pointed:
                 faces = faces if narrow else self._finder.find(pixels, closer=True)
                 for concept in pointed:
@@ -264,8 +272,8 @@ class Faces:
                     verdicts[concept.id] = after_closer_look(verdicts[concept.id], closer)
         return Reading(
             scores={concept: one.score for concept, one in verdicts.items() if one.score is not None},
-            evidence={one.id: found for one in self._concepts if (found := _evidence(verdicts[one.id], one, hint))},
-            abstained={concept: one.reason for concept, one in verdicts.items() if one.reason},
+            evidence={one.id: found for one in concepts if (found := _evidence(verdicts[one.id], one, hint))},
+            abstained=silent | {concept: one.reason for concept, one in verdicts.items() if one.reason},
         )
 
 

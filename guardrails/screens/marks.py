@@ -20,7 +20,7 @@ from guardrails.domain.findings import Component
 from guardrails.errors import ScreenUnavailable
 from guardrails.imaging import Pixels
 from guardrails.screens.brands import BrandMatch, Word, find_brands, hints
-from guardrails.screens.concepts import Concept, ConceptPack, shipped_pack
+from guardrails.screens.concepts import Concept, ConceptPack, concepts_of, expired_concepts, shipped_pack
 from guardrails.screens.lettering import THRESHOLD, Lettering
 from guardrails.screens.protocol import Reading
 from guardrails.screens.views import Box, cut, tile_boxes
@@ -41,11 +41,14 @@ class VisibleMarks:
     Args:
         packs: the shipped one by default.
         read_all: read every picture, also those in which no lettering is seen.
+
+    Raises:
+        PolicyError: two concepts are called the same.
     """
 
     def __init__(self, *, packs: Sequence[ConceptPack] | None = None, read_all: bool = False) -> None:
         packs = (shipped_pack(),) if packs is None else packs
-        self._concepts = tuple(concept for pack in packs for concept in pack.of_kind("ocr"))
+        self._packs, self._concepts = tuple(packs), concepts_of(packs, "ocr")
         self._lettering = None if read_all else Lettering()
         digests = [pack.digest for pack in packs] + ([self._lettering.digest] if self._lettering else [])
         self.component = Component(
@@ -56,14 +59,18 @@ class VisibleMarks:
 
     def score(self, pixels: Pixels) -> Reading:
         """Look at one picture; see `Screen.score`."""
+        silent = expired_concepts(self._packs, "ocr")
+        concepts = [concept for concept in self._concepts if concept.id not in silent]
+        if not concepts:
+            return Reading(scores={}, abstained=silent)
         # A missing reader is said at the first picture, not at the first that has lettering.
         self._load()
         pieces = [(_shown(cut(pixels, box)), box) for box in _pieces(pixels)]
         seen = [self._lettering.score(shown) if self._lettering else 1.0 for shown, _ in pieces]
         if max(seen) < THRESHOLD:
             unread: dict[str, Json] = {"lettering": round(max(seen), 4), "least_lettering": THRESHOLD}
-            names = [concept.id for concept in self._concepts]
-            return Reading(scores=dict.fromkeys(names, 0.0), evidence=dict.fromkeys(names, unread))
+            names = [concept.id for concept in concepts]
+            return Reading(scores=dict.fromkeys(names, 0.0), evidence=dict.fromkeys(names, unread), abstained=silent)
         words = [
             word
             for (shown, box), surely in zip(pieces, seen, strict=True)
@@ -71,7 +78,7 @@ class VisibleMarks:
             for word in self._read_piece(shown, box)
         ]
         found = {concept.id: self._find(concept, words) or self._find_closer(concept, words, pixels)
-                 for concept in self._concepts}  # fmt: skip
+                 for concept in concepts}  # fmt: skip
         return Reading(
             scores={name: matches[0].ratio if matches else 0.0 for name, matches in found.items()},
             evidence={
@@ -79,6 +86,7 @@ class VisibleMarks:
                        "votes": matches[0].votes}
                 for name, matches in found.items() if matches
             },
+            abstained=silent,
         )  # fmt: skip
 
     @staticmethod

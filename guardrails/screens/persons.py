@@ -11,10 +11,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from guardrails.domain.findings import Check, CheckStatus, Finding
-from guardrails.screens.faces import EVERYBODY, NAME
-
-NAMED = "named-in-prompt"
-UNNAMED = "not-named-in-prompt"
+from guardrails.screens.faces import EVERYBODY, NAME, NAMED, UNNAMED
 
 
 def join_persons(checks: Iterable[Check], findings: Iterable[Finding]) -> tuple[Check, ...]:
