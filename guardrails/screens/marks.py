@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 NAME = "visible-marks"
 READ_SIDE = 640
+# The reader enlarges the shorter side to 736 pixels, whatever becomes of the longer one: a line of a few pixels would
+# take gigabytes. A thinner piece is continued at its edge.
+LEAST_READ_SIDE = 80
 PANORAMA_ASPECT = 3.0
 MOST_CLOSER = 3
 MOST_THREADS = 4
@@ -121,7 +124,9 @@ class VisibleMarks:
 
     def _read_piece(self, shown: Pixels, piece: Box) -> list[Word]:
         scale = READ_SIDE / max(piece.right - piece.left, piece.bottom - piece.top)
-        result: Any = self._load()(np.ascontiguousarray(shown[:, :, ::-1]))
+        lacking = [(0, max(0, LEAST_READ_SIDE - side)) for side in shown.shape[:2]]
+        thick_enough = np.pad(shown, [*lacking, (0, 0)], mode="edge")
+        result: Any = self._load()(np.ascontiguousarray(thick_enough[:, :, ::-1]))
         if result.boxes is None:
             return []
         words = []

@@ -109,8 +109,14 @@ def test_a_second_face_that_cannot_be_told_leaves_the_person_whom_nobody_named_n
             return [*Finder(vector(1)).find(pixels), *Finder(vector(9), height=40).find(pixels)]
 
     screen = Faces(enrol(tmp_path, a=vector(1)), finder=Two())
-    names_a = Finding(rule="P", category="public_figures", action=Action.FLAG, message="", evidence={
-        "spans": [{"field": "prompt", "registry_id": "a"}]}, detector=Component(name="prompts", version="1"))  # fmt: skip
+    names_a = Finding(
+        rule="P",
+        category="public_figures",
+        action=Action.FLAG,
+        message="",
+        detector=Component(name="prompts", version="1"),
+        evidence={"spans": [{"field": "prompt", "registry_id": "a"}]},
+    )
     (check,) = join_persons(run_screens([screen], PICTURE), [names_a])
     assert (check.scores["enrolled"], check.scores[NAMED], check.scores[UNNAMED]) == (1.0, 1.0, 0.0)
     assert "smaller than 60" in check.abstained[UNNAMED]
