@@ -12,6 +12,7 @@ import click
 
 from guardrails import home as homes
 from guardrails.cli.output import home_option, json_option, print_facts, print_heading, print_json, print_table
+from guardrails.cli.picture_files import pixels_of
 from guardrails.cli.status import NOT_CONFIRMED
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def enrol(
     import numpy as np
 
     from guardrails.errors import OptionError
-    from guardrails.imaging.decoding import decode, read_image_bytes
+    from guardrails.imaging.decoding import read_image_bytes
     from guardrails.screens.faces import THRESHOLD, FaceFinder
     from guardrails.screens.gallery import Gallery, Person, check_enrolment
 
@@ -66,13 +67,12 @@ def enrol(
     check_enrolment(born=born, legal_basis=legal_basis, note=note, keep_until=keep_until, today=today)
     finder, rows, pictures, sources = FaceFinder(), [], [], []
     for path in files:
-        data = read_image_bytes(path)
-        pictures.append(decode(data).pixels)
+        pictures.append(pixels_of(path))
         faces = finder.find(pictures[-1])
         if len(faces) != 1:
             raise OptionError(f"{path} shows {len(faces)} faces", hint="give pictures with the one face that is meant")
         rows.append(faces[0].vector)
-        sources.append(hashlib.sha256(data).hexdigest())
+        sources.append(hashlib.sha256(read_image_bytes(path)).hexdigest())
     apart = max((float(np.linalg.norm(a - b)) for a in rows for b in rows), default=0.0)
     if apart >= THRESHOLD:
         raise OptionError(
