@@ -76,8 +76,9 @@ def read_published(tensors: Tensors, form: str, *, concept: str, encoder: str, d
 
 
 def _is_finite(head: Linear | Mlp) -> bool:
-    parts = [head.weight, head.bias] if isinstance(head, Linear) else [part for layer in head.layers for part in layer]
-    return all(bool(np.all(np.isfinite(part))) for part in parts)
+    if isinstance(head, Linear):
+        return bool(np.isfinite(head.weight).all() and np.isfinite(head.bias))
+    return all(bool(np.isfinite(part).all()) for layer in head.layers for part in layer)
 
 
 def to_tensors(heads: Sequence[Head]) -> dict[str, NDArray[np.float32]]:
