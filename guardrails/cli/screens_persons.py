@@ -180,11 +180,12 @@ def persons(purge: bool, home: Path | None, as_json: bool) -> int:
 
     gallery, today = Gallery(homes.faces_folder(home or homes.home())), datetime.date.today()
     purged = gallery.purge(today) if purge else []
-    known = gallery.persons(today)
+    known, over = gallery.persons(today), gallery.over(today)
     if as_json:
         print_json(
             {
                 "purged": purged,
+                "over": over,
                 "persons": [
                     {"id": one.id, "faces": len(one.faces), "legal_basis": one.legal_basis, "note": one.note,
                      "keep_until": one.keep_until, "enrolled_on": one.enrolled_on, "prior": _counts(one)}
@@ -199,4 +200,6 @@ def persons(purge: bool, home: Path | None, as_json: bool) -> int:
         ("person", "faces", "prior", "legal basis", "until"),
         [(one.id, str(len(one.faces)), _prior(one), one.legal_basis, one.keep_until) for one in known],
     )
+    for person_id in over:
+        print_heading("OVER", person_id, style="yellow", explanation="Not matched any more; --purge removes the file.")
     return 0

@@ -145,10 +145,14 @@ class Gallery:
 
     def purge(self, today: datetime.date) -> list[str]:
         """Forget everybody whose retention is over; their ids."""
-        over = [person.id for person in self._all() if person.keep_until < today.isoformat()]
+        over = self.over(today)
         for person_id in over:
             self.remove(person_id)
         return over
+
+    def over(self, today: datetime.date) -> list[str]:
+        """The ids of everybody whose retention is over, and who is kept and not matched until they are purged."""
+        return [person.id for person in self._all() if person.keep_until < today.isoformat()]
 
     def persons(self, today: datetime.date) -> list[Person]:
         """Everybody whose retention is not over, by id."""

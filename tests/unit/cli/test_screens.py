@@ -20,6 +20,7 @@ from guardrails.domain.findings import Component
 from guardrails.errors import ModelUnavailable, ScreenUnavailable
 from guardrails.screens import faces
 from guardrails.screens.faces import Face
+from guardrails.screens.gallery import Gallery
 from guardrails.screens.views import Box
 from guardrails.testing.doubles import draw_shapes, fixed_screen, passing_screens
 from guardrails.testing.spaces import GUN, PHOTO, AxisEncoder, axis, cloud, safe_pictures
@@ -547,6 +548,9 @@ def test_enrol_list_and_forget(cli: Cli, tmp_path: Path, monkeypatch: pytest.Mon
     one_line_error(cli("screens", "enrol", "one.png", "other.png", "--id", "x", *FACTS), "invalid_option", 2)
     minor = [word if word != "1970-01-31" else "2020-01-31" for word in FACTS]
     one_line_error(cli("screens", "enrol", "one.png", "--id", "x", *minor), "invalid_option", 2)
+    assert cli("screens", "persons", "--json").json["over"] == []
+    monkeypatch.setattr(Gallery, "over", lambda *_: ["enwiki:Jane_Doe"])
+    assert "OVER  enwiki:Jane_Doe" in cli("screens", "persons").out
     assert cli("screens", "forget", "enwiki:Jane_Doe").status == 0
     assert cli("screens", "forget", "enwiki:Jane_Doe").status == 4
     assert cli("screens", "persons", "--json").json["persons"] == []

@@ -93,6 +93,8 @@ def test_persons_are_forgotten_on_request_and_after_their_last_day(tmp_path: Pat
     gallery.add(person("b", face(2)))
     assert [one.id for one in gallery.persons(TODAY)] == ["a", "b"]
     assert [one.id for one in gallery.persons(TODAY + datetime.timedelta(days=1))] == ["b"]
+    assert gallery.over(TODAY) == []
+    assert gallery.over(TODAY + datetime.timedelta(days=1)) == ["a"]
     assert gallery.purge(TODAY + datetime.timedelta(days=1)) == ["a"]
     assert gallery.remove("b")
     assert not gallery.remove("b")
