@@ -57,6 +57,11 @@ for _one in (train, calibrate, verify, report, enrol, forget, persons):
     type=click.Path(path_type=Path),
     help="Further concept packs; their owners' actions hold for what the policy has no rule for.",
 )
+@click.option(
+    "--references",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Safe pictures that scores are measured against, made by `calibrate`.  [default: the shipped ones]",
+)
 @click.option("--prompt", default="", help="What FILES are said to show; whom it names is joined with the faces.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a sheet to look at.")
 @click.option("--heat", is_flag=True, help="In the sheet, show where each concept is seen.")
@@ -66,6 +71,7 @@ def scan(
     files: tuple[Path, ...],
     policy: str,
     concepts: tuple[Path, ...],
+    references: Path | None,
     prompt: str,
     html: Path | None,
     heat: bool,
@@ -88,7 +94,8 @@ def scan(
     pack, further = load_policy(policy), [read_pack(path) for path in concepts]
     prompted = PromptGuard(pack).decide(PromptRequest(prompt=prompt)).findings if prompt else ()
     packs = (shipped_pack(), *further)
-    screens = default_screens(packs=packs, gallery=homes.faces_folder(home or homes.home()))
+    faces = homes.faces_folder(home or homes.home())
+    screens = default_screens(packs=packs, gallery=faces, references=references)
     rules = (*pack.screen_rules, *rules_of(further, pack.screen_rules))
     paths = [path for source in files for path in images_of(source)]
     heated = _heated(screens) if heat else None

@@ -73,6 +73,8 @@ def train(
 
     if not _ID.fullmatch(concept):
         raise OptionError(f"{concept!r} cannot be the id of a concept", hint="lower-case letters, digits, hyphens")
+    if not category.strip() or not owner.strip():
+        raise OptionError("a pack needs a category and an owner", hint="write them with --category and --owner")
     if output.suffix not in (".yaml", ".yml"):
         raise OptionError(f"{output} is no name of a pack", hint="let it end in .yaml; the weights are put beside it")
     encoder, references = load_encoder("offline-clip"), read_references(datasets_path(*REFERENCES))

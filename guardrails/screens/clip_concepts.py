@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from guardrails.screens.concepts import (
     ConceptPack,
     concepts_of,
     expired_concepts,
+    foreign_concepts,
     make_heads,
     shipped_pack,
 )
@@ -89,6 +90,8 @@ class ClipConcepts:
         self._packs = (shipped_pack(),) if packs is None else tuple(packs)
         concepts_of(self._packs, *VECTOR_KINDS)
         self._calibrated: Calibrated | None = None
+        # By concept that this encoder cannot look for, why.
+        self._foreign: Mapping[str, str] = {}
         self._last = _Sight(digest=b"")
         self._remembering = threading.Lock()
         self._changing, self._loading = threading.Lock(), threading.Lock()
@@ -111,8 +114,8 @@ class ClipConcepts:
         concepts_of(packs, *VECTOR_KINDS)
         with self._changing:
             # Made before anything changes.
-            calibrated = self._calibrate(packs)
-            self._packs, self._calibrated = tuple(packs), calibrated
+            calibrated, foreign = self._calibrate(packs)
+            self._packs, self._calibrated, self._foreign = tuple(packs), calibrated, foreign
 
     def look(self, pixels: Pixels) -> Pass:
         """One pass over one picture."""
@@ -150,6 +153,7 @@ class ClipConcepts:
             reason = f"the picture is {side} pixels narrow; concepts are calibrated from {SMALLEST_SIDE} on"
             return Reading(scores={}, abstained=dict.fromkeys(concepts, reason))
         seen = self.look(pixels)
+        silent |= self._foreign
         if not seen.place.domain:
             reason = "the picture is unlike all pictures that the concepts are calibrated on"
             return Reading(scores={}, abstained=dict.fromkeys(concepts, reason))
@@ -222,19 +226,20 @@ class ClipConcepts:
             return calibrated
         with self._changing:
             if self._calibrated is None:
-                self._calibrated = self._calibrate(self._packs)
+                self._calibrated, self._foreign = self._calibrate(self._packs)
             return self._calibrated
 
-    def _calibrate(self, packs: Sequence[ConceptPack]) -> Calibrated:
-        if not any(pack.of_kind(*VECTOR_KINDS) for pack in packs):
-            raise ScreenUnavailable(
-                "no concept of the packs is looked for in vectors",
-                hint=f"the kinds are {', '.join(sorted(VECTOR_KINDS))}",
-            )
+    def _calibrate(self, packs: Sequence[ConceptPack]) -> tuple[Calibrated, dict[str, str]]:
+        """The heads of the packs, and the concepts whose weights are another encoder's, with the reason."""
         encoder, references = self.encoder(), self.references()
+        foreign = foreign_concepts(packs, encoder.id)
+        packs = [replace(pack, concepts=tuple(one for one in pack.concepts if one.id not in foreign)) for pack in packs]
         text = text_side(encoder) if any(pack.of_kind("text") for pack in packs) else None
         heads = [head for pack in packs for head in make_heads(pack, encoder.id, encoder.dim, text)]
-        return Calibrated(HeadSet(heads, centre=references.centre), references)
+        if not heads:
+            why = next(iter(foreign.values()), f"the kinds are {', '.join(sorted(VECTOR_KINDS))}")
+            raise ScreenUnavailable("no concept of the packs is looked for in vectors of this encoder", hint=why)
+        return Calibrated(HeadSet(heads, centre=references.centre), references), foreign
 
 
 def _digest_of(references: Path) -> str:

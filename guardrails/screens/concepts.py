@@ -134,6 +134,24 @@ def expired_concepts(packs: Iterable[ConceptPack], *kinds: str) -> dict[str, str
     }
 
 
+def foreign_concepts(packs: Iterable[ConceptPack], encoder: str) -> dict[str, str]:
+    """By concept whose weights were made for another encoder, why it is not looked for.
+
+    Raises:
+        ScreenUnavailable: a weight file cannot be read.
+    """
+    made_for = {
+        concept.id: _read_weights(pack.folder / concept.weights)[1]
+        for pack in packs
+        for concept in pack.of_kind(*VECTOR_KINDS - {"text"})
+    }
+    return {
+        concept: f"its weights belong to encoder {own}, not to {encoder}"
+        for concept, own in made_for.items()
+        if own != encoder
+    }
+
+
 def shipped_pack() -> ConceptPack:
     """The default pack."""
     return read_pack(policies_path(*SHIPPED))
@@ -284,6 +302,17 @@ def read_tensors(path: Path, encoder: str) -> dict[str, Vectors]:
     Raises:
         ScreenUnavailable: it is no safetensors file, or its metadata names another encoder.
     """
+    tensors, own = _read_weights(path)
+    if own != encoder:
+        raise ScreenUnavailable(
+            f"{path} belongs to encoder {own}, not to {encoder}",
+            hint="load the encoder that the weights name, or make them for this one",
+        )
+    return tensors
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Vectors], str]:
+    """The tensors of a weight file, and the encoder that it names."""
     try:
         from safetensors import SafetensorError, safe_open
     except ModuleNotFoundError as error:
@@ -298,12 +327,7 @@ def read_tensors(path: Path, encoder: str) -> dict[str, Vectors]:
         raise ScreenUnavailable(
             f"{path} is no safetensors file: {error}", hint="convert the weights; pickled files are never read"
         ) from error
-    if metadata.get("encoder") != encoder:
-        raise ScreenUnavailable(
-            f"{path} belongs to encoder {metadata.get('encoder', '(not named)')}, not to {encoder}",
-            hint="load the encoder that the weights name, or make them for this one",
-        )
-    return tensors
+    return tensors, str(metadata.get("encoder", "(not named)"))
 
 
 def _weights_head(concept: Concept, encoder: str, dim: int, tensors: Mapping[str, Vectors]) -> Head:

@@ -459,6 +459,24 @@ def test_a_rate_that_the_pictures_cannot_speak_about_is_refused(
     assert not (tmp_path / "own.npz").exists()
 
 
+def test_files_are_scored_against_a_calibration_of_ones_own(
+    cli: Cli, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from guardrails.screens import clip_concepts
+
+    references = tmp_path / "references.npz"
+    references.write_bytes(safe_pictures())
+    policy = tmp_path / "strict.yaml"
+    policy.write_text(STRICT)
+    monkeypatch.setattr(clip_concepts, "load_encoder", lambda _: Portraits(axis(PHOTO)))
+    words = ("screens", "scan", picture, "--policy", policy, "--json")
+    (own,) = cli(*words, "--references", references).json
+    scores = next(check["scores"] for check in own["checks"] if check["component"]["name"] == "clip-concepts")
+    assert "weapon" in scores
+    (shipped,) = cli(*words).json
+    assert "were embedded by clip-vit-b-16" in shipped["findings"][0]["evidence"]["reason"]
+
+
 def test_groups_that_are_treated_differently_fail(
     cli: Cli, space: Callable[[np.ndarray], Path], concepts: Path, tmp_path: Path
 ) -> None:
@@ -691,6 +709,8 @@ def test_training_refuses_too_little_and_the_same_picture_on_both_sides(
 ) -> None:
     with_it, without = two_folders
     words = ("--id", "gun", "--category", "weapons", "--output", tmp_path / "gun.yaml")
+    for options in (("--owner", " "), ("--category", "")):
+        one_line_error(cli("screens", "train", *two_folders, *words, *options), "invalid_option", 2)
     shutil.copy(with_it / "0001.png", without / "copy.png")
     one_line_error(cli("screens", "train", with_it, without, *words), "invalid_option", 2)
     (without / "copy.png").unlink()

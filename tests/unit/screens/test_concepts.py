@@ -244,6 +244,26 @@ def test_words_and_persons_of_an_expired_pack_are_not_known_either(tmp_path: Pat
     )
 
 
+def test_a_pack_goes_on_working_with_another_encoder_without_the_weights_of_the_first(
+    pack_file: Path, tmp_path: Path, references: Path
+) -> None:
+    """As the shipped pack does with a model of the hub: its words are read, the learned prompts are not known."""
+    tensors, _ = TENSORS["prompts"]
+    save_file(tensors, tmp_path / "w.safetensors", metadata={"encoder": "clip-of-somebody-else"})
+    learned = "  - {id: c, kind: prompts, category: x, action: flag, weights: w.safetensors}\n"
+    pack_file.write_text(pack_file.read_text() + learned)
+    screen = ClipConcepts(packs=[read_pack(pack_file)], encoder=AxisEncoder(gun_in_a_photo(0.5)), references=references)
+    reading = screen.score(PICTURE)
+    assert set(reading.scores) == {"weapon"}
+    assert dict(reading.abstained) == {"c": "its weights belong to encoder clip-of-somebody-else, not to test-axes:1"}
+    alone = tmp_path / "alone.yaml"
+    alone.write_text(HEADER + learned)
+    with pytest.raises(ScreenUnavailable, match="no concept of the packs") as caught:
+        screen.use([read_pack(alone)])
+    assert "clip-of-somebody-else" in caught.value.hint
+    assert set(screen.score(PICTURE).scores) == {"weapon"}
+
+
 def test_packs_without_concepts_of_vectors_say_so(tmp_path: Path, references: Path) -> None:
     pack = read_pack(write(tmp_path / "p.yaml", OF_TWO["ocr"]))
     screen = ClipConcepts(packs=[pack], encoder=AxisEncoder(axis(PHOTO)), references=references)
