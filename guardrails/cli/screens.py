@@ -107,15 +107,15 @@ def scan(
                 shown.append(shown_file(path, scanned, packs, heated))
             # The pixels of thousands of files do not fit into memory.
             scans.append((path, scanned if isinstance(scanned, GuardrailsError) else replace(scanned, showings={})))
-    if as_json:
-        print_json([{"file": str(path), **as_plain(scanned)} for path, scanned in scans])
-    else:
+    if not as_json:
         for path, scanned in scans:
             _show(path, scanned)
     if html is not None:
         write_sheet(shown, html)
-        if not as_json:
-            click.echo(f"Sheet: {html}")
+    if as_json:
+        print_json([{"file": str(path), **as_plain(scanned)} for path, scanned in scans])
+    elif html is not None:
+        click.echo(f"Sheet: {html}")
     return REFUSED if any(not _releases(scanned) for _, scanned in scans) else 0
 
 

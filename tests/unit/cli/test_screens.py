@@ -178,6 +178,8 @@ def test_what_was_seen_is_told_when_the_sheet_cannot_be_written(
     assert result.status == 7
     assert "SCREEN-NSFW-01" in result.out
     assert "error[storage_failed]" in result.err
+    failed = cli("screens", "scan", picture, "--html", tmp_path / "file" / "sheet.html", "--json")
+    assert failed.json["error"]["code"] == "storage_failed"
 
 
 def test_a_sheet_with_heat_is_written_where_other_screens_than_clip_have_findings(
