@@ -117,9 +117,9 @@ def verify(
     from guardrails.screens.calibration import slices as count_slices
 
     screen = _screen(encoder, concepts, references)
+    named = _groups(slices, pictures) if slices else []
     shown = _embedded(screen, pictures, quiet=as_json)
     scored = score_all(screen.calibrated(), shown, screen.encoder().id)
-    named = _groups(slices, pictures) if slices else []
     inside = len(shown) - scored.abstained
     stated = [rate for rate in RATES if can_state(rate, inside)]
     # Enough pictures of which nearly all lie outside are no rate, and a finding.
