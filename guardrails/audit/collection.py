@@ -73,7 +73,7 @@ class Collection:
         """The picture in every way in which its file can be shown, as most software does first; none where it is not at
         hand. Raises as `pixels`."""
         if data is not None:
-            return shown_as(decode(data))
+            return list(shown_as(decode(data)).values())
         picture = None if self.pictures is None else self.pictures.picture(work.id)
         return [] if picture is None else [picture]
 

@@ -55,7 +55,7 @@ class Original:
         return cls(
             source=source,
             pixels=picture.pixels,
-            shown=shown_as(picture),
+            shown=tuple(shown_as(picture).values()),
             strength=strength,
             mask=_read_mask(mask, picture.pixels),
         )

@@ -163,7 +163,7 @@ class Moderator:
 
     def _add_picture(self, tally: _Tally, url: str, param: str) -> None:
         picture = decoded(from_data_url(url, param), param)
-        listed = self._context.hash_lists.look(*shown_as(picture))
+        listed = self._context.hash_lists.look(*shown_as(picture).values())
         if listed is not None:
             tally.findings += [("image", finding) for finding in (listed.finding,) if finding is not None]
             tally.checks.append(to_plain(listed.check))

@@ -85,7 +85,7 @@ def thumbnail(
 def _explored(context: Context, session: Session, data: bytes) -> dict[str, Any]:
     decoded = decode(data)
     person = f"person:{session.person.id}"
-    listed = context.hash_lists.look(*shown_as(decoded))
+    listed = context.hash_lists.look(*shown_as(decoded).values())
     if listed is not None and listed.finding is not None:
         context.audit.note(person, "explore.listed", str(listed.finding.evidence["list"]))
         raise PageError(
