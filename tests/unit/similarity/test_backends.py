@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from guardrails.concurrency import together
 from guardrails.errors import IndexFormatError, OptionError, StorageError
 from guardrails.similarity.answers import union
 from guardrails.similarity.banks import BankSettings, Role
@@ -117,6 +118,17 @@ def test_postgresql_answers_as_the_files_do(store, dsn):
     index.set_state("work:0004", State.CONFIRMED)
     assert_same_answers(store, PostgresIndex(dsn, PDQ256))
     assert_same_changes(index)
+
+
+@pytest.mark.slow
+def test_processes_that_start_at_once_make_one_schema(dsn):
+    from guardrails.similarity.postgresql import PostgresIndex
+
+    for number in range(5):
+        made = together(*[lambda number=number: PostgresIndex(dsn, PDQ256, f"at_once_{number}")] * 4)
+        made[0].add(collection())
+        with pytest.raises(OptionError, match="already"):
+            made[1].add(collection())
 
 
 @pytest.mark.slow
