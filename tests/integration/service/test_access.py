@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,30 @@ def test_full_buckets_are_forgotten(database: Database) -> None:
         transaction.run("UPDATE buckets SET at = at - 61")
     limiter.forget_full()
     assert database.all("SELECT * FROM buckets") == []
+
+
+def test_a_bucket_that_is_forgotten_while_it_is_drawn_from(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter, cleaning = (RateLimiter(database, Secrets(b"pepper" * 8)) for _ in range(2))
+    limiter.take("a", 10)
+    with database.transaction() as transaction:
+        transaction.run("UPDATE buckets SET at = at - 61")
+    run = type(transaction).run
+
+    def forgotten_after(transaction: Any, query: str, *values: object) -> int:
+        changed = run(transaction, query, *values)
+        if query.startswith("INSERT INTO buckets"):
+            # It may have to wait until the bucket is drawn from.
+            thread = threading.Thread(target=cleaning.forget_full, daemon=True)
+            thread.start()
+            threads.append(thread)
+            thread.join(1)
+        return changed
+
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(type(transaction), "run", forgotten_after)
+    assert RateLimiter(database, Secrets(b"pepper" * 8)).take("a", 10).retry == 0
+    threads[0].join(60)
+    assert len(database.all("SELECT * FROM buckets")) == 1
 
 
 def test_a_limit_holds_over_two_api_processes(service: Running) -> None:
