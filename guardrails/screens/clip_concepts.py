@@ -34,10 +34,12 @@ class Pass:
     """What one pass of the encoder saw in one picture.
 
     Attributes:
+        calibrated: the heads that were in use then.
         vectors: one a view, shape (views, dim); the first is the whole picture.
         raw: of every concept in every view, shape (views, concepts).
     """
 
+    calibrated: Calibrated
     views: Sequence[View]
     vectors: Vectors
     raw: Vectors
@@ -103,6 +105,7 @@ class ClipConcepts:
         calibrated = self.calibrated()
         shown, vectors = self.seen(pixels)
         return Pass(
+            calibrated=calibrated,
             views=shown,
             vectors=vectors,
             raw=calibrated.heads.raw(vectors, self.encoder().id),
@@ -140,7 +143,7 @@ class ClipConcepts:
 
     def read(self, seen: Pass, silent: Mapping[str, str]) -> Reading:
         """The scores of one pass, without the concepts that stay `silent` for a reason."""
-        calibrated = self.calibrated()
+        calibrated = seen.calibrated
         scores = calibrated.scores(seen.raw, seen.place.domain)
         found = {
             concept: float(score)
@@ -154,7 +157,7 @@ class ClipConcepts:
         return Reading(scores=found, evidence=evidence, abstained=silent, ceilings=dict.fromkeys(found, ceiling))
 
     def _explain(self, concept: str, score: float, seen: Pass) -> dict[str, Json]:
-        calibrated = self.calibrated()
+        calibrated = seen.calibrated
         heads = calibrated.heads
         column = heads.concepts.index(concept)
         worst = int(np.argmax(seen.raw[:, column]))

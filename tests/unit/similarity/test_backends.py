@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 
 from guardrails.concurrency import together
 from guardrails.errors import IndexFormatError, OptionError, StorageError
+from guardrails.files import try_lock
 from guardrails.similarity.answers import union
 from guardrails.similarity.banks import BankSettings, Role
 from guardrails.similarity.distributed import Shard, shard_of
@@ -246,6 +248,17 @@ def test_shards_built_by_two_workers_hold_what_one_index_holds(work_on, tmp_path
             assert index.search(codes, 50) == alone.search(codes, 50)
     finally:
         index.close()
+
+
+def test_two_builds_of_one_index_do_not_run_at_once(store, tmp_path):
+    from guardrails.similarity.parallel import build_parallel
+
+    first = try_lock(store.folder / "BUILD-LOCK")
+    try:
+        with pytest.raises(OptionError, match="another process builds"):
+            build_parallel(store, [tmp_path], 2)
+    finally:
+        os.close(first)
 
 
 @pytest.mark.slow
