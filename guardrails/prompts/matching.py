@@ -45,6 +45,7 @@ WILDCARD = "\x00"
 _LENGTH_MASK = 0x3FF
 _NUMBER_SHIFT = 11
 _SENTENCE_END = frozenset(".!?;")
+_TITLES = frozenset({"dr", "jr", "mr", "mrs", "ms", "sr", "st"})
 # Hyphens, apostrophes, symbols and brackets may stand inside a name; other punctuation ends it.
 _INSIDE_NAMES = frozenset("-'\u2010\u2011\u2019*\\()[]{}")
 # Between two words these separate; inside a disguised word other marks are used.
@@ -319,7 +320,7 @@ def _place(key: _Key, end: int, scan: Scan, prompt: str) -> _Found | None:
         return first, last, view.name, view.certain, _NO_BARRIER
     breaks = tuple(offset - start for offset in scan.offsets[first + 1 : last + 1])
     if breaks == key.breaks:
-        gaps = [scan.gap(number) for number in range(first + 1, last + 1)]
+        gaps = [scan.gap(number) for number in range(first + 1, last + 1) if not _is_abbreviated(scan, number)]
         barriers = any(map(_ends_sentence, gaps)), any(map(_ends_name, gaps))
         return first, last, view.name, view.certain, barriers
     return _disguised(key, first, last, breaks, scan)
@@ -376,6 +377,12 @@ def _goes_on(scan: Scan, edge: int, inner: int, outside: int) -> bool:
 def _is_titled(scan: Scan, first: int, last: int, prompt: str) -> bool:
     """Whether each word begins with a capital in the original."""
     return all(prompt[scan.original(number, number)[0]].isupper() for number in range(first, last + 1))
+
+
+def _is_abbreviated(scan: Scan, number: int) -> bool:
+    """Whether before a word there is the full stop of an initial or a title: "J. J. Abrams", "St. Vincent"."""
+    before = scan.pieces[number - 1]
+    return scan.gap(number).strip() == "." and (len(before) == 1 or before in _TITLES)
 
 
 def _ends_sentence(gap: str) -> bool:

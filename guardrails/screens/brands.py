@@ -25,6 +25,8 @@ HINT_RATIO = 0.55
 FRAGMENT_VOTES = 3
 FRAGMENT_SHARE = 0.5
 FRAGMENT_LENGTH = 5
+# Letters that a long name must be repeated by before that makes it a tiled one.
+LEAST_REPEATED = 3
 MOST_JOINED = 3
 
 
@@ -77,8 +79,8 @@ def find_brands(words: Sequence[Word], brands: Iterable[str], mistaken: Iterable
     for brand in brands:
         parts = tuple(letters(part) for part in brand.split())
         name = "".join(parts)
-        # Short names are not put together from pieces: "a lamy pen".
-        own = [one for one in candidates if one[2] == 1 or len(name) > EXACT_LENGTH]
+        # Words of a short name are not put together from pieces: "a lamy pen".
+        own = [one for one in candidates if one[2] <= len(parts) or len(name) > EXACT_LENGTH]
         whole = [
             (ratio * word.confidence, text, word.box)
             for text, word, tokens in own
@@ -114,12 +116,13 @@ def likeness(text: str, parts: Sequence[str], harmless: Sequence[str], *, forgiv
 
     Args:
         parts: the letters of each word of the brand.
-        forgiving: whether letters may be misread or cut off at all.
+        forgiving: whether letters may be misread or cut off at all, because there are no more gaps than in the brand.
     """
-    if text in harmless:
-        return 0.0
     name = "".join(parts)
-    if text == name:
+    # "colour box" is harmless, "colourbox" is not.
+    if text in harmless and not (text == name and forgiving):
+        return 0.0
+    if text == name or is_run(text, name):
         return 1.0
     if not forgiving or not (_reads_as(text, parts) or _is_cut(text, name)):
         return 0.0
@@ -150,6 +153,19 @@ def _is_word(text: str, word: str) -> bool:
 
 def _ratio(text: str, name: str) -> float:
     return difflib.SequenceMatcher(None, text, name, autojunk=False).ratio()
+
+
+def is_run(text: str, name: str) -> bool:
+    """Whether a text is a brand that is written over and over without a gap, from any letter on. The last letters of a
+    long name may be covered by the next one's first."""
+    if len(name) <= EXACT_LENGTH:
+        return len(text) >= 2 * len(name) and _repeats(text, name)
+    covered = [name[: len(name) - letters] for letters in range(MOST_ASTRAY + 1)]
+    return any(len(text) >= len(period) + LEAST_REPEATED and _repeats(text, period) for period in covered)
+
+
+def _repeats(text: str, period: str) -> bool:
+    return text in period * (len(text) // len(period) + 2)
 
 
 def is_fragment(text: str, name: str) -> bool:

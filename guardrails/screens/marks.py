@@ -1,7 +1,8 @@
 """Visible marks: a stock agency's or brand's name that a model has learned to paint.
 
 The names are read by OCR (RapidOCR with PP-OCR weights, Apache-2.0, from its package; no network) and compared by
-`brands`. Reading is slow, so only pictures in which `lettering` is seen are read.
+`brands`. Reading is slow, so only pictures in which `lettering` is seen are read. Where no name was read surely, what
+is like one is looked at closer, and then the whole picture, if lettering is seen clearly.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +21,8 @@ from guardrails.domain.canonical import Json
 from guardrails.domain.findings import Component
 from guardrails.errors import ScreenUnavailable
 from guardrails.imaging import Pixels
-from guardrails.screens.brands import BrandMatch, Word, find_brands, hints
-from guardrails.screens.concepts import Concept, ConceptPack, shipped_pack
+from guardrails.screens.brands import LEAST_RATIO, BrandMatch, Word, find_brands, hints
+from guardrails.screens.concepts import ConceptPack, shipped_pack
 from guardrails.screens.lettering import THRESHOLD, Lettering
 from guardrails.screens.protocol import Reading
 from guardrails.screens.views import Box, cut, tile_boxes
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 NAME = "visible-marks"
 READ_SIDE = 640
+# As sure of lettering as this are 98 of 100 pictures with a mark and 8 of 100 photographs without one.
+SURE_LETTERING = 0.9
+CLOSER_SIDE = 1280
 PANORAMA_ASPECT = 3.0
 MOST_CLOSER = 3
 MOST_THREADS = 4
@@ -46,8 +51,8 @@ class VisibleMarks:
     def __init__(self, *, packs: Sequence[ConceptPack] | None = None, read_all: bool = False) -> None:
         packs = (shipped_pack(),) if packs is None else packs
         self._concepts = tuple(concept for pack in packs for concept in pack.of_kind("ocr"))
-        self._lettering = None if read_all else Lettering()
-        digests = [pack.digest for pack in packs] + ([self._lettering.digest] if self._lettering else [])
+        self._lettering, self._least = Lettering(), 0.0 if read_all else THRESHOLD
+        digests = [*(pack.digest for pack in packs), self._lettering.digest, f"{self._least:g}"]
         self.component = Component(
             name=NAME, version="pp-ocr-v6", digest=hashlib.sha256("".join(digests).encode()).hexdigest()
         )
@@ -58,61 +63,51 @@ class VisibleMarks:
         """Look at one picture; see `Screen.score`."""
         # A missing reader is said at the first picture, not at the first that has lettering.
         self._load()
-        pieces = [(_shown(cut(pixels, box)), box) for box in _pieces(pixels)]
-        seen = [self._lettering.score(shown) if self._lettering else 1.0 for shown, _ in pieces]
-        if max(seen) < THRESHOLD:
-            unread: dict[str, Json] = {"lettering": round(max(seen), 4), "least_lettering": THRESHOLD}
+        boxes = _pieces(pixels)
+        shown = [_shown(cut(pixels, box)) for box in boxes]
+        seen = [self._lettering.score(piece) for piece in shown]
+        if max(seen) < self._least:
+            unread: dict[str, Json] = {"lettering": round(max(seen), 4), "least_lettering": self._least}
             names = [concept.id for concept in self._concepts]
             return Reading(scores=dict.fromkeys(names, 0.0), evidence=dict.fromkeys(names, unread))
-        words = [
-            word
-            for (shown, box), surely in zip(pieces, seen, strict=True)
-            if surely >= THRESHOLD
-            for word in self._read_piece(shown, box)
-        ]
-        found = {concept.id: self._find(concept, words) or self._find_closer(concept, words, pixels)
-                 for concept in self._concepts}  # fmt: skip
+        read = [(piece, box) for piece, box, surely in zip(shown, boxes, seen, strict=True) if surely >= self._least]
+        clear = [box for box, surely in zip(boxes, seen, strict=True) if surely >= SURE_LETTERING]
+        words = [word for piece, box in read for word in self._read_piece(piece, box)]
+        found = self._find(words)
+        for look in (partial(self._read_like_brands, pixels, words), partial(self._read_closer, pixels, clear)):
+            if not self._is_sure(found):
+                found = _surer(found, self._find(look()))
         return Reading(
-            scores={name: matches[0].ratio if matches else 0.0 for name, matches in found.items()},
+            scores={concept.id: found[concept.id].ratio if concept.id in found else 0.0 for concept in self._concepts},
             evidence={
-                name: {"box": list(matches[0].box), "read": matches[0].read, "brand": matches[0].brand,
-                       "votes": matches[0].votes}
-                for name, matches in found.items() if matches
+                name: {"box": list(match.box), "read": match.read, "brand": match.brand, "votes": match.votes}
+                for name, match in found.items()
             },
-        )  # fmt: skip
-
-    @staticmethod
-    def _find(concept: Concept, words: Sequence[Word]) -> list[BrandMatch]:
-        return find_brands(words, concept.words, concept.negatives)
-
-    def _find_closer(self, concept: Concept, words: Sequence[Word], pixels: Pixels) -> list[BrandMatch]:
-        """Look again, enlarged and with more contrast, where something like a brand was read."""
-        closer = [
-            word for hint in hints(words, concept.words)[:MOST_CLOSER] for word in self._read_closer(pixels, hint)
-        ]
-        return self._find(concept, closer)
-
-    def _read_closer(self, pixels: Pixels, hint: Word) -> list[Word]:
-        import cv2
-
-        left, top, right, bottom = hint.box
-        width, height = right - left, bottom - top
-        box = Box(
-            left=max(0, left - width),
-            top=max(0, top - height),
-            right=min(pixels.shape[1], right + width),
-            bottom=min(pixels.shape[0], bottom + height),
         )
-        light = cv2.cvtColor(np.ascontiguousarray(cut(pixels, box)), cv2.COLOR_RGB2GRAY)
-        stretched = cv2.createCLAHE(clipLimit=4.0, tileGridSize=(4, 4)).apply(light)
-        return self._read_piece(_shown(np.repeat(stretched[..., np.newaxis], 3, axis=2)), box)
+
+    def _find(self, words: Sequence[Word]) -> dict[str, BrandMatch]:
+        """By concept, the surest brand among the words of one look; of two looks together a word would count twice."""
+        found = {concept.id: find_brands(words, concept.words, concept.negatives) for concept in self._concepts}
+        return {name: matches[0] for name, matches in found.items() if matches}
+
+    def _is_sure(self, found: Mapping[str, BrandMatch]) -> bool:
+        return all(concept.id in found and found[concept.id].ratio >= LEAST_RATIO for concept in self._concepts)
+
+    def _read_like_brands(self, pixels: Pixels, words: Sequence[Word]) -> list[Word]:
+        """The words around those that are something like a brand."""
+        like = [word for concept in self._concepts for word in hints(words, concept.words)[:MOST_CLOSER]]
+        return self._read_closer(pixels, [_around(word, pixels) for word in like], READ_SIDE)
+
+    def _read_closer(self, pixels: Pixels, boxes: Sequence[Box], side: int = CLOSER_SIDE) -> list[Word]:
+        """The words in parts of a picture, enlarged and with more contrast."""
+        return [word for box in boxes for word in self._read_piece(_shown(_stretched(cut(pixels, box)), side), box)]
 
     def read(self, pixels: Pixels) -> list[Word]:
         """Every word in a picture, from its pieces when it is a panorama."""
         return [word for box in _pieces(pixels) for word in self._read_piece(_shown(cut(pixels, box)), box)]
 
     def _read_piece(self, shown: Pixels, piece: Box) -> list[Word]:
-        scale = READ_SIDE / max(piece.right - piece.left, piece.bottom - piece.top)
+        scale = max(shown.shape[:2]) / max(piece.right - piece.left, piece.bottom - piece.top)
         result: Any = self._load()(np.ascontiguousarray(shown[:, :, ::-1]))
         if result.boxes is None:
             return []
@@ -157,9 +152,36 @@ def _pieces(pixels: Pixels) -> list[Box]:
     return tile_boxes(width, height)
 
 
-def _shown(pixels: Pixels) -> Pixels:
-    """A piece as it is read: `READ_SIDE` pixels on the longer side."""
+def _around(word: Word, pixels: Pixels) -> Box:
+    """A word and as much again on every side."""
+    left, top, right, bottom = word.box
+    width, height = right - left, bottom - top
+    return Box(
+        left=max(0, left - width),
+        top=max(0, top - height),
+        right=min(pixels.shape[1], right + width),
+        bottom=min(pixels.shape[0], bottom + height),
+    )
+
+
+def _stretched(pixels: Pixels) -> Pixels:
+    """Grey, with more contrast in every part (CLAHE)."""
+    import cv2
+
+    light = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    stretched = cv2.createCLAHE(clipLimit=4.0, tileGridSize=(4, 4)).apply(light)
+    return np.repeat(stretched[..., np.newaxis], 3, axis=2)
+
+
+def _surer(first: Mapping[str, BrandMatch], second: Mapping[str, BrandMatch]) -> dict[str, BrandMatch]:
+    """By concept, what was found with the better ratio."""
+    both = [*first.items(), *second.items()]
+    return dict(sorted(both, key=lambda pair: pair[1].ratio))
+
+
+def _shown(pixels: Pixels, side: int = READ_SIDE) -> Pixels:
+    """A piece as it is read, `side` pixels on the longer side."""
     height, width = pixels.shape[:2]
-    scale = READ_SIDE / max(width, height)
+    scale = side / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import itertools
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from guardrails.domain.requests import PromptDecision, PromptRequest
 from guardrails.errors import PromptError
 from guardrails.policy import default_policy
 from guardrails.prompts import PromptGuard
+from guardrails.resources import policies_path
 
 GuardWith = Callable[..., PromptGuard]
 Decide = Callable[[str], PromptDecision]
@@ -90,6 +92,27 @@ def test_a_sentence_end_separates_a_phrase(guard_with: GuardWith) -> None:
 def test_punctuation_is_a_barrier_inside_names(guard_with: GuardWith, prompt: str, speaks: bool) -> None:
     guard = guard_with({"terms": ["jordan peele"], "names": True})
     assert bool(ask(guard, prompt).findings) is speaks
+
+
+@pytest.mark.parametrize(("prompt", "speaks"), [
+    ("J. J. Abrams", True), ("J.J. Abrams", True), ("jj abrams", True), ("J J Abrams", True),
+    ("St. Vincent", True), ("st vincent", True), ("the first. Vincent", False), ("plan J; J. Abrams", False),
+    ("J. J, Abrams", False), ("J. J! Abrams", False),
+])  # fmt: skip
+def test_the_full_stop_of_an_initial_or_a_title_is_none(guard_with: GuardWith, prompt: str, speaks: bool) -> None:
+    guard = guard_with({"terms": ["j j abrams", "st vincent", "first vincent"], "names": True})
+    assert bool(ask(guard, f"a photo of {prompt}").findings) is speaks
+
+
+def test_names_with_full_stops_are_found_as_the_registry_writes_them(default_guard: PromptGuard) -> None:
+    with policies_path("registries", "public-figures.csv").open(encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if "." in row["name"] and row["living"] != "no"]
+    assert len(rows) > 1
+    for row in rows:
+        findings = ask(default_guard, f"photo of {row['name']}").findings
+        found = {span.get("registry_id") for finding in findings for span in finding.evidence["spans"]}
+        # "will.i.am" is also three words of which none is an initial.
+        assert row["id"] in found or row["name"] == "will.i.am", row["name"]
 
 
 def test_every_group_of_cues_must_be_heard(guard_with: GuardWith) -> None:

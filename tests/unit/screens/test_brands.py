@@ -38,6 +38,14 @@ def found(*words: Word) -> list[str]:
         ("can stock phot", "can stock photo"),
         ("mauritlus images", "mauritius images"),
         ("canstockphoto", "can stock photo"),
+        ("AFP Photo", "afp photo"),
+        ("afpphoto", "afp photo"),
+        ("COLOURBOX", "colourbox"),
+        ("storyblocks", "storyblocks"),
+        ("osmagnumphotosmagnumphotosma", "magnum photos"),
+        ("alamyalamyal", "alamy"),
+        ("ENCEPHOTO LIBRASCIENCEPH", "science photo library"),
+        ("UNLIMITEDSTOCKUNLIM", "stockunlimited"),
     ],
 )
 def test_whole_brands_are_found_also_misread(text: str, brand: str) -> None:
@@ -52,7 +60,7 @@ def test_whole_brands_are_found_also_misread(text: str, brand: str) -> None:
         "123 RTF", "Free Parking", "images", "Adobe Stack", "adobe socks", "a lamy pen", "1 23 RF", "colour box",
         "Biostock feed", "Picture allowance", "Petty images", "Corbin images", "Can stack photo", "Age of stock",
         "Mauritius wages", "Mauritius imaqes", "Bridgetown images", "Stock photo", "Shutter lock", "Story clocks",
-        "Robert Hardin", "Aged foto stock", "masterful", "storybooks",
+        "Robert Hardin", "Aged foto stock", "story blocks", "alamyala", "masterful", "storybooks",
     ],
 )  # fmt: skip
 def test_words_that_are_only_like_a_brand_are_not(text: str) -> None:
@@ -80,3 +88,9 @@ def test_votes_count_places_and_the_surest_reading_leads() -> None:
         STOCK.negatives,
     )
     assert (match.votes, match.ratio, match.box) == (2, 0.99, (0, 50, 50, 70))
+
+
+@pytest.mark.parametrize("brand", STOCK.words)
+def test_every_brand_is_found_as_it_is_written(brand: str) -> None:
+    for text in (brand, brand.upper(), brand.title()):
+        assert brand in found(at(text))
