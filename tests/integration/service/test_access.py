@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -76,12 +77,15 @@ def test_keys_expire(keys: ApiKeys) -> None:
     assert keys.find(written) is None
 
 
-def test_rotation_keeps_the_old_key_for_a_while(keys: ApiKeys) -> None:
+def test_rotation_keeps_the_old_key_for_a_while(keys: ApiKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=time.time())
+    monkeypatch.setattr("service.access.keys.time", SimpleNamespace(time=lambda: clock.now))
     old, made = keys.create("acme", ("generate", "verify"), name="ci")
-    new, other = keys.rotate(made.id, overlap=0.3)
+    new, other = keys.rotate(made.id, overlap=30)
     assert (other.scopes, other.name) == (made.scopes, "ci")
+    clock.now += 29
     assert keys.find(old) is not None
-    time.sleep(0.4)
+    clock.now += 2
     assert keys.find(old) is None
     assert keys.find(new) is not None
 
