@@ -462,7 +462,7 @@ def test_while_many_entries_are_written_a_reader_finds_none_or_whole_ones(store,
             seen.append(len(reader))
 
     monkeypatch.setattr(journals, "_write", written_in_pieces)
-    store.add(entry(number) for number in range(100, 130))
+    store.add(entry(number) for number in range(100, 150))
     assert seen == sorted(seen)
     assert seen[0] == 20
     assert len(reader) == 70
