@@ -77,11 +77,9 @@ def enrolled(name: str, face: np.ndarray, pixels: Pixels | None = None, clip: Cl
 
 def outcome(reading: Reading, name: str = "") -> str:
     """What the screen said about a picture of one person, or of nobody."""
-    if EVERYBODY.id in reading.abstained:
-        return "not known"
     seen = reading.evidence.get(EVERYBODY.id, {}).get("persons", [])
     if not isinstance(seen, list) or not seen:
-        return "silent"
+        return "not known" if EVERYBODY.id in reading.abstained else "silent"
     return "found" if any(isinstance(one, dict) and one["person"] == name for one in seen) else "wrong"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,20 @@ import click
 
 from guardrails import home as homes
 from guardrails.cli.output import Steps, clean, home_option, json_option, print_facts, print_heading, print_json
-from guardrails.cli.picture_files import pictures_of
 from guardrails.cli.screens_calibration import calibrate, report, verify
 from guardrails.cli.screens_persons import enrol, forget, persons
 from guardrails.cli.screens_training import train
 from guardrails.cli.status import REFUSED
 
 if TYPE_CHECKING:
+    from guardrails.domain.findings import Finding
+    from guardrails.errors import GuardrailsError
+    from guardrails.policy.model import ScreenRule
+    from guardrails.screens.clip_concepts import ClipConcepts
     from guardrails.screens.protocol import Screen
     from guardrails.screens.scanning import Scan
+
+    Seen = tuple[Path, Scan | GuardrailsError]
 
 EPILOG = """\b
 Examples
@@ -28,7 +34,7 @@ Examples
   guardrails screens scan picture.png --policy public-figures-by-face --prompt "Jane Doe on a stage"
 
 \b
-Exits with 3 when the policy holds back one of the files.
+Exits with 3 when the policy holds back one of the files, or one cannot be read.
 """
 _STYLES = {"allow": "green", "flag": "yellow", "review": "yellow", "block": "red"}
 
@@ -45,7 +51,17 @@ for _one in (train, calibrate, verify, report, enrol, forget, persons):
 @command.command(epilog=EPILOG)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--policy", default="default", show_default=True, help="Name of a pack, or a YAML file.")
-@click.option("--concepts", multiple=True, type=click.Path(path_type=Path), help="Further concept packs.")
+@click.option(
+    "--concepts",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Further concept packs; their owners' actions hold for what the policy has no rule for.",
+)
+@click.option(
+    "--references",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Safe pictures that scores are measured against, made by `calibrate`.  [default: the shipped ones]",
+)
 @click.option("--prompt", default="", help="What FILES are said to show; whom it names is joined with the faces.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a sheet to look at.")
 @click.option("--heat", is_flag=True, help="In the sheet, show where each concept is seen.")
@@ -55,6 +71,7 @@ def scan(
     files: tuple[Path, ...],
     policy: str,
     concepts: tuple[Path, ...],
+    references: Path | None,
     prompt: str,
     html: Path | None,
     heat: bool,
@@ -62,42 +79,62 @@ def scan(
     as_json: bool,
 ) -> int:
     """Run every screen over FILES, or over the pictures in folders."""
+    from guardrails.cli.screens_sheet import shown_file, write_sheet
+    from guardrails.cli.verify import images_of
     from guardrails.domain.requests import PromptRequest
-    from guardrails.errors import GuardrailsError
-    from guardrails.imaging.decoding import read_image_bytes
+    from guardrails.errors import GuardrailsError, OptionError
     from guardrails.policy import load_policy
     from guardrails.prompts import PromptGuard
     from guardrails.screens import default_screens
     from guardrails.screens.concepts import read_pack, shipped_pack
-    from guardrails.screens.scanning import scan as scan_bytes
+    from guardrails.screens.owners import rules_of
 
-    pack = load_policy(policy)
+    if heat and html is None:
+        raise OptionError("--heat draws into the sheet", hint="say where the sheet is to be written: --html sheet.html")
+    pack, further = load_policy(policy), [read_pack(path) for path in concepts]
     prompted = PromptGuard(pack).decide(PromptRequest(prompt=prompt)).findings if prompt else ()
-    packs = (shipped_pack(), *(read_pack(path) for path in concepts))
-    screens = default_screens(packs=packs, gallery=homes.faces_folder(home or homes.home()))
-    paths = list(pictures_of(files))
-    scans: list[tuple[Path, Scan | GuardrailsError]] = []
+    packs = (shipped_pack(), *further)
+    faces = homes.faces_folder(home or homes.home())
+    screens = default_screens(packs=packs, gallery=faces, references=references)
+    rules = (*pack.screen_rules, *rules_of(further, pack.screen_rules))
+    paths = [path for source in files for path in images_of(source)]
+    heated = _heated(screens) if heat else None
+    scans: list[Seen] = []
+    shown: list[dict[str, Any]] = []
     with Steps("Looking", quiet=as_json) as steps:
-        for path in steps.each(paths, len(paths)):
-            try:
-                scans.append((path, scan_bytes(read_image_bytes(path), screens, pack.screen_rules, prompted)))
-            except GuardrailsError as error:
-                scans.append((path, error))
-    if html is not None:
-        from guardrails.cli.screens_sheet import write_sheet
-
-        write_sheet(scans, html, packs, _heated(screens) if heat else None)
-    if as_json:
-        print_json([{"file": str(path), **as_plain(scanned)} for path, scanned in scans])
-    else:
+        for path, scanned in _scanned(steps.each(paths, len(paths)), screens, rules, prompted):
+            if html is not None:
+                shown.append(shown_file(path, scanned, packs, heated))
+            # The pixels of thousands of files do not fit into memory.
+            scans.append((path, scanned if isinstance(scanned, GuardrailsError) else replace(scanned, showings={})))
+    if not as_json:
         for path, scanned in scans:
             _show(path, scanned)
-        if html is not None:
-            click.echo(f"Sheet: {html}")
+    if html is not None:
+        write_sheet(shown, html)
+    if as_json:
+        print_json([{"file": str(path), **as_plain(scanned)} for path, scanned in scans])
+    elif html is not None:
+        click.echo(f"Sheet: {html}")
     return REFUSED if any(not _releases(scanned) for _, scanned in scans) else 0
 
 
-def _heated(screens: Iterable[Screen]) -> Any:
+def _scanned(
+    paths: Iterable[Path], screens: Sequence[Screen], rules: Sequence[ScreenRule], prompted: Sequence[Finding]
+) -> Iterator[Seen]:
+    """What the screens say about each file, or why it cannot be read."""
+    from guardrails.errors import GuardrailsError
+    from guardrails.imaging.decoding import read_image_bytes
+    from guardrails.screens.scanning import scan as scan_bytes
+
+    for path in paths:
+        try:
+            yield path, scan_bytes(read_image_bytes(path), screens, rules, prompted)
+        except GuardrailsError as error:
+            yield path, error
+
+
+def _heated(screens: Iterable[Screen]) -> ClipConcepts | None:
     from guardrails.screens.clip_concepts import ClipConcepts
 
     return next((screen for screen in screens if isinstance(screen, ClipConcepts)), None)
@@ -131,7 +168,8 @@ def _show(path: Path, scanned: Scan | Any) -> None:
     for check in scanned.checks:
         scores = ", ".join(f"{name} {score:.3f}" for name, score in sorted(check.scores.items()))
         silent = "; ".join(sorted(set(check.abstained.values())))
-        facts.append((check.component.name, scores or silent or f"{check.status.value}: {check.reason}"))
+        said = "; ".join(part for part in (scores, silent) if part)
+        facts.append((check.component.name, said or f"{check.status.value}: {check.reason}"))
     for category, (spoke, silent_rules) in scanned.agreement.items():
         if silent_rules:
             facts.append((f"on {category}", f"{', '.join(spoke)} spoke; {', '.join(silent_rules)} did not"))
@@ -144,5 +182,6 @@ def _sentence(finding: Any) -> str:
     nearest = finding.evidence.get("nearest") or []
     like = f"; nearest: {', '.join(str(label) for label, _ in nearest)}" if nearest else ""
     read = f"; read: {clean(str(finding.evidence['read']))}" if "read" in finding.evidence else ""
-    score = f"Score {finding.score:.3f}, threshold {finding.threshold:g}{like}{read}."
+    shown = f"; seen {finding.evidence['shown']}" if "shown" in finding.evidence else ""
+    score = f"Score {finding.score:.3f}, threshold {finding.threshold:g}{like}{read}{shown}."
     return f"{finding.message} {score} {finding.error_rate}"

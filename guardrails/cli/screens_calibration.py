@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from guardrails.cli.output import Steps, json_option, print_heading, print_json, print_table
-from guardrails.cli.picture_files import pictures_of
+from guardrails.cli.picture_files import pictures_of, pixels_of
 from guardrails.cli.status import NOT_CONFIRMED
 
 if TYPE_CHECKING:
     from guardrails.screens.calibration import Rate, Scored
     from guardrails.screens.clip_concepts import ClipConcepts
     from guardrails.screens.heads import Vectors
+    from guardrails.screens.references import Domain
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -36,6 +38,9 @@ Exits with 4 when a stated rate is certainly exceeded, when the pictures score c
 when too many lie outside of what was calibrated, or when two groups of --slices are certainly treated differently.
 """
 MOST_OUTSIDE = 0.25
+_DOMAIN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+# What else stands in a reference file, and how numpy calls the file itself.
+_TAKEN = frozenset({"encoder", "ids", "file"})
 _encoder = click.option("--encoder", default="offline-clip", show_default=True, help="Which heads look with.")
 _concepts = click.option("--concepts", multiple=True, type=_FILE, help="Concept packs.  [default: the shipped one]")
 
@@ -52,25 +57,31 @@ def calibrate(
     pictures: Path, domain: str, output: Path, alone: bool, encoder: str, concepts: tuple[Path, ...], as_json: bool
 ) -> int:
     """Calibrate every concept on the safe pictures in a folder."""
+    import tempfile
+
     import numpy as np
 
+    from guardrails.errors import OptionError
     from guardrails.files import write_atomically
-    from guardrails.resources import datasets_path
     from guardrails.screens.calibration import ceilings, count, score_all
-    from guardrails.screens.clip_concepts import REFERENCES
-    from guardrails.screens.references import pack_references, read_references
+    from guardrails.screens.references import pack_references
 
+    if not _DOMAIN.fullmatch(domain) or domain in _TAKEN:
+        raise OptionError(f"{domain!r} cannot be the name of a domain", hint="lower-case letters, digits, hyphens")
     screen = _screen(encoder, concepts, None)
-    shown = _embedded(screen, pictures, quiet=as_json)
     identity = screen.encoder().id
-    shipped = () if alone else read_references(datasets_path(*REFERENCES)).domains
+    shipped = () if alone else _shipped(identity)
+    shown = _embedded(screen, pictures, quiet=as_json)
     own = np.stack([vectors[0] for vectors in shown[::2]])
     domains = {**{one.name: one.vectors for one in shipped}, domain: own}
     ids = {one.name: one.ids for one in shipped if one.name != domain}
-    write_atomically(output, pack_references(identity, domains, ids))
-    screen = _screen(encoder, concepts, output)
-    scored = score_all(screen.calibrated(), shown[1::2], identity)
+    packed = pack_references(identity, domains, ids)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / "references.npz"
+        trial.write_bytes(packed)
+        scored = score_all(_screen(encoder, concepts, trial).calibrated(), shown[1::2], identity)
     rates = count(scored, domain)
+    write_atomically(output, packed)
     card = {
         "references": output.name,
         "encoder": identity,
@@ -106,10 +117,13 @@ def verify(
     from guardrails.screens.calibration import slices as count_slices
 
     screen = _screen(encoder, concepts, references)
+    named = _groups(slices, pictures) if slices else []
     shown = _embedded(screen, pictures, quiet=as_json)
     scored = score_all(screen.calibrated(), shown, screen.encoder().id)
     inside = len(shown) - scored.abstained
-    rates = count(scored, pictures.name, [rate for rate in RATES if can_state(rate, inside)] or RATES)
+    stated = [rate for rate in RATES if can_state(rate, inside)]
+    # Enough pictures of which nearly all lie outside are no rate, and a finding.
+    rates = [] if not stated and can_state(max(RATES), len(shown)) else count(scored, pictures.name, stated or RATES)
     problems = [
         f"{rate.concept}: {rate.hits} of {rate.n} where {rate.stated:.0%} is stated" for rate in rates if rate.broken
     ]
@@ -122,7 +136,7 @@ def verify(
     outside = scored.abstained / len(shown)
     if outside > MOST_OUTSIDE:
         problems.append(f"{outside:.0%} of the pictures lie outside of what was calibrated")
-    groups = count_slices(scored, _groups(slices, pictures)) if slices else []
+    groups = count_slices(scored, named) if named else []
     problems += [
         f"{concept}: two groups differ by at least {gap:.1%}"
         for concept, gap in gaps(groups).items()
@@ -152,38 +166,53 @@ def report(card: Path | None, policy: str, as_json: bool) -> int:
     from guardrails.policy.ceilings import never_reached
     from guardrails.resources import datasets_path
 
-    path = card or datasets_path("screens", "clip-concepts.json")
-    document = json.loads(path.read_text(encoding="utf-8"))
-    rates = document.get("rates") or [
-        {"concept": concept, **rate} for concept, entry in document["concepts"].items() for rate in entry["rates"]
-    ]
-    warnings = {
-        one.rule: str(one)
-        for one in never_reached(
-            load_policy(policy).screen_rules, {rate["concept"] for rate in rates}, document.get("ceilings", {})
-        )
-    }
+    document, rates = _read_card(card or datasets_path("screens", "clip-concepts.json"))
+    unreached: dict[str, list[str]] = {}
+    for one in never_reached(
+        load_policy(policy).screen_rules, {rate["concept"] for rate in rates}, document.get("ceilings", {})
+    ):
+        unreached.setdefault(one.rule, []).append(str(one))
+    warnings = {rule: "; ".join(reasons) for rule, reasons in unreached.items()}
     if as_json:
         print_json({**document, "never_reached": warnings})
         return 0
     print_table(
         ("concept", "safe pictures", "stated", "counted", f"upper bound ({CONFIDENCE:.0%})"),
-        [
-            (
-                rate["concept"],
-                rate["domain"],
-                f"{rate['stated']:.0%}",
-                f"{rate['hits']} of {rate['n']} ({rate['hits'] / rate['n']:.1%})",
-                f"{rate['upper_bound_95']:.1%}",
-            )
-            for rate in rates
-        ],
+        [_row(rate) for rate in rates],
     )
     for domain, ceiling in document.get("ceilings", {}).items():
         click.echo(f"No score of {domain} exceeds {ceiling:.4f}.")
     for rule, warning in warnings.items():
         click.echo(f"WARNING {rule}: {warning}")
     return 0
+
+
+def _read_card(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What `calibrate` or the building of the shipped references wrote, and its rates as one list."""
+    from guardrails.errors import OptionError
+
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        rates = document.get("rates") or [
+            {"concept": concept, **rate} for concept, entry in document["concepts"].items() for rate in entry["rates"]
+        ]
+        for rate in rates:
+            _row(rate)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise OptionError(
+            f"{path} is no card of a calibration: {error}", hint="give the .json that `calibrate` put beside its output"
+        ) from error
+    return document, rates
+
+
+def _row(rate: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        rate["concept"],
+        rate["domain"],
+        f"{rate['stated']:.0%}",
+        f"{rate['hits']} of {rate['n']} ({rate['hits'] / rate['n']:.1%})",
+        f"{rate['upper_bound_95']:.1%}",
+    )
 
 
 def _screen(encoder: str, concepts: Sequence[Path], references: Path | None) -> ClipConcepts:
@@ -195,23 +224,52 @@ def _screen(encoder: str, concepts: Sequence[Path], references: Path | None) -> 
     return ClipConcepts(packs=packs, encoder=load_encoder(encoder), references=references)
 
 
+def _shipped(encoder: str) -> tuple[Domain, ...]:
+    """The shipped domains, where the same encoder made them: vectors of another one mean nothing beside these."""
+    from guardrails.errors import OptionError
+    from guardrails.resources import datasets_path
+    from guardrails.screens.clip_concepts import REFERENCES
+    from guardrails.screens.references import read_references
+
+    references = read_references(datasets_path(*REFERENCES))
+    if references.encoder != encoder:
+        raise OptionError(
+            f"the shipped domains belong to the encoder {references.encoder}, not to {encoder}",
+            hint="leave them out with --alone",
+        )
+    return references.domains
+
+
 def _embedded(screen: ClipConcepts, folder: Path, *, quiet: bool) -> list[Vectors]:
     """The vectors of the views of every picture of a folder, in the order of their names."""
-    from guardrails.imaging.decoding import decode, read_image_bytes
+    from guardrails.cli.verify import images_of
     from guardrails.screens.views import views
 
-    paths, encoder = list(pictures_of([folder])), screen.encoder()
+    paths, encoder = images_of(folder), screen.encoder()
     with Steps("Looking", quiet=quiet) as steps:
         return [
-            encoder.embed([view.pixels for view in views(decode(read_image_bytes(path)).pixels)])
-            for path in steps.each(paths, len(paths))
+            encoder.embed([view.pixels for view in views(pixels_of(path))]) for path in steps.each(paths, len(paths))
         ]
 
 
 def _groups(slices: Path, folder: Path) -> list[str]:
-    with slices.open(newline="", encoding="utf-8") as file:
-        group = {row["file"]: row["group"] for row in csv.DictReader(file)}
-    return [group.get(path.relative_to(folder).as_posix(), "") for path in pictures_of([folder])]
+    """The group of every picture, "" where none is named."""
+    from guardrails.errors import OptionError
+
+    try:
+        with slices.open(newline="", encoding="utf-8") as file:
+            group = {row["file"]: row["group"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise OptionError(
+            f"{slices} names no groups: {error}", hint="write a CSV file with the columns file and group"
+        ) from error
+    names = [path.relative_to(folder).as_posix() for path in pictures_of([folder])]
+    if unknown := group.keys() - set(names):
+        raise OptionError(
+            f"{slices} names {min(unknown)!r}, which is no picture of {folder}, and {len(unknown) - 1} more",
+            hint=f"write paths below {folder}",
+        )
+    return [group.get(name, "") for name in names]
 
 
 def _show(rates: Sequence[Rate], scored: Scored, *, as_json: bool, title: str, more: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import click
 
 from guardrails import home as homes
 from guardrails.cli.output import home_option, json_option, print_facts, print_heading, print_json, print_table
+from guardrails.cli.picture_files import pixels_of
 from guardrails.cli.status import NOT_CONFIRMED
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def enrol(
     import numpy as np
 
     from guardrails.errors import OptionError
-    from guardrails.imaging.decoding import decode, read_image_bytes
+    from guardrails.imaging.decoding import read_image_bytes
     from guardrails.screens.faces import THRESHOLD, FaceFinder
     from guardrails.screens.gallery import Gallery, Person, check_enrolment
 
@@ -66,13 +67,12 @@ def enrol(
     check_enrolment(born=born, legal_basis=legal_basis, note=note, keep_until=keep_until, today=today)
     finder, rows, pictures, sources = FaceFinder(), [], [], []
     for path in files:
-        data = read_image_bytes(path)
-        pictures.append(decode(data).pixels)
+        pictures.append(pixels_of(path))
         faces = finder.find(pictures[-1])
         if len(faces) != 1:
             raise OptionError(f"{path} shows {len(faces)} faces", hint="give pictures with the one face that is meant")
         rows.append(faces[0].vector)
-        sources.append(hashlib.sha256(data).hexdigest())
+        sources.append(hashlib.sha256(read_image_bytes(path)).hexdigest())
     apart = max((float(np.linalg.norm(a - b)) for a in rows for b in rows), default=0.0)
     if apart >= THRESHOLD:
         raise OptionError(
@@ -180,11 +180,12 @@ def persons(purge: bool, home: Path | None, as_json: bool) -> int:
 
     gallery, today = Gallery(homes.faces_folder(home or homes.home())), datetime.date.today()
     purged = gallery.purge(today) if purge else []
-    known = gallery.persons(today)
+    known, over = gallery.persons(today), gallery.over(today)
     if as_json:
         print_json(
             {
                 "purged": purged,
+                "over": over,
                 "persons": [
                     {"id": one.id, "faces": len(one.faces), "legal_basis": one.legal_basis, "note": one.note,
                      "keep_until": one.keep_until, "enrolled_on": one.enrolled_on, "prior": _counts(one)}
@@ -199,4 +200,6 @@ def persons(purge: bool, home: Path | None, as_json: bool) -> int:
         ("person", "faces", "prior", "legal basis", "until"),
         [(one.id, str(len(one.faces)), _prior(one), one.legal_basis, one.keep_until) for one in known],
     )
+    for person_id in over:
+        print_heading("OVER", person_id, style="yellow", explanation="Not matched any more; --purge removes the file.")
     return 0

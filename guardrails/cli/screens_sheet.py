@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from guardrails.cli.output import clean
 from guardrails.errors import GuardrailsError
 from guardrails.files import write_atomically
 
@@ -62,39 +63,39 @@ class Safe:
     picture: str
 
 
-def write_sheet(
-    scans: Sequence[tuple[Path, Scan | Exception]],
-    target: Path,
-    packs: Sequence[ConceptPack] = (),
-    heated: ClipConcepts | None = None,
-) -> None:
-    """Write the sheet.
+def write_sheet(files: Sequence[Mapping[str, Any]], target: Path) -> None:
+    """Write the sheet of what `shown_file` made of each file."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("guardrails.cli"), autoescape=True, trim_blocks=True)
+    write_atomically(target, environment.get_template("screens.html").render(files=files).encode())
+
+
+def shown_file(
+    path: Path, scanned: Scan | Exception, packs: Sequence[ConceptPack] = (), heated: ClipConcepts | None = None
+) -> dict[str, Any]:
+    """One file as the sheet shows it, with small pictures alone.
 
     Args:
         packs: whose examples are shown beside what is like them, where a pack brings pictures.
         heated: the screen that draws heat maps; None for none.
     """
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(loader=PackageLoader("guardrails.cli"), autoescape=True, trim_blocks=True)
-    files = [
-        {"path": str(path), "error": str(scanned)}
-        if isinstance(scanned, Exception)
-        else _file(path, scanned, packs, heated)
-        for path, scanned in scans
-    ]
-    write_atomically(target, environment.get_template("screens.html").render(files=files).encode())
-
-
-def _file(path: Path, scanned: Scan, packs: Sequence[ConceptPack], heated: ClipConcepts | None) -> dict[str, Any]:
+    name = clean(str(path))
+    if isinstance(scanned, Exception):
+        return {"path": name, "error": clean(str(scanned))}
     return {
-        "path": str(path),
+        "path": name,
         "picture": _address(outlined(scanned.pixels, [box for finding in scanned.findings for box in _boxes(finding)])),
         "action": scanned.action.name.lower(),
-        "rows": [_row(finding, scanned.pixels, packs, heated) for finding in scanned.findings],
+        "rows": [_row(finding, _showing(scanned, finding), packs, heated) for finding in scanned.findings],
         "checks": [(check, _highest(check)) for check in scanned.checks],
         "agreement": scanned.agreement,
     }
+
+
+def _showing(scanned: Scan, finding: Finding) -> Pixels:
+    """The picture in which it was seen: a file with transparency shows several."""
+    return scanned.showings.get(str(finding.evidence.get("shown")), scanned.pixels)
 
 
 def _boxes(finding: Finding) -> list[list[int]]:
@@ -122,15 +123,20 @@ def _row(finding: Finding, pixels: Pixels, packs: Sequence[ConceptPack], heated:
     box, concept = finding.evidence.get("box"), str(finding.evidence.get("concept", ""))
     height, width = pixels.shape[:2]
     part = heat = ""
+    seen = pixels
     if isinstance(box, list) and box != [0, 0, width, height]:
         left, top, right, bottom = (max(0, int(str(value))) for value in box)
         if left < right <= width and top < bottom <= height:
-            part = _address(pixels[top:bottom, left:right])
-    if heated is not None and finding.score is not None and concept in heated.heads().concepts:
+            seen = pixels[top:bottom, left:right]
+            part = _address(seen)
+    elif "shown" in finding.evidence:
+        part = _address(seen)
+    if heated is not None and finding.score is not None and finding.detector.name == heated.component.name:
         from guardrails.screens.explain import heat as heat_of
         from guardrails.screens.explain import overlay
 
-        heat = _address(overlay(pixels, heat_of(heated, pixels, concept)))
+        # Of the part that has this score: in the whole of a panorama it may be a few patches.
+        heat = _address(overlay(seen, heat_of(heated, seen, concept)))
     examples, without = _examples(finding, concept, packs)
     return Row(finding=finding, part=part, heat=heat, examples=examples, without=without, safe=_safe(finding))
 

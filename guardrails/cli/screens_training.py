@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from guardrails.cli.output import Steps, json_option, print_facts, print_heading, print_json, print_table
-from guardrails.cli.picture_files import pictures_of
+from guardrails.cli.picture_files import pictures_of, pixels_of
 
 if TYPE_CHECKING:
-    from guardrails.imaging import Pixels
     from guardrails.screens.heads import Vectors
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -74,6 +73,8 @@ def train(
 
     if not _ID.fullmatch(concept):
         raise OptionError(f"{concept!r} cannot be the id of a concept", hint="lower-case letters, digits, hyphens")
+    if not category.strip() or not owner.strip():
+        raise OptionError("a pack needs a category and an owner", hint="write them with --category and --owner")
     if output.suffix not in (".yaml", ".yml"):
         raise OptionError(f"{output} is no name of a pack", hint="let it end in .yaml; the weights are put beside it")
     encoder, references = load_encoder("offline-clip"), read_references(datasets_path(*REFERENCES))
@@ -94,7 +95,7 @@ def train(
     if pictures is not None:
         if not isinstance(head, Contrast):
             head = replace(head, examples=shown[:MOST])
-        write_atomically(pictures, to_grid([_pixels(path) for path in list(with_it.values())[:MOST]]))
+        write_atomically(pictures, to_grid([pixels_of(path) for path in list(with_it.values())[:MOST]]))
     source = {"positives": str(len(shown)), "negatives": str(len(others)), "made_by": "guardrails screens train"}
     write_atomically(weights, to_safetensors(head, source))
     names = {"weights": weights.name, **({"thumbnails": pictures.name} if pictures else {})}
@@ -113,7 +114,9 @@ def train(
 
 def _different(folder: Path) -> dict[str, Path]:
     """The pictures of a folder by the SHA-256 of their bytes; the same file twice would be trained on and reported."""
-    return {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in pictures_of([folder])}
+    from guardrails.imaging.decoding import read_image_bytes
+
+    return {hashlib.sha256(read_image_bytes(path)).hexdigest(): path for path in pictures_of([folder])}
 
 
 def _embedded(encoder: Any, paths: list[Path], steps: Steps) -> Vectors:
@@ -121,13 +124,7 @@ def _embedded(encoder: Any, paths: list[Path], steps: Steps) -> Vectors:
 
     from guardrails.screens.views import letterbox
 
-    return np.concatenate([encoder.embed([letterbox(_pixels(path))]) for path in steps.each(paths, len(paths))])
-
-
-def _pixels(path: Path) -> Pixels:
-    from guardrails.imaging.decoding import decode, read_image_bytes
-
-    return decode(read_image_bytes(path)).pixels
+    return np.concatenate([encoder.embed([letterbox(pixels_of(path))]) for path in steps.each(paths, len(paths))])
 
 
 def _pack(concept: str, category: str, kind: str, action: str, owner: str, names: dict[str, str]) -> str:

@@ -89,7 +89,8 @@ class Check:
         status: RAN, UNAVAILABLE (nothing to run, see `reason`) or FAILED (it raised, see `reason`).
         scores: every score that was computed, by concept; higher is worse.
         evidence: by concept, what explains a score; stays inside the installation, because it may name persons.
-        abstained: by concept, why a check that ran gives no score; never counts as passed.
+        abstained: by concept, why a check that ran cannot say that there is nothing; never counts as passed. A score
+            beside it is that of the part that could be seen.
         ceilings: by concept, the highest score that the check can give to a picture of this kind, where that is below
             1: a threshold above it is never reached, so silence there is no pass either.
         milliseconds: wall time.

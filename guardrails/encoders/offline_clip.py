@@ -15,6 +15,7 @@ Steps of `load_offline_clip`:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -28,7 +29,7 @@ from PIL import Image
 
 from guardrails.encoders.carriers import find_in_wheel, read_pinned
 from guardrails.encoders.protocol import unit_rows
-from guardrails.errors import ImageError, ModelUnavailable
+from guardrails.errors import ImageError, ModelUnavailable, StorageError
 from guardrails.files import write_atomically
 from guardrails.imaging import Pixels
 
@@ -188,7 +189,9 @@ def load_offline_clip() -> OfflineClip:
     state = read_cached(cache)
     if state is None:
         state = to_half(dequantise(read_carrier(carrier)))
-        write_cache(cache, state)
+        # Without a folder to write to, the next start takes these seconds again, and every picture is looked at.
+        with contextlib.suppress(StorageError):
+            write_cache(cache, state)
     return OfflineClip(quickened(build_model(state)))
 
 

@@ -122,9 +122,11 @@ def load_folder(folder: Path) -> OpenClipEncoder:
     """Load a model that lies in a folder in open_clip's own form, with no hub.
 
     Raises:
-        ModelUnavailable: the configuration or the weights are not there; pickled weights are not read.
+        ModelUnavailable: the configuration or the weights are not there, or do not fit each other; pickled weights are
+            not read.
     """
     import open_clip
+    from safetensors import SafetensorError
 
     weights = folder / "open_clip_model.safetensors"
     for needed in (folder / "open_clip_config.json", weights):
@@ -133,7 +135,13 @@ def load_folder(folder: Path) -> OpenClipEncoder:
                 f"there is no {needed.name} in {folder}", hint="save the model with open_clip's push or save functions"
             )
     name = f"local-dir:{folder}"
-    network, _, transform = open_clip.create_model_and_transforms(name)
+    try:
+        network, _, transform = open_clip.create_model_and_transforms(name)
+    except (ValueError, TypeError, KeyError, RuntimeError, OSError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelUnavailable(
+            f"{folder} holds no model of open_clip: {reason}", hint="save the model with open_clip's save functions"
+        ) from error
     return OpenClipEncoder(
         id=f"folder:{folder.name}:{file_digest(weights)[:16]}",
         model=network.eval(),

@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["Screen", "default_screens", "judge", "run_screens"]
 
 
-def default_screens(*, packs: Sequence[ConceptPack] = (), gallery: Path | None = None) -> tuple[Screen, ...]:
+def default_screens(
+    *, packs: Sequence[ConceptPack] = (), gallery: Path | None = None, references: Path | None = None
+) -> tuple[Screen, ...]:
     """The screens that a guard runs when it is told nothing else; none loads weights before its first picture.
 
     Args:
         packs: concept packs; the shipped one when empty.
         gallery: folder of enrolled persons, who may come and go while the screens are in use. Without anybody there,
             no face is looked for, and no weights of faces are needed.
+        references: safe pictures that concepts are calibrated on, made by `guardrails screens calibrate`; the shipped
+            ones when omitted.
     """
     from guardrails.screens.clip_concepts import ClipConcepts
     from guardrails.screens.concepts import shipped_pack
@@ -30,7 +34,7 @@ def default_screens(*, packs: Sequence[ConceptPack] = (), gallery: Path | None =
     from guardrails.screens.open_nsfw import OpenNsfw
 
     packs = packs or (shipped_pack(),)
-    concepts = ClipConcepts(packs=packs)
+    concepts = ClipConcepts(packs=packs, references=references)
     screens: tuple[Screen, ...] = (OpenNsfw(), concepts, VisibleMarks(packs=packs))
     if gallery is None:
         return screens

@@ -107,7 +107,7 @@ def count(scored: Scored, domain: str, rates: Sequence[float] = RATES) -> list[R
         if not can_state(rate, len(inside)):
             raise OptionError(
                 f"{len(inside)} scored pictures of {domain!r} cannot speak about a rate of {rate:g}",
-                hint=f"give at least {int(np.ceil(3 / rate))} safe pictures",
+                hint=f"at least {int(np.ceil(3 / rate))} must be scored; `calibrate` scores every second picture",
             )
     return [
         Rate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,18 @@ import numpy as np
 from guardrails.domain.canonical import Json
 from guardrails.domain.findings import Component
 from guardrails.encoders import ImageEncoder, load_encoder, text_side
-from guardrails.errors import ScreenUnavailable
+from guardrails.errors import ModelUnavailable, ScreenUnavailable
 from guardrails.imaging import Pixels
 from guardrails.resources import datasets_path
-from guardrails.screens.concepts import VECTOR_KINDS, ConceptPack, make_heads, shipped_pack
+from guardrails.screens.concepts import (
+    VECTOR_KINDS,
+    ConceptPack,
+    concepts_of,
+    expired_concepts,
+    foreign_concepts,
+    make_heads,
+    shipped_pack,
+)
 from guardrails.screens.heads import HeadSet, Vectors
 from guardrails.screens.protocol import Reading
 from guardrails.screens.references import Calibrated, Place, References, read_references
@@ -37,6 +45,7 @@ class Pass:
         calibrated: the heads that were in use then.
         vectors: one a view, shape (views, dim); the first is the whole picture.
         raw: of every concept in every view, shape (views, concepts).
+        calibrated: the heads that gave them; those in use may be others by now.
     """
 
     calibrated: Calibrated
@@ -44,6 +53,7 @@ class Pass:
     vectors: Vectors
     raw: Vectors
     place: Place
+    calibrated: Calibrated
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -62,6 +72,10 @@ class ClipConcepts:
         packs: the shipped one by default. Concepts of other kinds than vectors are left to other screens.
         encoder: the offline tower by default, loaded at the first picture.
         references: safe pictures to calibrate on; the shipped ones by default.
+
+    Raises:
+        PolicyError: two concepts are called the same.
+        ModelUnavailable: the file of safe pictures cannot be read.
     """
 
     def __init__(
@@ -73,10 +87,13 @@ class ClipConcepts:
     ) -> None:
         self._encoder = encoder
         self._references_file = references or datasets_path(*REFERENCES)
-        self._references_digest = hashlib.sha256(self._references_file.read_bytes()).hexdigest()
+        self._references_digest = _digest_of(self._references_file)
         self._references: References | None = None
         self._packs = (shipped_pack(),) if packs is None else tuple(packs)
+        concepts_of(self._packs, *VECTOR_KINDS)
         self._calibrated: Calibrated | None = None
+        # By concept that this encoder cannot look for, why.
+        self._foreign: Mapping[str, str] = {}
         self._last = _Sight(digest=b"")
         self._remembering = threading.Lock()
         self._changing, self._loading = threading.Lock(), threading.Lock()
@@ -93,12 +110,14 @@ class ClipConcepts:
         disturbed.
 
         Raises:
-            ScreenUnavailable: a pack does not fit the encoder; the old packs stay in use.
+            PolicyError: two concepts are called the same; the old packs stay in use.
+            ScreenUnavailable: a pack does not fit the encoder; likewise.
         """
+        concepts_of(packs, *VECTOR_KINDS)
         with self._changing:
             # Made before anything changes.
-            calibrated = self._calibrate(packs)
-            self._packs, self._calibrated = tuple(packs), calibrated
+            calibrated, foreign = self._calibrate(packs)
+            self._packs, self._calibrated, self._foreign = tuple(packs), calibrated, foreign
 
     def look(self, pixels: Pixels) -> Pass:
         """One pass over one picture."""
@@ -110,6 +129,7 @@ class ClipConcepts:
             vectors=vectors,
             raw=calibrated.heads.raw(vectors, self.encoder().id),
             place=calibrated.place(vectors),
+            calibrated=calibrated,
         )
 
     def seen(self, pixels: Pixels) -> tuple[list[View], Vectors]:
@@ -129,13 +149,14 @@ class ClipConcepts:
 
     def score(self, pixels: Pixels) -> Reading:
         """Look at one picture; see `Screen.score`."""
-        silent = self._expired()
+        silent = expired_concepts(self._packs, *VECTOR_KINDS)
         concepts = [concept.id for pack in self._packs for concept in pack.of_kind(*VECTOR_KINDS)]
         side = min(pixels.shape[:2])
         if side < SMALLEST_SIDE:
             reason = f"the picture is {side} pixels narrow; concepts are calibrated from {SMALLEST_SIDE} on"
             return Reading(scores={}, abstained=dict.fromkeys(concepts, reason))
         seen = self.look(pixels)
+        silent |= self._foreign
         if not seen.place.domain:
             reason = "the picture is unlike all pictures that the concepts are calibrated on"
             return Reading(scores={}, abstained=dict.fromkeys(concepts, reason))
@@ -174,14 +195,6 @@ class ClipConcepts:
             ],
         }
 
-    def _expired(self) -> dict[str, str]:
-        return {
-            concept.id: f"the concept pack {pack.id} expired on {pack.expires}"
-            for pack in self._packs
-            if pack.expired()
-            for concept in pack.of_kind(*VECTOR_KINDS)
-        }
-
     def encoder(self) -> ImageEncoder:
         """The encoder, loaded at the first call, also when several screens call at the same time."""
         with self._loading:
@@ -216,11 +229,27 @@ class ClipConcepts:
             return calibrated
         with self._changing:
             if self._calibrated is None:
-                self._calibrated = self._calibrate(self._packs)
+                self._calibrated, self._foreign = self._calibrate(self._packs)
             return self._calibrated
 
-    def _calibrate(self, packs: Sequence[ConceptPack]) -> Calibrated:
+    def _calibrate(self, packs: Sequence[ConceptPack]) -> tuple[Calibrated, dict[str, str]]:
+        """The heads of the packs, and the concepts whose weights are another encoder's, with the reason."""
         encoder, references = self.encoder(), self.references()
+        foreign = foreign_concepts(packs, encoder.id)
+        packs = [replace(pack, concepts=tuple(one for one in pack.concepts if one.id not in foreign)) for pack in packs]
         text = text_side(encoder) if any(pack.of_kind("text") for pack in packs) else None
         heads = [head for pack in packs for head in make_heads(pack, encoder.id, encoder.dim, text)]
-        return Calibrated(HeadSet(heads, centre=references.centre), references)
+        if not heads:
+            why = next(iter(foreign.values()), f"the kinds are {', '.join(sorted(VECTOR_KINDS))}")
+            raise ScreenUnavailable("no concept of the packs is looked for in vectors of this encoder", hint=why)
+        return Calibrated(HeadSet(heads, centre=references.centre), references), foreign
+
+
+def _digest_of(references: Path) -> str:
+    try:
+        return hashlib.sha256(references.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelUnavailable(
+            f"the safe pictures in {references} cannot be read: {error.strerror}",
+            hint="run `guardrails screens calibrate` to make such a file",
+        ) from error

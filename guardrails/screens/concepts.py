@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ import numpy as np
 
 from guardrails.domain.findings import Action
 from guardrails.encoders.protocol import TextEncoder
-from guardrails.errors import ModelUnavailable, ScreenUnavailable
+from guardrails.errors import ModelUnavailable, PolicyError, ScreenUnavailable
 from guardrails.policy.fields import Fields
 from guardrails.policy.yamlio import Node, parse_yaml, read_limited
 from guardrails.resources import policies_path
@@ -37,6 +37,9 @@ API_VERSION = "concepts/v1"
 SHIPPED = ("concepts", "default.yaml")
 KINDS = ("text", "exemplar", "linear", "mlp", "prompts", "ocr", "face")
 VECTOR_KINDS = frozenset({"text", "exemplar", "linear", "mlp", "prompts"})
+# What says how a concept of a kind looks; the kinds that are not named here have weights.
+KEYS = {"text": ("phrases", "negatives"), "ocr": ("words", "negatives"), "face": ("persons",)}
+WITH_WEIGHTS = ("weights", "thumbnails")
 ACTIONS = ("flag", "review", "block")
 MAX_WEIGHTS = 64 * 1024 * 1024
 
@@ -75,6 +78,7 @@ class ConceptPack:
         expires: ISO date of the last day, or "".
         against: phrases that every text concept must beat: harmless everyday things.
         folder: where its weight files lie.
+        parts: SHA-256 of the files that it names, by name.
     """
 
     id: str
@@ -86,6 +90,7 @@ class ConceptPack:
     against: tuple[str, ...]
     concepts: tuple[Concept, ...]
     folder: Path
+    parts: Mapping[str, str]
 
     def expired(self, today: datetime.date | None = None) -> bool:
         """Whether its last day is over."""
@@ -94,6 +99,57 @@ class ConceptPack:
     def of_kind(self, *kinds: str) -> tuple[Concept, ...]:
         """The concepts of some kinds, in written order."""
         return tuple(concept for concept in self.concepts if concept.kind in kinds)
+
+
+def concepts_of(packs: Iterable[ConceptPack], *kinds: str, reserved: Sequence[str] = ()) -> tuple[Concept, ...]:
+    """The concepts of some kinds in all packs: those of one screen, which tells them apart by their ids.
+
+    Args:
+        reserved: ids that the screen has for itself.
+
+    Raises:
+        PolicyError: two are called the same, so that one would hide the other.
+    """
+    owners = dict.fromkeys(reserved, "the screen itself")
+    found: list[Concept] = []
+    for pack in packs:
+        for concept in pack.of_kind(*kinds):
+            if concept.id in owners:
+                raise PolicyError(
+                    f"the pack {pack.id} calls a concept `{concept.id}`, and so does {owners[concept.id]}",
+                    hint="rename one of them, or leave one of the packs out",
+                )
+            owners[concept.id] = f"the pack {pack.id}"
+            found.append(concept)
+    return tuple(found)
+
+
+def expired_concepts(packs: Iterable[ConceptPack], *kinds: str) -> dict[str, str]:
+    """By concept of a pack whose last day is over, why it is not looked for any more."""
+    return {
+        concept.id: f"the concept pack {pack.id} expired on {pack.expires}"
+        for pack in packs
+        if pack.expired()
+        for concept in pack.of_kind(*kinds)
+    }
+
+
+def foreign_concepts(packs: Iterable[ConceptPack], encoder: str) -> dict[str, str]:
+    """By concept whose weights were made for another encoder, why it is not looked for.
+
+    Raises:
+        ScreenUnavailable: a weight file cannot be read.
+    """
+    made_for = {
+        concept.id: _read_weights(pack.folder / concept.weights)[1]
+        for pack in packs
+        for concept in pack.of_kind(*VECTOR_KINDS - {"text"})
+    }
+    return {
+        concept: f"its weights belong to encoder {own}, not to {encoder}"
+        for concept, own in made_for.items()
+        if own != encoder
+    }
 
 
 def shipped_pack() -> ConceptPack:
@@ -117,9 +173,11 @@ def read_pack(path: Path) -> ConceptPack:
     ids = [concept.id for concept in concepts]
     if twice := next((one for one in ids if ids.count(one) > 1), ""):
         top.node.fail(f"two concepts are called `{twice}`", hint="rename one")
-    digest = hashlib.sha256(data)
+    digest, parts = hashlib.sha256(data), dict[str, str]()
     for name in sorted({name for concept in concepts for name in (concept.weights, concept.thumbnails) if name}):
-        digest.update(read_part(path.parent / name))
+        part = read_part(path.parent / name)
+        digest.update(part)
+        parts[name] = hashlib.sha256(part).hexdigest()
     pack = ConceptPack(
         id=top.text("id"),
         version=top.text("version"),
@@ -130,6 +188,7 @@ def read_pack(path: Path) -> ConceptPack:
         against=top.texts("against"),
         concepts=concepts,
         folder=path.parent,
+        parts=parts,
     )
     top.finish()
     return pack
@@ -138,18 +197,27 @@ def read_pack(path: Path) -> ConceptPack:
 def _concept(node: Node) -> Concept:
     fields = Fields(node)
     kind = fields.choice("kind", KINDS)
+    own = KEYS.get(kind, WITH_WEIGHTS)
+
+    def texts(name: str) -> tuple[str, ...]:
+        return fields.texts(name) if name in own else ()
+
+    def text(name: str) -> str:
+        return fields.optional_text(name) if name in own else ""
+
     concept = Concept(
         id=fields.text("id"),
         kind=kind,
         category=fields.text("category"),
         action=Action.parse(fields.choice("action", ACTIONS)),
-        phrases=fields.texts("phrases"),
-        negatives=fields.texts("negatives"),
-        words=fields.texts("words"),
-        persons=fields.texts("persons"),
-        weights=fields.optional_text("weights"),
-        thumbnails=fields.optional_text("thumbnails"),
+        phrases=texts("phrases"),
+        negatives=texts("negatives"),
+        words=texts("words"),
+        persons=texts("persons"),
+        weights=text("weights"),
+        thumbnails=text("thumbnails"),
     )
+    # A key of another kind would mean nothing, so it is unknown here.
     fields.finish()
     needed = {"text": concept.phrases, "ocr": concept.words, "face": True}.get(kind, concept.weights)
     if not needed:
@@ -187,7 +255,8 @@ def make_heads(pack: ConceptPack, encoder: str, dim: int, text: TextEncoder | No
         text: its text side, for concepts of kind text.
 
     Raises:
-        ScreenUnavailable: weights belong to another encoder or have another shape, or there is no text side.
+        ScreenUnavailable: weights belong to another encoder, have another shape or have changed since the pack was
+            read, or there is no text side.
     """
     against = _embed(text, pack.against) if pack.against and pack.of_kind("text") else np.empty((0, dim), np.float32)
     heads: list[Head] = []
@@ -195,8 +264,16 @@ def make_heads(pack: ConceptPack, encoder: str, dim: int, text: TextEncoder | No
         if concept.kind == "text":
             heads.append(_text_head(concept, encoder, against, text))
         else:
-            heads.append(_weights_head(concept, encoder, dim, read_tensors(pack.folder / concept.weights, encoder)))
+            heads.append(_weights_head(concept, encoder, dim, read_tensors(_unchanged(pack, concept), encoder)))
     return heads
+
+
+def _unchanged(pack: ConceptPack, concept: Concept) -> Path:
+    """The weight file of a concept, as it was when the pack was read: records name the pack by its digest."""
+    path = pack.folder / concept.weights
+    if hashlib.sha256(read_part(path)).hexdigest() != pack.parts[concept.weights]:
+        raise ScreenUnavailable(f"{path} has changed since the pack {pack.id} was read", hint="read the pack again")
+    return path
 
 
 def _embed(text: TextEncoder | None, phrases: Sequence[str]) -> Vectors:
@@ -225,6 +302,17 @@ def read_tensors(path: Path, encoder: str) -> dict[str, Vectors]:
     Raises:
         ScreenUnavailable: it is no safetensors file, or its metadata names another encoder.
     """
+    tensors, own = _read_weights(path)
+    if own != encoder:
+        raise ScreenUnavailable(
+            f"{path} belongs to encoder {own}, not to {encoder}",
+            hint="load the encoder that the weights name, or make them for this one",
+        )
+    return tensors
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Vectors], str]:
+    """The tensors of a weight file, and the encoder that it names."""
     try:
         from safetensors import SafetensorError, safe_open
     except ModuleNotFoundError as error:
@@ -239,12 +327,7 @@ def read_tensors(path: Path, encoder: str) -> dict[str, Vectors]:
         raise ScreenUnavailable(
             f"{path} is no safetensors file: {error}", hint="convert the weights; pickled files are never read"
         ) from error
-    if metadata.get("encoder") != encoder:
-        raise ScreenUnavailable(
-            f"{path} belongs to encoder {metadata.get('encoder', '(not named)')}, not to {encoder}",
-            hint="load the encoder that the weights name, or make them for this one",
-        )
-    return tensors
+    return tensors, str(metadata.get("encoder", "(not named)"))
 
 
 def _weights_head(concept: Concept, encoder: str, dim: int, tensors: Mapping[str, Vectors]) -> Head:
@@ -255,7 +338,7 @@ def _weights_head(concept: Concept, encoder: str, dim: int, tensors: Mapping[str
     }
     make = {"exemplar": _contrast, "prompts": _contrast, "linear": _linear, "mlp": _mlp}[concept.kind]
     head = make(concept, encoder, own)
-    if head is None or _width(head) != dim:
+    if head is None or _widths(head) != {dim}:
         shapes = ", ".join(f"{name} {tensor.shape}" for name, tensor in sorted(own.items())) or "nothing"
         raise ScreenUnavailable(
             f"{concept.weights} holds no {concept.kind} head for {concept.id!r} over {dim} numbers: {shapes}",
@@ -318,7 +401,9 @@ def _mlp(concept: Concept, encoder: str, own: Mapping[str, Vectors]) -> Mlp | No
     return Mlp(concept=concept.id, encoder=encoder, layers=layers, examples=examples)
 
 
-def _width(head: Head) -> int:
+def _widths(head: Head) -> set[int]:
+    """Of the vectors that it takes, and of its examples."""
     if isinstance(head, Contrast):
-        return int(head.positives.shape[1])
-    return int(head.weight.shape[0] if isinstance(head, Linear) else head.layers[0][0].shape[1])
+        return {head.positives.shape[1]}
+    own = head.weight.shape[0] if isinstance(head, Linear) else head.layers[0][0].shape[1]
+    return {own} if head.examples is None else {own, head.examples.shape[1]}

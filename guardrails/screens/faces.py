@@ -28,10 +28,10 @@ from guardrails.encoders.carriers import find_in_wheel, read_pinned
 from guardrails.errors import ScreenUnavailable
 from guardrails.imaging import Pixels
 from guardrails.screens.clip_concepts import SMALLEST_SIDE
-from guardrails.screens.concepts import Concept, ConceptPack
+from guardrails.screens.concepts import Concept, ConceptPack, concepts_of, expired_concepts
 from guardrails.screens.gallery import FaceMatch, Gallery, Matcher
 from guardrails.screens.protocol import Reading
-from guardrails.screens.views import Box
+from guardrails.screens.views import PANORAMA_ASPECT, Box, cut, tile_boxes
 
 if TYPE_CHECKING:
     from guardrails.screens.prior import Hint, Prior
@@ -58,6 +58,8 @@ LONGEST_SIDE = 960
 # A closer look makes the picture larger first, up to this size and this many times.
 CLOSER_SIDE = 1920
 CLOSER_SCALE = 4.0
+# What the faces are called when they are joined with the prompt: of persons whom it names, and of the others.
+NAMED, UNNAMED = "named-in-prompt", "not-named-in-prompt"
 EVERYBODY = Concept(id="enrolled", kind="face", category="public_figures", action=Action.REVIEW)
 
 
@@ -87,7 +89,7 @@ class FaceFinder:
         self._using = threading.Lock()
 
     def find(self, pixels: Pixels, *, closer: bool = False) -> list[Face]:
-        """Every face, the largest first.
+        """Every face, the largest first; one in a panorama may be there twice, from two pieces that overlap.
 
         Args:
             closer: find smaller faces too, at up to sixteen times the cost.
@@ -95,13 +97,19 @@ class FaceFinder:
         Raises:
             ScreenUnavailable: dlib or its weights are not installed, or the weights are not the pinned ones.
         """
+        # Both stay: one piece may show less of a face than another does.
+        faces = [face for piece in _pieces(pixels) for face in self._find(cut(pixels, piece), piece, closer)]
+        return sorted(faces, key=lambda face: -face.height)
+
+    def _find(self, pixels: Pixels, piece: Box, closer: bool) -> list[Face]:
         detector, aligner, embedder = self._load()
         height, width = pixels.shape[:2]
         longest = max(height, width)
         scale = min(CLOSER_SCALE, CLOSER_SIDE / longest) if closer else min(1.0, LONGEST_SIDE / longest)
         image = Image.fromarray(pixels)
         if scale != 1:
-            image = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            image = image.resize(size, Image.Resampling.BICUBIC)
         shown = np.ascontiguousarray(np.asarray(image))
         # dlib's objects are not safe to share between threads.
         with self._using:
@@ -109,19 +117,18 @@ class FaceFinder:
                 (place, np.asarray(embedder.compute_face_descriptor(shown, aligner(shown, place), 0), np.float32))
                 for place in detector(shown, 1)
             ]
-        faces = [
+        return [
             Face(
                 box=Box(
-                    left=round(place.left() / scale),
-                    top=round(place.top() / scale),
-                    right=round(place.right() / scale),
-                    bottom=round(place.bottom() / scale),
+                    left=piece.left + round(place.left() / scale),
+                    top=piece.top + round(place.top() / scale),
+                    right=piece.left + round(place.right() / scale),
+                    bottom=piece.top + round(place.bottom() / scale),
                 ),
                 vector=vector,
             )
             for place, vector in found
         ]
-        return sorted(faces, key=lambda face: -face.height)
 
     def _load(self) -> tuple[Any, Any, Any]:
         with self._using:
@@ -141,6 +148,14 @@ class FaceFinder:
             return self._loaded
 
 
+def _pieces(pixels: Pixels) -> list[Box]:
+    """The whole picture, and the tiles of a panorama that would be shrunk."""
+    height, width = pixels.shape[:2]
+    whole = Box(left=0, top=0, right=width, bottom=height)
+    is_panorama = max(width, height) > PANORAMA_ASPECT * min(width, height)
+    return [whole, *tile_boxes(width, height)] if is_panorama and max(width, height) > LONGEST_SIDE else [whole]
+
+
 def _pinned(file: str, sha256: str) -> str:
     path = find_in_wheel(CARRIER, CARRIER_VERSION, file)
     read_pinned(path, sha256)
@@ -154,7 +169,7 @@ class Verdict:
     Attributes:
         score: one minus the distance of the nearest enrolled person; None when that is not known.
         seen: the faces that are an enrolled person's.
-        reason: why there is no score, or "".
+        reason: why there is no score, or why another face could be somebody's besides; "" when all is known.
         faces: how many there were.
     """
 
@@ -171,18 +186,25 @@ class Verdict:
 
 def decide(faces: Sequence[Face], matcher: Matcher, persons: Sequence[str]) -> Verdict:
     """What the faces alone say about some of the enrolled, or about all when `persons` is empty."""
-    matched = [(face, match) for face in faces if (match := matcher.nearest(face.vector, persons)) is not None]
-    if faces and not matched:
-        return Verdict(score=None, reason="none of the persons whom it names is enrolled", faces=len(faces))
-    near = [(face, match) for face, match in matched if match.distance < THRESHOLD and face.height >= SMALLEST_MATCH]
-    clear = tuple((face, match) for face, match in near if match.margin >= MARGIN)
     count = len(faces)
-    if clear:
-        return Verdict(score=max(0.0, 1 - min(match.distance for _, match in clear)), seen=clear, faces=count)
-    if near:
-        return Verdict(score=None, reason="two enrolled persons are about equally near to a face", faces=count)
-    if any(face.height < SMALLEST_FACE for face in faces):
+    if not matcher.knows(persons):
+        return Verdict(score=None, reason="none of the persons whom it names is enrolled", faces=count)
+    matched = [(face, match) for face in faces if (match := matcher.nearest(face.vector, persons)) is not None]
+    # A face that is clearly nearer to somebody else who is enrolled is that person's.
+    near = [
+        (face, match) for face, match in matched
+        if match.distance < THRESHOLD and match.margin > -MARGIN and face.height >= SMALLEST_MATCH
+    ]  # fmt: skip
+    clear = tuple((face, match) for face, match in near if match.margin >= MARGIN)
+    reason = ""
+    if len(near) > len(clear):
+        reason = "two enrolled persons are about equally near to a face"
+    elif any(face.height < SMALLEST_FACE for face in faces if all(face is not known for known, _ in clear)):
         reason = f"a face is smaller than {SMALLEST_FACE} pixels, too small to be compared"
+    if clear:
+        nearest = min(match.distance for _, match in clear)
+        return Verdict(score=max(0.0, 1 - nearest), seen=clear, reason=reason, faces=count)
+    if reason:
         return Verdict(score=None, reason=reason, faces=count)
     best = min((match.distance for _, match in matched), default=1.0)
     return Verdict(score=min(max(0.0, 1 - best), 1 - THRESHOLD - 1e-6), faces=count)
@@ -206,6 +228,9 @@ class Faces:
         gallery: who is enrolled.
         packs: their concepts of kind face name some of the enrolled; the concept "enrolled" is always there.
         prior: says where to look closer, and is shown beside what was found; None for faces alone.
+
+    Raises:
+        PolicyError: two concepts are called the same, or one is called as one of this screen's own.
     """
 
     def __init__(
@@ -217,7 +242,8 @@ class Faces:
         prior: Prior | None = None,
     ) -> None:
         self._gallery = gallery
-        self._concepts = (EVERYBODY, *(concept for pack in packs for concept in pack.of_kind("face")))
+        self._packs = tuple(packs)
+        self._concepts = (EVERYBODY, *concepts_of(packs, "face", reserved=(EVERYBODY.id, NAMED, UNNAMED)))
         self._finder = finder or FaceFinder()
         self._prior = prior
         digest = hashlib.sha256(f"{ALIGNER[1]}{EMBEDDER[1]}".encode()).hexdigest()
@@ -228,15 +254,17 @@ class Faces:
         persons = self._gallery.persons(datetime.date.today())
         if not persons:
             return Reading(scores={}, abstained={concept.id: "nobody is enrolled" for concept in self._concepts})
+        silent = expired_concepts(self._packs, "face")
+        concepts = [concept for concept in self._concepts if concept.id not in silent]
         matcher = Matcher(persons)
         # A closer look at a picture that is too narrow for other screens takes 0.1 s, so it waits for no hint.
         narrow = min(pixels.shape[:2]) < SMALLEST_SIDE
         faces = self._finder.find(pixels, closer=narrow)
-        verdicts = {concept.id: decide(faces, matcher, concept.persons) for concept in self._concepts}
+        verdicts = {concept.id: decide(faces, matcher, concept.persons) for concept in concepts}
         hint = None
         if self._prior is not None and any(one.seen or not one.decided for one in verdicts.values()):
-            hint = self._prior.look(pixels, persons, self._concepts)
-            pointed = [one for one in self._concepts if hint.points(one.id) and not verdicts[one.id].decided]
+            hint = self._prior.look(pixels, persons, concepts)
+            pointed = [one for one in concepts if hint.points(one.id) and not verdicts[one.id].decided]
             if pointed:
                 faces = faces if narrow else self._finder.find(pixels, closer=True)
                 for concept in pointed:
@@ -244,8 +272,8 @@ class Faces:
                     verdicts[concept.id] = after_closer_look(verdicts[concept.id], closer)
         return Reading(
             scores={concept: one.score for concept, one in verdicts.items() if one.score is not None},
-            evidence={one.id: found for one in self._concepts if (found := _evidence(verdicts[one.id], one, hint))},
-            abstained={concept: one.reason for concept, one in verdicts.items() if one.score is None},
+            evidence={one.id: found for one in concepts if (found := _evidence(verdicts[one.id], one, hint))},
+            abstained=silent | {concept: one.reason for concept, one in verdicts.items() if one.reason},
         )
 
 

@@ -78,9 +78,8 @@ def check_enrolment(*, born: str, legal_basis: str, note: str, keep_until: str, 
         OptionError: a minor, no known legal basis, no note, or an end that is over.
     """
     birthday, end = _day(born, "born"), _day(keep_until, "keep until")
-    # A day that exists in every year stands in for 29 February.
-    eighteenth = birthday.replace(year=birthday.year + ADULT_YEARS, day=min(birthday.day, 28))
-    if today < eighteenth:
+    # As numbers, because not every year has a 29 February; who was born on it comes of age on 1 March.
+    if (today.year - ADULT_YEARS, today.month, today.day) < (birthday.year, birthday.month, birthday.day):
         raise OptionError("minors are not enrolled", hint="no option changes this")
     if legal_basis not in LEGAL_BASES:
         raise OptionError(f"{legal_basis!r} is no legal basis", hint=f"write one of: {', '.join(LEGAL_BASES)}")
@@ -92,9 +91,13 @@ def check_enrolment(*, born: str, legal_basis: str, note: str, keep_until: str, 
 
 def _day(text: str, name: str) -> datetime.date:
     try:
-        return datetime.date.fromisoformat(text)
+        day = datetime.date.fromisoformat(text)
     except ValueError as error:
         raise OptionError(f"{name}: {text!r} is not a date", hint="write it as 2027-12-31") from error
+    if day.isoformat() != text:
+        # Days are kept and compared as text.
+        raise OptionError(f"{name}: {text!r} is another way to write a date", hint=f"write it as {day}")
+    return day
 
 
 # Files are replaced whole, so another content is another inode.
@@ -142,10 +145,14 @@ class Gallery:
 
     def purge(self, today: datetime.date) -> list[str]:
         """Forget everybody whose retention is over; their ids."""
-        over = [person.id for person in self._all() if person.keep_until < today.isoformat()]
+        over = self.over(today)
         for person_id in over:
             self.remove(person_id)
         return over
+
+    def over(self, today: datetime.date) -> list[str]:
+        """The ids of everybody whose retention is over, and who is kept and not matched until they are purged."""
+        return [person.id for person in self._all() if person.keep_until < today.isoformat()]
 
     def persons(self, today: datetime.date) -> list[Person]:
         """Everybody whose retention is not over, by id."""
@@ -236,6 +243,11 @@ class Matcher:
         self._ids = [person.id for person in persons]
         self._starts = np.cumsum([0, *[len(person.faces) for person in persons[:-1]]])
         self._faces = np.concatenate([person.faces for person in persons]) if persons else None
+
+    def knows(self, among: Iterable[str] = ()) -> bool:
+        """Whether anybody is enrolled, of `among` when ids are given."""
+        chosen = set(among)
+        return bool(self._ids) if not chosen else not chosen.isdisjoint(self._ids)
 
     def nearest(self, face: NDArray[np.float32], among: Iterable[str] = ()) -> FaceMatch | None:
         """The nearest person to one face, of `among` when ids are given; None when nobody is enrolled."""

@@ -15,7 +15,8 @@ def judge(checks: Iterable[Check], rules: Iterable[ScreenRule]) -> tuple[Finding
 
     A rule speaks with its own action when the score of its concept is at or above its threshold, and with
     `when_unavailable` when no check of its screen produced that score: the screen did not run, failed, is not
-    installed, knows no such concept, abstained, or cannot give any picture of this kind a score that high.
+    installed, knows no such concept, abstained, or cannot give any picture of this kind a score that high. What was
+    found in one part is found, also where the screen could say nothing about another.
     """
     by_screen: dict[str, list[Check]] = {}
     for check in checks:
@@ -37,13 +38,9 @@ def apply(rule: ScreenRule, check: Check) -> Finding | None:
     if check.status is not CheckStatus.RAN:
         return unknown(rule, check.component, f"{check.status.value}: {check.reason}")
     score = check.scores.get(rule.concept)
-    if score is None:
-        reason = check.abstained.get(rule.concept, "")
-        why = f"abstained: {reason}" if reason else f"the screen gave no score for {rule.concept!r}"
-        return unknown(rule, check.component, why, check.evidence.get(rule.concept, {}))
-    if score < rule.threshold:
-        ceiling = check.ceilings.get(rule.concept, 1.0)
-        return None if ceiling >= rule.threshold else unknown(rule, check.component, too_low(ceiling, rule.threshold))
+    if score is None or score < rule.threshold:
+        reason = not_known(check, rule)
+        return unknown(rule, check.component, reason, check.evidence.get(rule.concept, {})) if reason else None
     return Finding(
         rule=rule.id,
         category=rule.category,
@@ -55,6 +52,16 @@ def apply(rule: ScreenRule, check: Check) -> Finding | None:
         error_rate=rule.error_rate,
         evidence={"status": check.status.value, "concept": rule.concept, **check.evidence.get(rule.concept, {})},
     )
+
+
+def not_known(check: Check, rule: ScreenRule) -> str:
+    """Why silence about the concept of a rule says nothing; "" where it is a pass."""
+    if reason := check.abstained.get(rule.concept):
+        return f"abstained: {reason}"
+    if rule.concept not in check.scores:
+        return f"the screen gave no score for {rule.concept!r}"
+    ceiling = check.ceilings.get(rule.concept, 1.0)
+    return "" if ceiling >= rule.threshold else too_low(ceiling, rule.threshold)
 
 
 def too_low(ceiling: float, threshold: float) -> str:

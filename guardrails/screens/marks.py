@@ -22,7 +22,7 @@ from guardrails.domain.findings import Component
 from guardrails.errors import ScreenUnavailable
 from guardrails.imaging import Pixels
 from guardrails.screens.brands import LEAST_RATIO, BrandMatch, Word, find_brands, hints
-from guardrails.screens.concepts import ConceptPack, shipped_pack
+from guardrails.screens.concepts import ConceptPack, concepts_of, expired_concepts, shipped_pack
 from guardrails.screens.lettering import THRESHOLD, Lettering
 from guardrails.screens.protocol import Reading
 from guardrails.screens.views import Box, cut, tile_boxes
@@ -35,6 +35,9 @@ READ_SIDE = 640
 # As sure of lettering as this are 98 of 100 pictures with a mark and 8 of 100 photographs without one.
 SURE_LETTERING = 0.9
 CLOSER_SIDE = 1280
+# The reader enlarges the shorter side to 736 pixels, whatever becomes of the longer one: a line of a few pixels would
+# take gigabytes. A longer piece is continued at its edge.
+LONGEST_READ = 8
 PANORAMA_ASPECT = 3.0
 MOST_CLOSER = 3
 MOST_THREADS = 4
@@ -46,11 +49,14 @@ class VisibleMarks:
     Args:
         packs: the shipped one by default.
         read_all: read every picture, also those in which no lettering is seen.
+
+    Raises:
+        PolicyError: two concepts are called the same.
     """
 
     def __init__(self, *, packs: Sequence[ConceptPack] | None = None, read_all: bool = False) -> None:
         packs = (shipped_pack(),) if packs is None else packs
-        self._concepts = tuple(concept for pack in packs for concept in pack.of_kind("ocr"))
+        self._packs, self._concepts = tuple(packs), concepts_of(packs, "ocr")
         self._lettering, self._least = Lettering(), 0.0 if read_all else THRESHOLD
         digests = [*(pack.digest for pack in packs), self._lettering.digest, f"{self._least:g}"]
         self.component = Component(
@@ -61,6 +67,10 @@ class VisibleMarks:
 
     def score(self, pixels: Pixels) -> Reading:
         """Look at one picture; see `Screen.score`."""
+        silent = expired_concepts(self._packs, "ocr")
+        names = [concept.id for concept in self._concepts if concept.id not in silent]
+        if not names:
+            return Reading(scores={}, abstained=silent)
         # A missing reader is said at the first picture, not at the first that has lettering.
         self._load()
         boxes = _pieces(pixels)
@@ -68,8 +78,7 @@ class VisibleMarks:
         seen = [self._lettering.score(piece) for piece in shown]
         if max(seen) < self._least:
             unread: dict[str, Json] = {"lettering": round(max(seen), 4), "least_lettering": self._least}
-            names = [concept.id for concept in self._concepts]
-            return Reading(scores=dict.fromkeys(names, 0.0), evidence=dict.fromkeys(names, unread))
+            return Reading(scores=dict.fromkeys(names, 0.0), evidence=dict.fromkeys(names, unread), abstained=silent)
         read = [(piece, box) for piece, box, surely in zip(shown, boxes, seen, strict=True) if surely >= self._least]
         clear = [box for box, surely in zip(boxes, seen, strict=True) if surely >= SURE_LETTERING]
         words = [word for piece, box in read for word in self._read_piece(piece, box)]
@@ -78,11 +87,13 @@ class VisibleMarks:
             if not self._is_sure(found):
                 found = _surer(found, self._find(look()))
         return Reading(
-            scores={concept.id: found[concept.id].ratio if concept.id in found else 0.0 for concept in self._concepts},
+            scores={name: found[name].ratio if name in found else 0.0 for name in names},
             evidence={
                 name: {"box": list(match.box), "read": match.read, "brand": match.brand, "votes": match.votes}
                 for name, match in found.items()
+                if name in names
             },
+            abstained=silent,
         )
 
     def _find(self, words: Sequence[Word]) -> dict[str, BrandMatch]:
@@ -108,14 +119,21 @@ class VisibleMarks:
 
     def _read_piece(self, shown: Pixels, piece: Box) -> list[Word]:
         scale = max(shown.shape[:2]) / max(piece.right - piece.left, piece.bottom - piece.top)
-        result: Any = self._load()(np.ascontiguousarray(shown[:, :, ::-1]))
+        least = max(shown.shape[:2]) // LONGEST_READ
+        lacking = [(0, max(0, least - side)) for side in shown.shape[:2]]
+        result: Any = self._load()(np.ascontiguousarray(np.pad(shown, [*lacking, (0, 0)], mode="edge")[:, :, ::-1]))
         if result.boxes is None:
             return []
         words = []
         for corners, text, confidence in zip(result.boxes, result.txts, result.scores, strict=True):
             (x0, y0), (x1, y1) = corners.min(axis=0) / scale, corners.max(axis=0) / scale
-            box = (round(x0) + piece.left, round(y0) + piece.top, round(x1) + piece.left, round(y1) + piece.top)
-            words.append(Word(text=text, confidence=float(confidence), box=box))
+            box = Box(
+                left=round(x0) + piece.left,
+                top=round(y0) + piece.top,
+                right=round(x1) + piece.left,
+                bottom=round(y1) + piece.top,
+            )
+            words.append(Word(text=text, confidence=float(confidence), box=_within(box, piece)))
         return words
 
     def _load(self) -> RapidOCR:
@@ -150,6 +168,12 @@ def _pieces(pixels: Pixels) -> list[Box]:
     if max(width, height) <= PANORAMA_ASPECT * min(width, height):
         return [Box(left=0, top=0, right=width, bottom=height)]
     return tile_boxes(width, height)
+
+
+def _within(box: Box, piece: Box) -> tuple[int, int, int, int]:
+    """The part of a box that lies in a piece, one pixel at least: in a continued edge there is nothing to look at."""
+    left, top = min(max(box.left, piece.left), piece.right - 1), min(max(box.top, piece.top), piece.bottom - 1)
+    return left, top, max(left + 1, min(box.right, piece.right)), max(top + 1, min(box.bottom, piece.bottom))
 
 
 def _around(word: Word, pixels: Pixels) -> Box:

@@ -11,10 +11,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from guardrails.domain.findings import Check, CheckStatus, Finding
-from guardrails.screens.faces import EVERYBODY, NAME
-
-NAMED = "named-in-prompt"
-UNNAMED = "not-named-in-prompt"
+from guardrails.screens.faces import EVERYBODY, NAME, NAMED, UNNAMED
 
 
 def join_persons(checks: Iterable[Check], findings: Iterable[Finding]) -> tuple[Check, ...]:
@@ -39,13 +36,12 @@ def named_persons(findings: Iterable[Finding]) -> Iterable[str]:
 def _joined(check: Check, named: set[str]) -> Check:
     if check.status is not CheckStatus.RAN:
         return check
+    abstained: Mapping[str, str] = check.abstained
     if reason := check.abstained.get(EVERYBODY.id):
+        abstained = {**abstained, NAMED: reason, UNNAMED: reason}
+    if EVERYBODY.id not in check.scores:
         unsure = check.evidence.get(EVERYBODY.id, {})
-        return replace(
-            check,
-            abstained={**check.abstained, NAMED: reason, UNNAMED: reason},
-            evidence={**check.evidence, NAMED: unsure, UNNAMED: unsure},
-        )
+        return replace(check, abstained=abstained, evidence={**check.evidence, NAMED: unsure, UNNAMED: unsure})
     seen = cast(list[Mapping[str, Any]], check.evidence.get(EVERYBODY.id, {}).get("persons", ()))
     scores = {NAMED: 0.0, UNNAMED: 0.0}
     evidence: dict[str, Any] = {NAMED: {"persons": []}, UNNAMED: {"persons": []}}
@@ -53,4 +49,6 @@ def _joined(check: Check, named: set[str]) -> Check:
         concept = NAMED if person["person"] in named else UNNAMED
         scores[concept] = max(scores[concept], 1 - float(person["distance"]))
         evidence[concept]["persons"].append(person)
-    return replace(check, scores={**check.scores, **scores}, evidence={**check.evidence, **evidence})
+    return replace(
+        check, scores={**check.scores, **scores}, abstained=abstained, evidence={**check.evidence, **evidence}
+    )

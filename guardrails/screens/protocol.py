@@ -18,7 +18,8 @@ class Reading:
     Attributes:
         scores: by concept, 0..1; higher is worse, always.
         evidence: by concept, what explains the score: box, nearest examples, words read ...
-        abstained: by concept, why there is no score. An abstention is "not known", never "passed".
+        abstained: by concept, why it cannot be said that there is nothing: "not known", never "passed". A score
+            beside it is that of the part that could be seen.
         ceilings: by concept, the highest score that a picture of this kind can have, where that is below 1.
     """
 

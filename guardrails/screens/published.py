@@ -44,7 +44,8 @@ def read_published(tensors: Tensors, form: str, *, concept: str, encoder: str, d
         dim: of the encoder's vectors.
 
     Raises:
-        OptionError: tensors are missing, or have shapes that do not fit each other or the encoder.
+        OptionError: tensors are missing, have shapes that do not fit each other or the encoder, or give a head that is
+            not finite.
     """
     makers: dict[str, Callable[[Tensors, str, str], Sequence[Linear | Mlp]]] = {
         "laion-clip-nsfw": _laion,
@@ -54,7 +55,15 @@ def read_published(tensors: Tensors, form: str, *, concept: str, encoder: str, d
     }
     if form not in makers:
         raise OptionError(f"{form!r} is no known form", hint=f"write one of: {', '.join(FORMS)}")
-    heads = makers[form]({name: np.asarray(t, np.float32) for name, t in tensors.items()}, concept, encoder)
+    known = {name: np.asarray(tensor, np.float32) for name, tensor in tensors.items()}
+    try:
+        with np.errstate(all="ignore"):
+            heads = makers[form](known, concept, encoder)
+    except (ValueError, IndexError) as error:
+        shapes = ", ".join(f"{name} {tensor.shape}" for name, tensor in sorted(known.items()))
+        raise OptionError(f"the tensors of the {form} file do not fit each other: {shapes}") from error
+    if not heads or not all(_is_finite(head) for head in heads):
+        raise OptionError(f"the {form} file gives no head, or one that is not finite", hint="convert the weights again")
     for head in heads:
         width = head.weight.shape[0] if isinstance(head, Linear) else head.layers[0][0].shape[1]
         if width != dim:
@@ -64,6 +73,12 @@ def read_published(tensors: Tensors, form: str, *, concept: str, encoder: str, d
             )
     found: list[Head] = list(heads)
     return found
+
+
+def _is_finite(head: Linear | Mlp) -> bool:
+    if isinstance(head, Linear):
+        return bool(np.isfinite(head.weight).all() and np.isfinite(head.bias))
+    return all(bool(np.isfinite(part).all()) for layer in head.layers for part in layer)
 
 
 def to_tensors(heads: Sequence[Head]) -> dict[str, NDArray[np.float32]]:

@@ -29,8 +29,10 @@ def run_screen(screen: Screen, pixels: Pixels) -> Check:
     """Run one screen; see `run_screens`."""
     start = time.perf_counter()
     reading, reason = Reading(scores={}), ""
+    # What is asked, although its packs may change while it looks.
+    component = screen.component
     try:
-        with span("guardrails.screen", **{"guardrails.screen": screen.component.name}):
+        with span("guardrails.screen", **{"guardrails.screen": component.name}):
             reading = checked(screen.score(pixels))
         status = CheckStatus.RAN
     except UnavailableError as error:
@@ -39,7 +41,7 @@ def run_screen(screen: Screen, pixels: Pixels) -> Check:
         status, reason = CheckStatus.FAILED, describe(error)
     milliseconds = (time.perf_counter() - start) * 1000
     return Check(
-        component=screen.component,
+        component=component,
         status=status,
         scores=reading.scores,
         evidence=reading.evidence,

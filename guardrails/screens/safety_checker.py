@@ -86,9 +86,12 @@ def to_pixels(image: Any) -> Pixels:
     """One picture of a pipeline as RGB uint8.
 
     Raises:
-        ImageError: an array that is not RGB in 0..1, for example one of 0..255, which would be screened as white.
+        ImageError: an array that is not RGB in 0..1, for example one of 0..255, which would be screened as white; or a
+            picture with transparency or more than eight bits, of which a part would not be seen.
     """
     if isinstance(image, Image.Image):
+        if image.mode not in ("RGB", "L"):
+            raise ImageError(f"a picture of mode {image.mode}", hint="give RGB")
         return np.asarray(image.convert("RGB"))
     numbers = np.asarray(image)
     if numbers.ndim != 3 or numbers.shape[2] != 3 or not np.issubdtype(numbers.dtype, np.floating):

@@ -25,14 +25,19 @@ class Scan:
     """What the screens say about one file.
 
     Attributes:
-        pixels: as most software shows it.
+        showings: the pictures that it shows, by the way in which it is shown; see `shown_as`.
         agreement: by category, the rules that spoke and those that were asked and stayed silent.
     """
 
-    pixels: Pixels
+    showings: Mapping[str, Pixels]
     checks: tuple[Check, ...]
     findings: tuple[Finding, ...]
     agreement: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]
+
+    @property
+    def pixels(self) -> Pixels:
+        """As most software shows it."""
+        return next(iter(self.showings.values()))
 
     @property
     def action(self) -> Action:
@@ -51,26 +56,36 @@ def scan(data: bytes, screens: Sequence[Screen], rules: Sequence[ScreenRule], pr
     decoded = decode(data)
     checks = look(decoded, screens, prompted)
     findings = judge(checks, rules)
-    return Scan(pixels=decoded.pixels, checks=checks, findings=findings, agreement=agreement(findings, rules))
+    return Scan(showings=shown_as(decoded), checks=checks, findings=findings, agreement=agreement(findings, rules))
 
 
 def look(decoded: Decoded, screens: Sequence[Screen], prompted: Sequence[Finding] = ()) -> tuple[Check, ...]:
     """One check a screen over a decoded file, with the persons of picture and prompt joined; see `scan`."""
-    return worst(join_persons(run_screens(screens, pixels), prompted) for pixels in shown_as(decoded))
+    showings = shown_as(decoded)
+    runs = {way: join_persons(run_screens(screens, pixels), prompted) for way, pixels in showings.items()}
+    return worst(runs.values() if len(runs) == 1 else [_told(checks, way) for way, checks in runs.items()])
 
 
-def shown_as(decoded: Decoded) -> list[Pixels]:
+def shown_as(decoded: Decoded) -> dict[str, Pixels]:
     """The pictures that one file shows: on white, on black, and where software drops the transparency."""
     if decoded.alpha is None or decoded.beneath is None or decoded.alpha.min() == 255:
-        return [decoded.pixels]
+        return {"on white": decoded.pixels}
     share = decoded.alpha[..., np.newaxis].astype(np.uint16)
     on_black = ((decoded.beneath * share + 127) // 255).astype(np.uint8)
-    return [decoded.pixels, on_black, decoded.beneath]
+    return {"on white": decoded.pixels, "on black": on_black, "without its transparency": decoded.beneath}
+
+
+def _told(checks: Sequence[Check], way: str) -> list[Check]:
+    """The checks with the way in which the file was shown beside all that explains a score."""
+    return [
+        replace(check, evidence={concept: {**said, "shown": way} for concept, said in check.evidence.items()})
+        for check in checks
+    ]
 
 
 def worst(runs: Iterable[Sequence[Check]]) -> tuple[Check, ...]:
-    """One check a screen out of several runs of the same screens: the highest score of each concept; a run that did
-    not succeed, or a concept on which any run abstained, is not known."""
+    """One check a screen out of several runs of the same screens: the highest score of each concept, and every
+    abstention, so that silence is "not known" where any run abstained. A run that did not succeed is not known."""
     return tuple(_worst_of(checks) for checks in zip(*runs, strict=True))
 
 
@@ -79,12 +94,10 @@ def _worst_of(checks: Sequence[Check]) -> Check:
     total = sum(check.milliseconds for check in checks)
     if failed is not None:
         return replace(failed, milliseconds=total)
-    abstained = _merge(checks, lambda check: check.abstained)
     leading = {
         concept: max(checks, key=lambda check: check.scores.get(concept, -1.0))
         for check in checks
         for concept in check.scores
-        if concept not in abstained
     }
     return replace(
         checks[0],
@@ -93,7 +106,7 @@ def _worst_of(checks: Sequence[Check]) -> Check:
             **_merge(checks, lambda check: {c: check.evidence[c] for c in check.abstained if c in check.evidence}),
             **{c: check.evidence[c] for c, check in leading.items() if c in check.evidence},
         },
-        abstained=abstained,
+        abstained=_merge(checks, lambda check: check.abstained),
         ceilings={c: min(check.ceilings.get(c, 1.0) for check in checks) for check in checks for c in check.ceilings},
         milliseconds=total,
     )
@@ -106,12 +119,14 @@ def _merge(checks: Sequence[Check], part: Callable[[Check], Mapping[str, _Value]
 def agreement(
     findings: Sequence[Finding], rules: Sequence[ScreenRule]
 ) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-    """By category that any rule spoke in: "screen concept" of the rules that spoke, and of those that stayed silent."""
+    """By category that any rule spoke in: "screen concept" of the rules that spoke, and of those that stayed silent.
+    What could not be checked is neither."""
     spoke = {finding.rule for finding in findings if finding.score is not None}
+    unknown = {finding.rule for finding in findings} - spoke
     found: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
     for category in sorted({rule.category for rule in rules if rule.id in spoke}):
         own = [rule for rule in rules if rule.category == category]
         raised = {f"{rule.screen} {rule.concept}" for rule in own if rule.id in spoke}
-        silent = {f"{rule.screen} {rule.concept}" for rule in own} - raised
+        silent = {f"{rule.screen} {rule.concept}" for rule in own if rule.id not in unknown} - raised
         found[category] = (tuple(sorted(raised)), tuple(sorted(silent)))
     return found

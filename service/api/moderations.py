@@ -20,7 +20,7 @@ from guardrails.errors import PromptError
 from guardrails.policy.taxonomy import load_taxonomy
 from guardrails.screens import judge
 from guardrails.screens.persons import without_persons
-from guardrails.screens.scanning import look
+from guardrails.screens.scanning import look, shown_as
 from service.api.auth import authorise, bearer_of, needs
 from service.api.context import Caller, Context, context_of
 from service.api.direct import direct_router, json_body
@@ -159,10 +159,11 @@ class Moderator:
 
     def _add_picture(self, tally: _Tally, url: str, param: str) -> None:
         picture = decoded(from_data_url(url, param), param)
-        listed = self._context.hash_lists.look(picture.pixels)
-        if listed is not None:
-            tally.findings += [("image", finding) for finding in (listed.finding,) if finding is not None]
-            tally.checks.append(to_plain(listed.check))
+        for pixels in shown_as(picture).values():
+            listed = self._context.hash_lists.look(pixels)
+            if listed is not None:
+                tally.findings += [("image", finding) for finding in (listed.finding,) if finding is not None]
+                tally.checks.append(to_plain(listed.check))
         prompted = [finding for kind, finding in tally.findings if kind == "text"]
         checks = look(picture, self._context.screens(), prompted)
         tally.findings += [("image", finding) for finding in judge(checks, self._policy.screen_rules)]

@@ -20,6 +20,7 @@ from guardrails.domain.findings import Component
 from guardrails.errors import ModelUnavailable, ScreenUnavailable
 from guardrails.screens import faces
 from guardrails.screens.faces import Face
+from guardrails.screens.gallery import Gallery
 from guardrails.screens.views import Box
 from guardrails.testing.doubles import draw_shapes, fixed_screen, passing_screens
 from guardrails.testing.spaces import GUN, PHOTO, AxisEncoder, axis, cloud, safe_pictures
@@ -140,6 +141,152 @@ def test_a_frame_lies_around_the_part_and_leaves_it_as_it_is() -> None:
     np.testing.assert_array_equal(outlined(picture, [whole, [5, 5, 5, 9]]), picture)
 
 
+def test_a_folder_in_which_there_is_no_picture_is_no_pass(cli: Cli, tmp_path: Path, one_line_error: Any) -> None:
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    (folder / "picture").write_bytes(b"of no known name")
+    one_line_error(cli("screens", "scan", folder), "invalid_option", 2)
+    one_line_error(cli("screens", "verify", folder, "--encoder", "offline-clip"), "invalid_option", 2)
+
+
+def test_a_heat_map_without_a_sheet_is_refused_before_anything_is_looked_at(
+    cli: Cli, picture: Path, one_line_error: Any
+) -> None:
+    one_line_error(cli("screens", "scan", picture, "--heat"), "invalid_option", 2)
+
+
+def test_a_name_that_is_no_text_stands_in_the_sheet(
+    cli: Cli, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_screens(monkeypatch, passing_screens())
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name, data in ((b"odd\xff\n.png", picture.read_bytes()), (b"broken\xff.png", b"")):
+        (folder / os.fsdecode(name)).write_bytes(data)
+    assert cli("screens", "scan", folder, "--html", tmp_path / "sheet.html").status == 3
+    sheet = (tmp_path / "sheet.html").read_text()
+    assert "odd\N{REPLACEMENT CHARACTER} .png" in sheet
+    assert "broken\N{REPLACEMENT CHARACTER}.png" in sheet
+
+
+def test_what_was_seen_is_told_when_the_sheet_cannot_be_written(
+    cli: Cli, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_screens(monkeypatch, (fixed_screen("open-nsfw", nsfw=0.99), *passing_screens()[1:]))
+    (tmp_path / "file").touch()
+    result = cli("screens", "scan", picture, "--html", tmp_path / "file" / "sheet.html")
+    assert result.status == 7
+    assert "SCREEN-NSFW-01" in result.out
+    assert "error[storage_failed]" in result.err
+    failed = cli("screens", "scan", picture, "--html", tmp_path / "file" / "sheet.html", "--json")
+    assert failed.json["error"]["code"] == "storage_failed"
+
+
+def test_a_sheet_with_heat_is_written_where_other_screens_than_clip_have_findings(
+    cli: Cli, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from guardrails.screens import clip_concepts
+
+    def missing(_: str) -> None:
+        raise ModelUnavailable("no weights")
+
+    monkeypatch.setattr(clip_concepts, "load_encoder", missing)
+    first, _, last = passing_screens()
+    use_screens(monkeypatch, (fixed_screen(first.component.name, nsfw=0.99), clip_concepts.ClipConcepts(), last))
+    assert cli("screens", "scan", picture, "--html", tmp_path / "sheet.html", "--heat").status == 3
+    assert "SCREEN-NSFW-01" in (tmp_path / "sheet.html").read_text()
+
+
+class Patched(AxisEncoder):
+    """Gives patches besides, and remembers of what; the last view has the gun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked_into: list[np.ndarray] = []
+
+    def embed(self, images: Any) -> np.ndarray:
+        gun = axis(PHOTO) + 0.5 * axis(GUN)
+        rows = np.stack([axis(PHOTO)] * (len(images) - 1) + [gun / np.linalg.norm(gun)])
+        return rows.astype(np.float32)
+
+    def embed_patches(self, image: np.ndarray) -> np.ndarray:
+        self.looked_into.append(image)
+        return cloud(axis(PHOTO), 4, 1).reshape(2, 2, 16)
+
+
+@pytest.fixture
+def patched(tmp_path: Path, concepts: Path) -> tuple[Any, Patched]:
+    from guardrails.screens.clip_concepts import ClipConcepts
+    from guardrails.screens.concepts import read_pack
+
+    references, encoder = tmp_path / "references.npz", Patched()
+    references.write_bytes(safe_pictures())
+    return ClipConcepts(packs=[read_pack(concepts)], encoder=encoder, references=references), encoder
+
+
+def sheet_of(data: bytes, screen: Any) -> tuple[dict[str, Any], Any]:
+    from guardrails.cli.screens_sheet import shown_file
+    from guardrails.policy import parse_policy
+    from guardrails.screens.scanning import scan
+
+    rules = parse_policy(STRICT.replace("0.99", "0.9").encode(), source="p").screen_rules
+    scanned = scan(data, [screen], rules)
+    return shown_file(Path("p.png"), scanned, (), screen), scanned
+
+
+def test_the_heat_of_a_panorama_is_that_of_the_part_that_caused_it(
+    patched: tuple[Any, Patched], tmp_path: Path
+) -> None:
+    screen, encoder = patched
+    panorama = np.zeros((128, 512, 3), np.uint8)
+    panorama[:, 384:] = (0, 200, 0)
+    Image.fromarray(panorama).save(tmp_path / "p.png")
+    file, scanned = sheet_of((tmp_path / "p.png").read_bytes(), screen)
+    assert scanned.findings[0].evidence["box"] == [384, 0, 512, 128]
+    assert file["rows"][0].heat
+    (looked_into,) = encoder.looked_into
+    assert looked_into.shape == (128, 128, 3)
+    assert (looked_into == (0, 200, 0)).all()
+
+
+def test_what_a_transparency_hides_is_shown_where_it_was_seen(patched: tuple[Any, Patched], tmp_path: Path) -> None:
+    screen, encoder = patched
+    Image.new("RGBA", (128, 128), (0, 200, 0, 0)).save(tmp_path / "p.png")
+    file, scanned = sheet_of((tmp_path / "p.png").read_bytes(), screen)
+    way = str(scanned.findings[0].evidence["shown"])
+    assert file["rows"][0].part
+    assert (encoder.looked_into[0] == scanned.showings[way]).all()
+
+
+def test_a_concept_that_the_policy_does_not_know_follows_its_owner(
+    cli: Cli, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = tmp_path / "house.yaml"
+    pack.write_text(
+        "api_version: concepts/v1\nid: house\nversion: '1'\nowner: tests\nconcepts:\n"
+        "  - {id: logo, kind: text, category: trademark, action: block, phrases: [a logo]}\n"
+        "  - {id: names, kind: ocr, category: trademark, action: review, words: [house brand]}\n"
+        "  - {id: chiefs, kind: face, category: public_figures, action: flag, persons: [a]}\n"
+    )
+    nsfw, _concepts, _marks = passing_screens()
+    scores = dict.fromkeys(("weapon", "gore", "hate-symbol", "self-harm", "drugs", "nudity"), 0.0)
+    use_screens(monkeypatch, (
+        nsfw, fixed_screen("clip-concepts", inappropriate=0.0, logo=0.98, **scores),
+        fixed_screen("visible-marks", **{"stock-mark": 0.0, "names": 0.79}),
+    ))  # fmt: skip
+    result = cli("screens", "scan", picture, "--concepts", pack, "--json")
+    assert result.status == 3
+    (found,) = result.json
+    assert [(one["rule"], one["action"], one["score"]) for one in found["findings"]] == [
+        ("house/logo", "block", 0.98), ("house/chiefs", "flag", None)]  # fmt: skip
+    assert "not counted" in found["findings"][0]["error_rate"]
+    # Where the policy has a rule for the concept, that decides.
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(STRICT.replace("concept: weapon", "concept: logo"))
+    (found,) = cli("screens", "scan", picture, "--concepts", pack, "--policy", policy, "--json").json
+    assert [one["rule"] for one in found["findings"]] == ["house/chiefs"]
+
+
 STRICT = """\
 api_version: policy/v1
 id: strict
@@ -227,6 +374,81 @@ def test_calibrate_then_verify_then_drift(
     assert result.json["problems"]
 
 
+@pytest.mark.parametrize("content", [None, b"\x89PNG", b"{}", b"[]", b'{"rates": [{"concept": "a"}]}'])
+def test_what_is_no_card_is_refused(cli: Cli, tmp_path: Path, content: bytes | None, one_line_error: Any) -> None:
+    card = tmp_path / "card.json"
+    if content is not None:
+        card.write_bytes(content)
+    one_line_error(cli("screens", "report", "--card", card), "invalid_option", 2)
+
+
+def test_the_report_warns_about_every_domain(cli: Cli, tmp_path: Path) -> None:
+    policy = tmp_path / "strict.yaml"
+    policy.write_text(STRICT.replace("0.99", "0.999"))
+    warning = cli("screens", "report", "--policy", policy, "--json").json["never_reached"]["S-1"]
+    assert "no score of photographs" in warning
+    assert "no score of drawings" in warning
+
+
+@pytest.mark.parametrize("domain", ["", "ids", "encoder", "file", "a/b", "Products"])
+def test_a_domain_whose_name_the_reference_file_cannot_hold_is_refused(
+    cli: Cli, space: Callable[[np.ndarray], Path], tmp_path: Path, domain: str, one_line_error: Any
+) -> None:
+    folder, output = space(cloud(axis(6), 4, 1)), tmp_path / "own.npz"
+    made = cli("screens", "calibrate", folder, "--domain", domain, "--output", output, "--encoder", "test-axes")
+    one_line_error(made, "invalid_option", 2)
+
+
+def test_the_shipped_domains_are_not_passed_on_as_another_encoders(
+    cli: Cli, space: Callable[[np.ndarray], Path], concepts: Path, tmp_path: Path, one_line_error: Any
+) -> None:
+    folder, output = space(cloud(axis(6), 4, 1)), tmp_path / "own.npz"
+    made = cli("screens", "calibrate", folder, "--domain", "own", "--output", output, "--encoder", "test-axes",
+               "--concepts", concepts)  # fmt: skip
+    one_line_error(made, "invalid_option", 2)
+    assert "--alone" in made.err
+
+
+def test_a_picture_that_cannot_be_read_is_named(
+    cli: Cli, space: Callable[[np.ndarray], Path], concepts: Path, tmp_path: Path, one_line_error: Any
+) -> None:
+    folder = space(cloud(axis(6), 4, 1))
+    (folder / "0002.png").write_bytes((folder / "0002.png").read_bytes()[:60])
+    made = cli("screens", "calibrate", folder, "--domain", "own", "--output", tmp_path / "own.npz", "--alone",
+               "--encoder", "test-axes", "--concepts", concepts)  # fmt: skip
+    one_line_error(made, "invalid_image", 2)
+    assert "0002.png" in made.err
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["file,group\nsafe/0001.png,a\n", "name,group\n0001.png,a\n", b"\xff\xfe", None],
+)
+def test_groups_that_name_no_picture_are_refused_and_not_left_out(
+    cli: Cli, space: Callable[[np.ndarray], Path], concepts: Path, tmp_path: Path, table: Any, one_line_error: Any
+) -> None:
+    references, groups = tmp_path / "references.npz", tmp_path / "groups.csv"
+    references.write_bytes(safe_pictures())
+    if table is not None:
+        groups.write_bytes(table if isinstance(table, bytes) else table.encode())
+    folder = space(cloud(axis(PHOTO), 70, 5))
+    result = cli("screens", "verify", folder, "--references", references, "--slices", groups, "--encoder", "test-axes",
+                 "--concepts", concepts)  # fmt: skip
+    one_line_error(result, "invalid_option", 2)
+
+
+def test_pictures_of_which_all_lie_outside_have_drifted(
+    cli: Cli, space: Callable[[np.ndarray], Path], concepts: Path, tmp_path: Path
+) -> None:
+    references = tmp_path / "references.npz"
+    references.write_bytes(safe_pictures())
+    folder = space(cloud(axis(9), 70, 5))
+    result = cli("screens", "verify", folder, "--references", references, "--encoder", "test-axes",
+                 "--concepts", concepts, "--json")  # fmt: skip
+    assert result.status == 4
+    assert result.json["problems"] == ["100% of the pictures lie outside of what was calibrated"]
+
+
 def test_a_rate_that_the_pictures_cannot_speak_about_is_refused(
     cli: Cli, space: Callable[[np.ndarray], Path], concepts: Path, tmp_path: Path, one_line_error: Any
 ) -> None:
@@ -236,6 +458,25 @@ def test_a_rate_that_the_pictures_cannot_speak_about_is_refused(
             "--encoder", "test-axes", "--concepts", concepts),
         "invalid_option", 2,
     )  # fmt: skip
+    assert not (tmp_path / "own.npz").exists()
+
+
+def test_files_are_scored_against_a_calibration_of_ones_own(
+    cli: Cli, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from guardrails.screens import clip_concepts
+
+    references = tmp_path / "references.npz"
+    references.write_bytes(safe_pictures())
+    policy = tmp_path / "strict.yaml"
+    policy.write_text(STRICT)
+    monkeypatch.setattr(clip_concepts, "load_encoder", lambda _: Portraits(axis(PHOTO)))
+    words = ("screens", "scan", picture, "--policy", policy, "--json")
+    (own,) = cli(*words, "--references", references).json
+    scores = next(check["scores"] for check in own["checks"] if check["component"]["name"] == "clip-concepts")
+    assert "weapon" in scores
+    (shipped,) = cli(*words).json
+    assert "were embedded by clip-vit-b-16" in shipped["findings"][0]["evidence"]["reason"]
 
 
 def test_groups_that_are_treated_differently_fail(
@@ -258,7 +499,7 @@ def test_groups_that_are_treated_differently_fail(
 
 
 def test_the_sheet_shows_what_the_prior_says_and_what_it_does_not_say(picture: Path, tmp_path: Path) -> None:
-    from guardrails.cli.screens_sheet import write_sheet
+    from guardrails.cli.screens_sheet import shown_file, write_sheet
     from guardrails.policy import parse_policy
     from guardrails.screens.protocol import Reading
     from guardrails.screens.scanning import scan
@@ -274,7 +515,7 @@ def test_the_sheet_shows_what_the_prior_says_and_what_it_does_not_say(picture: P
 
     def sheet(name: str) -> str:
         rules = parse_policy(STRICT.encode(), source="p").screen_rules
-        write_sheet([(picture, scan(picture.read_bytes(), [Screen()], rules))], tmp_path / name)
+        write_sheet([shown_file(picture, scan(picture.read_bytes(), [Screen()], rules))], tmp_path / name)
         return (tmp_path / name).read_text()
 
     words = "0.993 by pictures, 0.200 by name (lit, weak), unlike all safe pictures"
@@ -327,6 +568,9 @@ def test_enrol_list_and_forget(cli: Cli, tmp_path: Path, monkeypatch: pytest.Mon
     one_line_error(cli("screens", "enrol", "one.png", "other.png", "--id", "x", *FACTS), "invalid_option", 2)
     minor = [word if word != "1970-01-31" else "2020-01-31" for word in FACTS]
     one_line_error(cli("screens", "enrol", "one.png", "--id", "x", *minor), "invalid_option", 2)
+    assert cli("screens", "persons", "--json").json["over"] == []
+    monkeypatch.setattr(Gallery, "over", lambda *_: ["enwiki:Jane_Doe"])
+    assert "OVER  enwiki:Jane_Doe" in cli("screens", "persons").out
     assert cli("screens", "forget", "enwiki:Jane_Doe").status == 0
     assert cli("screens", "forget", "enwiki:Jane_Doe").status == 4
     assert cli("screens", "persons", "--json").json["persons"] == []
@@ -432,7 +676,7 @@ def test_a_concept_is_learned_from_two_folders_and_used_at_once(
 def test_small_pictures_stay_with_the_pack_when_the_operator_agrees(
     cli: Cli, two_folders: tuple[Path, Path], tmp_path: Path, kind: str
 ) -> None:
-    from guardrails.cli.screens_sheet import write_sheet
+    from guardrails.cli.screens_sheet import shown_file, write_sheet
     from guardrails.policy import parse_policy
     from guardrails.screens.clip_concepts import ClipConcepts
     from guardrails.screens.concepts import read_pack
@@ -447,7 +691,7 @@ def test_small_pictures_stay_with_the_pack_when_the_operator_agrees(
         pack = read_pack(path)
         seen = scan(shown.read_bytes(), [ClipConcepts(packs=[pack])], rules)
         assert [finding.rule for finding in seen.findings] == ["S-1"]
-        write_sheet([(shown, seen)], tmp_path / "sheet.html", [pack])
+        write_sheet([shown_file(shown, seen, [pack])], tmp_path / "sheet.html")
         return (tmp_path / "sheet.html").read_text()
 
     assert cli("screens", "train", *two_folders, *words, "--thumbnails").status == 0
@@ -467,6 +711,8 @@ def test_training_refuses_too_little_and_the_same_picture_on_both_sides(
 ) -> None:
     with_it, without = two_folders
     words = ("--id", "gun", "--category", "weapons", "--output", tmp_path / "gun.yaml")
+    for options in (("--owner", " "), ("--category", "")):
+        one_line_error(cli("screens", "train", *two_folders, *words, *options), "invalid_option", 2)
     shutil.copy(with_it / "0001.png", without / "copy.png")
     one_line_error(cli("screens", "train", with_it, without, *words), "invalid_option", 2)
     (without / "copy.png").unlink()

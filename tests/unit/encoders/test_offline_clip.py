@@ -194,6 +194,17 @@ def test_cached_tensors_read_back(tmp_path: Path, full_precision: dict[str, np.n
     return None
 
 
+def test_a_cache_that_cannot_be_written_costs_time_and_not_the_tower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(offline_clip, "cache_folder", lambda: tmp_path / "file" / "cache")
+    for name, made in (("find_carrier", Path()), ("read_carrier", b""), ("dequantise", {}), ("build_model", "tower")):
+        monkeypatch.setattr(offline_clip, name, lambda *_, made=made: made)
+    monkeypatch.setattr(offline_clip, "quickened", lambda model: model)
+    assert offline_clip.load_offline_clip()._model == "tower"
+
+
 def test_other_bytes_are_refused(tmp_path: Path) -> None:
     impostor = tmp_path / "model.onnx"
     impostor.write_bytes(b"not the model")

@@ -79,3 +79,20 @@ def test_a_folder_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "open_clip_pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ModelUnavailable, match=r"no open_clip_model\.safetensors"):
         load_encoder(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("broken", ["open_clip_config.json", "open_clip_model.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"no model"])
+def test_a_folder_whose_files_are_no_model_is_refused(tmp_path: Path, broken: str, content: bytes) -> None:
+    save_small_model(tmp_path / "model")
+    (tmp_path / "model" / broken).write_bytes(content)
+    with pytest.raises(ModelUnavailable, match="holds no model of open_clip"):
+        load_encoder(f"folder:{tmp_path / 'model'}")
+
+
+def test_weights_of_another_shape_than_the_configuration_says_are_refused(tmp_path: Path) -> None:
+    save_small_model(tmp_path / "model")
+    config = tmp_path / "model" / "open_clip_config.json"
+    config.write_text(config.read_text().replace('"embed_dim": 16', '"embed_dim": 24'))
+    with pytest.raises(ModelUnavailable, match="holds no model of open_clip"):
+        load_encoder(f"folder:{tmp_path / 'model'}")

@@ -14,14 +14,18 @@ from safetensors.numpy import save_file
 
 from guardrails.concurrency import together
 from guardrails.domain.findings import Action
-from guardrails.errors import GuardrailsError, PolicyError, ScreenUnavailable
+from guardrails.errors import GuardrailsError, ModelUnavailable, PolicyError, ScreenUnavailable
 from guardrails.policy.model import ScreenRule
 from guardrails.screens.clip_concepts import ClipConcepts
 from guardrails.screens.concepts import make_heads, read_pack, shipped_pack
+from guardrails.screens.faces import Faces
+from guardrails.screens.gallery import Gallery
 from guardrails.screens.heads import Contrast, Linear, Mlp
 from guardrails.screens.judge import judge
+from guardrails.screens.marks import VisibleMarks
 from guardrails.screens.run import run_screens
 from guardrails.screens.views import views
+from guardrails.testing.faces import Finder, enrol, vector
 from guardrails.testing.spaces import DIM, DRILL, ENCODER, GUN, PHOTO, AxisEncoder, AxisWords, axis, cloud, unit
 
 PICTURE = np.zeros((256, 256, 3), dtype=np.uint8)
@@ -170,6 +174,127 @@ def test_a_pack_that_does_not_fit_leaves_the_old_one_in_use(pack_file: Path, tmp
     assert set(screen.score(PICTURE).scores) == {"weapon"}
 
 
+def test_a_picture_under_way_is_scored_by_the_packs_that_it_was_begun_with(
+    pack_file: Path, tmp_path: Path, references: Path
+) -> None:
+    """Also when the packs change while the encoder looks at it."""
+    old = read_pack(pack_file)
+    path = tmp_path / "new.yaml"
+    path.write_text(pack_file.read_text().replace("weapon", "flower").replace("[gun]", "[flower]"))
+    new = read_pack(path)
+
+    class Changing(AxisEncoder):
+        def embed(self, images: Sequence[np.ndarray]) -> np.ndarray:
+            screen.use([new])
+            return super().embed(images)
+
+    screen = ClipConcepts(packs=[old], encoder=Changing(gun_in_a_photo(0.5)), references=references)
+    before = screen.component
+    (check,) = run_screens([screen], PICTURE)
+    assert check.scores == {"weapon": pytest.approx(0.985, abs=0.001)}
+    assert check.evidence["weapon"]["nearest"][0][0] == "gun"
+    assert check.component == before
+    (check,) = run_screens([screen], np.ones_like(PICTURE))
+    assert set(check.scores) == {"flower"}
+    assert check.component != before
+
+
+def test_weights_that_were_exchanged_after_the_pack_was_read_are_refused(tmp_path: Path) -> None:
+    """The record of a picture would name the pack by the digest of other weights."""
+    weights = tmp_path / "w.safetensors"
+    save_file({"c.weight": axis(GUN), "c.bias": np.zeros(1, np.float32)}, weights, metadata={"encoder": ENCODER})
+    pack = read_pack(
+        write(tmp_path / "p.yaml", "{id: c, kind: linear, category: x, action: flag, weights: w.safetensors}")
+    )
+    save_file({"c.weight": axis(DRILL), "c.bias": np.zeros(1, np.float32)}, weights, metadata={"encoder": ENCODER})
+    with pytest.raises(ScreenUnavailable, match="has changed since the pack p was read"):
+        make_heads(pack, ENCODER, DIM, None)
+
+
+def test_examples_of_another_width_are_refused_before_they_are_to_explain_anything(tmp_path: Path) -> None:
+    tensors = {"c.weight": axis(GUN), "c.bias": np.zeros(1, np.float32), "c.examples": np.ones((3, 5), np.float32)}
+    save_file(tensors, tmp_path / "w.safetensors", metadata={"encoder": ENCODER})
+    path = write(tmp_path / "p.yaml", "{id: c, kind: linear, category: x, action: flag, weights: w.safetensors}")
+    with pytest.raises(ScreenUnavailable, match=r"over 16 numbers: .*examples \(3, 5\)"):
+        make_heads(read_pack(path), ENCODER, DIM, None)
+
+
+OF_TWO = {
+    "text": "{id: c, kind: text, category: x, action: flag, phrases: [gun]}",
+    "ocr": "{id: c, kind: ocr, category: x, action: flag, words: [alamy]}",
+    "face": "{id: c, kind: face, category: x, action: flag, persons: [a]}",
+}
+
+
+@pytest.mark.parametrize("kind", OF_TWO)
+def test_a_concept_of_one_pack_never_hides_one_of_another(kind: str, tmp_path: Path, references: Path) -> None:
+    one, other = (read_pack(write(tmp_path / f"{name}.yaml", OF_TWO[kind])) for name in "ab")
+    make = {
+        "text": lambda packs: ClipConcepts(packs=packs, encoder=AxisEncoder(axis(PHOTO)), references=references),
+        "ocr": lambda packs: VisibleMarks(packs=packs),
+        "face": lambda packs: Faces(Gallery(tmp_path), packs=packs),
+    }[kind]
+    make([one])
+    with pytest.raises(PolicyError, match="calls a concept `c`, and so does the pack p"):
+        make([one, other])
+
+
+def test_packs_cannot_take_the_concepts_that_the_faces_have_for_themselves(tmp_path: Path) -> None:
+    for name in ("enrolled", "named-in-prompt", "not-named-in-prompt"):
+        pack = read_pack(write(tmp_path / "p.yaml", OF_TWO["face"].replace("id: c", f"id: {name}")))
+        with pytest.raises(PolicyError, match="the screen itself"):
+            Faces(Gallery(tmp_path), packs=[pack])
+
+
+def test_words_and_persons_of_an_expired_pack_are_not_known_either(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        HEADER.replace("owner: o", "owner: o\nexpires: 2020-01-31")
+        + "".join(f"  - {OF_TWO[kind].replace('id: c', f'id: {kind}')}\n" for kind in ("ocr", "face"))
+    )
+    packs = [read_pack(path)]
+    marks = VisibleMarks(packs=packs).score(PICTURE)
+    assert (marks.scores, dict(marks.abstained)) == ({}, {"ocr": "the concept pack p expired on 2020-01-31"})
+    gallery = enrol(tmp_path / "faces", a=vector(1))
+    faces = Faces(gallery, packs=packs, finder=Finder(vector(1))).score(PICTURE)
+    assert (set(faces.scores), dict(faces.abstained)) == (
+        {"enrolled"},
+        {"face": "the concept pack p expired on 2020-01-31"},
+    )
+
+
+def test_a_pack_goes_on_working_with_another_encoder_without_the_weights_of_the_first(
+    pack_file: Path, tmp_path: Path, references: Path
+) -> None:
+    """As the shipped pack does with a model of the hub: its words are read, the learned prompts are not known."""
+    tensors, _ = TENSORS["prompts"]
+    save_file(tensors, tmp_path / "w.safetensors", metadata={"encoder": "clip-of-somebody-else"})
+    learned = "  - {id: c, kind: prompts, category: x, action: flag, weights: w.safetensors}\n"
+    pack_file.write_text(pack_file.read_text() + learned)
+    screen = ClipConcepts(packs=[read_pack(pack_file)], encoder=AxisEncoder(gun_in_a_photo(0.5)), references=references)
+    reading = screen.score(PICTURE)
+    assert set(reading.scores) == {"weapon"}
+    assert dict(reading.abstained) == {"c": "its weights belong to encoder clip-of-somebody-else, not to test-axes:1"}
+    alone = tmp_path / "alone.yaml"
+    alone.write_text(HEADER + learned)
+    with pytest.raises(ScreenUnavailable, match="no concept of the packs") as caught:
+        screen.use([read_pack(alone)])
+    assert "clip-of-somebody-else" in caught.value.hint
+    assert set(screen.score(PICTURE).scores) == {"weapon"}
+
+
+def test_packs_without_concepts_of_vectors_say_so(tmp_path: Path, references: Path) -> None:
+    pack = read_pack(write(tmp_path / "p.yaml", OF_TWO["ocr"]))
+    screen = ClipConcepts(packs=[pack], encoder=AxisEncoder(axis(PHOTO)), references=references)
+    with pytest.raises(ScreenUnavailable, match="no concept of the packs is looked for in vectors"):
+        screen.score(PICTURE)
+
+
+def test_missing_safe_pictures_are_named(tmp_path: Path, pack_file: Path) -> None:
+    with pytest.raises(ModelUnavailable, match=r"none\.npz cannot be read"):
+        ClipConcepts(packs=[read_pack(pack_file)], references=tmp_path / "none.npz")
+
+
 def test_references_of_another_encoder_are_refused(pack_file: Path, references: Path) -> None:
     encoder = AxisEncoder(axis(PHOTO))
     encoder.id = "test-axes:2"
@@ -240,6 +365,10 @@ def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
         ("{id: c, kind: text, category: x, action: shout, phrases: [a]}", "`shout` is not known"),
         ("{id: c, kind: text, category: x, action: flag, phrase: [a], phrases: [a]}", "unknown key `phrase`"),
         ("{id: c, kind: linear, category: x, action: flag, weights: ../w.safetensors}", "cannot hold weights"),
+        ("{id: c, kind: linear, category: x, action: flag, weights: w, phrases: [a]}", "unknown key `phrases`"),
+        ("{id: c, kind: exemplar, category: x, action: flag, weights: w, negatives: [a]}", "unknown key `negatives`"),
+        ("{id: c, kind: text, category: x, action: flag, phrases: [a], weights: w}", "unknown key `weights`"),
+        ("{id: c, kind: ocr, category: x, action: flag, words: [a], persons: [b]}", "unknown key `persons`"),
     ],
 )
 def test_what_a_pack_cannot_mean_is_refused_with_its_place(concept: str, message: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guardrails.domain.findings import Action, CheckStatus
+from guardrails.domain.findings import Action, CheckStatus, Component, Finding
 from guardrails.pipeline.evidence import public_facts
 from guardrails.policy import load_policy
 from guardrails.screens import faces, judge, run_screens
@@ -83,6 +83,47 @@ def test_two_persons_about_equally_near_are_not_told_apart(tmp_path: Path) -> No
     reading = Faces(gallery, finder=Finder(vector(1))).score(PICTURE)
     assert reading.scores == {}
     assert "about equally near" in reading.abstained["enrolled"]
+
+
+def test_a_face_that_is_clearly_somebody_elses_is_not_about_equally_near(tmp_path: Path) -> None:
+    of_a = Concept(id="a-alone", kind="face", category="public_figures", action=Action.REVIEW, persons=("a",))
+    gallery = enrol(tmp_path, a=vector(1), b=vector(1) + 0.5 * vector(7))
+    face_of_b = Finder(vector(1) + 0.45 * vector(7))
+    reading = Faces(gallery, packs=[replace(shipped_pack(), concepts=(of_a,))], finder=face_of_b).score(PICTURE)
+    assert [one["person"] for one in reading.evidence["enrolled"]["persons"]] == ["b"]
+    assert reading.scores["a-alone"] < 1 - THRESHOLD
+    assert reading.abstained == {}
+
+
+def test_persons_who_are_not_enrolled_are_not_known_in_a_picture_without_faces_either(tmp_path: Path) -> None:
+    of_b = Concept(id="b-alone", kind="face", category="public_figures", action=Action.REVIEW, persons=("b",))
+    pack = replace(shipped_pack(), concepts=(of_b,))
+    reading = Faces(enrol(tmp_path, a=vector(1)), packs=[pack], finder=Finder()).score(PICTURE)
+    assert reading.scores == {"enrolled": 0.0}
+    assert "none of the persons" in reading.abstained["b-alone"]
+
+
+def test_a_second_face_that_cannot_be_told_leaves_the_person_whom_nobody_named_not_known(tmp_path: Path) -> None:
+    class Two(Finder):
+        def find(self, pixels: np.ndarray, *, closer: bool = False) -> list[Face]:
+            return [*Finder(vector(1)).find(pixels), *Finder(vector(9), height=40).find(pixels)]
+
+    screen = Faces(enrol(tmp_path, a=vector(1)), finder=Two())
+    names_a = Finding(
+        rule="P",
+        category="public_figures",
+        action=Action.FLAG,
+        message="",
+        detector=Component(name="prompts", version="1"),
+        evidence={"spans": [{"field": "prompt", "registry_id": "a"}]},
+    )
+    (check,) = join_persons(run_screens([screen], PICTURE), [names_a])
+    assert (check.scores["enrolled"], check.scores[NAMED], check.scores[UNNAMED]) == (1.0, 1.0, 0.0)
+    assert "smaller than 60" in check.abstained[UNNAMED]
+    rules = load_policy("public-figures-by-face").screen_rules
+    findings = judge([check], [rule for rule in rules if rule.screen == "faces"])
+    assert [(one.rule, one.action, one.score) for one in findings] == [
+        ("FACE-01", Action.BLOCK, 1.0), ("FACE-02", Action.REVIEW, None)]  # fmt: skip
 
 
 def test_faces_too_small_to_compare_are_not_called_strangers(tmp_path: Path) -> None:
@@ -249,3 +290,21 @@ def test_a_closer_look_finds_a_face_that_is_too_small_for_the_first(tmp_path: Pa
     (closer,) = finder.find(small, closer=True)
     assert 15 < closer.box.bottom - closer.box.top < 30
     assert 0 <= closer.box.left < closer.box.right <= small.shape[1]
+
+
+@pytest.mark.skipif(not installed(), reason=f"the weights carrier {faces.CARRIER} is not installed")
+@pytest.mark.parametrize("size", [(1, 1), (3000, 1), (1, 3000)])
+def test_a_picture_that_is_one_line_is_looked_at(size: tuple[int, int]) -> None:
+    assert FaceFinder().find(np.zeros((*size, 3), np.uint8)) == []
+
+
+@pytest.mark.skipif(not installed(), reason=f"the weights carrier {faces.CARRIER} is not installed")
+def test_a_face_at_the_end_of_a_panorama_is_found_as_in_the_picture_alone() -> None:
+    portrait = Image.open(PORTRAIT).convert("RGB").resize((300, 300))
+    panorama = Image.new("RGB", (3600, 300), "grey")
+    panorama.paste(portrait, (3300, 0))
+    (alone,) = FaceFinder().find(np.asarray(portrait))
+    found = FaceFinder().find(np.asarray(panorama))
+    assert found
+    assert all(face.box.left > 3300 for face in found)
+    assert min(float(np.linalg.norm(face.vector - alone.vector)) for face in found) < 0.3

@@ -50,6 +50,8 @@ def check(**changed: str) -> None:
         ({"note": "  "}, "needs a note"),
         ({"keep_until": "2026-11-25"}, "is over"),
         ({"keep_until": "soon"}, "not a date"),
+        ({"keep_until": "20261127"}, "another way to write a date"),
+        ({"keep_until": "2026-W49-1"}, "another way to write a date"),
     ],
 )
 def test_an_enrolment_that_must_not_be_is_refused(changed: dict[str, str], message: str) -> None:
@@ -60,6 +62,18 @@ def test_an_enrolment_that_must_not_be_is_refused(changed: dict[str, str], messa
 def test_adults_are_enrolled_from_their_birthday_on() -> None:
     check(born="2008-11-25")
     check_enrolment(born="2004-02-29", legal_basis="consent", note="n", keep_until="2027-01-01", today=TODAY)
+
+
+@pytest.mark.parametrize(
+    ("born", "minor_until"),
+    [("2008-08-31", "2026-08-30"), ("2008-11-29", "2026-11-28"), ("2008-02-29", "2026-02-28")],
+)
+def test_nobody_is_enrolled_in_the_days_before_the_eighteenth_birthday(born: str, minor_until: str) -> None:
+    last = datetime.date.fromisoformat(minor_until)
+    rest = {"legal_basis": "consent", "note": "n", "keep_until": "2027-01-01"}
+    with pytest.raises(OptionError, match="minors"):
+        check_enrolment(born=born, **rest, today=last)
+    check_enrolment(born=born, **rest, today=last + datetime.timedelta(days=1))
 
 
 def test_only_numbers_and_facts_are_kept_for_the_owner_alone(tmp_path: Path) -> None:
@@ -80,6 +94,8 @@ def test_persons_are_forgotten_on_request_and_after_their_last_day(tmp_path: Pat
     gallery.add(person("b", face(2)))
     assert [one.id for one in gallery.persons(TODAY)] == ["a", "b"]
     assert [one.id for one in gallery.persons(TODAY + datetime.timedelta(days=1))] == ["b"]
+    assert gallery.over(TODAY) == []
+    assert gallery.over(TODAY + datetime.timedelta(days=1)) == ["a"]
     assert gallery.purge(TODAY + datetime.timedelta(days=1)) == ["a"]
     assert gallery.remove("b")
     assert not gallery.remove("b")

@@ -119,6 +119,23 @@ def test_small_and_thin_pictures_have_a_score(marks: VisibleMarks, size: tuple[i
     assert marks.score(np.full((size[1], size[0], 3), 200, np.uint8)).scores == {"stock-mark": 0.0}
 
 
+@pytest.mark.parametrize("size", [(6400, 10), (10, 6400), (640, 1), (1, 1)])
+def test_a_thin_picture_is_never_read_as_a_line_that_the_reader_would_blow_up(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen, read = VisibleMarks(read_all=True), list[tuple[int, ...]]()
+
+    class Below:
+        """A word in what was continued at the edge."""
+
+        boxes, txts, scores = [np.array([[90, 90], [99, 90], [99, 99], [90, 99]])], ["shutterstick"], [0.9]
+
+    monkeypatch.setattr(screen, "_reader", lambda shown: read.append(shown.shape) or Below)
+    assert set(screen.score(np.zeros((*size, 3), np.uint8)).scores) == {"stock-mark"}
+    assert read
+    assert all(max(shape[:2]) <= 8 * min(shape[:2]) for shape in read)
+
+
 def test_a_mark_in_a_grey_picture_is_read(marks: VisibleMarks) -> None:
     grey = np.asarray(Image.fromarray(painted("shutterstock")).convert("L").convert("RGB"))
     assert marks.score(grey).scores["stock-mark"] > 0.8

@@ -92,6 +92,16 @@ def test_special_care_lowers_every_threshold_whatever_the_order() -> None:
         assert safety_checker_decision(heads[:2], heads[2:], vectors.astype(np.float32)) == [True, False]
 
 
+LAION = {"dense.0.weight": np.ones((1, DIM)), "dense.0.bias": np.ones(1)}
+UNSAFE = {
+    "projection_head.0.weight": np.ones((6, DIM)),
+    "projection_head.0.bias": np.ones(6),
+    "projection_head.4.weight": np.ones((1, 6)),
+    "projection_head.4.bias": np.ones(1),
+    **{f"projection_head.3.{part}": np.ones(6) for part in ("weight", "bias", "running_mean", "running_var")},
+}
+
+
 @pytest.mark.parametrize(
     ("form", "state", "message"),
     [
@@ -101,6 +111,33 @@ def test_special_care_lowers_every_threshold_whatever_the_order() -> None:
         ("laion-clip-nsfw", {"dense.0.weight": np.ones((3, DIM)), "dense.0.bias": np.ones(3)}, "do not fit"),
         ("laion-clip-nsfw", {}, "do not fit"),
         ("autokeras", {}, "no known form"),
+        (
+            "laion-clip-nsfw",
+            {"normalization.mean": np.zeros(DIM), "normalization.variance": np.ones(DIM)},
+            "do not fit",
+        ),
+        (
+            "laion-clip-nsfw",
+            LAION | {"normalization.mean": np.zeros(5), "normalization.variance": np.ones(5)},
+            "not fit",
+        ),
+        (
+            "laion-clip-nsfw",
+            LAION | {"normalization.mean": np.zeros(DIM), "normalization.variance": np.zeros(DIM)},
+            "not finite",
+        ),
+        ("univfd", {"weight": np.full((1, DIM), np.nan), "bias": np.ones(1)}, "not finite"),
+        ("unsafe-diffusion", UNSAFE | {"projection_head.3.weight": np.ones(9)}, "do not fit"),
+        (
+            "sd-safety-checker",
+            {
+                "concept_embeds": np.zeros((1, DIM)),
+                "concept_embeds_weights": np.ones(1),
+                "special_care_embeds": np.ones((1, DIM)),
+                "special_care_embeds_weights": np.ones(1),
+            },
+            "not finite",
+        ),
     ],
 )
 def test_files_of_another_shape_are_refused(form: str, state: dict[str, np.ndarray], message: str) -> None:

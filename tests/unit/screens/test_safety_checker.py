@@ -70,3 +70,10 @@ def test_numbers_of_another_range_are_refused_and_not_screened_as_white() -> Non
         SafetyChecker([Light()], [RULE])(np.zeros((1, 4, 4, 3), np.uint8))
     with pytest.raises(OptionError):
         SafetyChecker([Light()], [RULE], replacement="pixelate")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "I;16", "P", "F"])
+def test_pictures_of_which_a_part_would_not_be_seen_are_refused(mode: str) -> None:
+    """Sixteen bits would be clipped to white, and what lies under a transparency be taken for what is shown."""
+    with pytest.raises(ImageError, match=f"mode {mode}"):
+        SafetyChecker([Light()], [RULE])([Image.new(mode, (4, 4))])

@@ -19,6 +19,7 @@ from guardrails.policy import default_policy
 from guardrails.policy.model import ScreenRule
 from guardrails.prompts import PromptGuard
 from guardrails.screens.faces import Faces
+from guardrails.screens.judge import judge
 from guardrails.screens.persons import NAMED, UNNAMED
 from guardrails.screens.protocol import Reading
 from guardrails.screens.scanning import agreement, scan, worst
@@ -165,12 +166,40 @@ def check(status: CheckStatus = CheckStatus.RAN, abstained: dict[str, str] | Non
 def test_the_worst_showing_counts_and_what_is_not_known_in_one_is_not_known() -> None:
     assert worst([[check(red=0.2, blue=0.9)], [check(red=0.7, blue=0.1)]])[0].scores == {"red": 0.7, "blue": 0.9}
     (found,) = worst([[check(red=0.2)], [check(abstained={"red": "small"})]])
-    assert found.scores == {}
-    assert found.abstained == {"red": "small"}
+    assert (found.scores, found.abstained) == ({"red": 0.2}, {"red": "small"})
+    assert [one.action for one in judge([found], [rule()])] == [Action.REVIEW]
     unsure = replace(check(abstained={"red": "small"}), evidence={"red": {"prior": []}})
     assert worst([[check(red=0.2)], [unsure]])[0].evidence == {"red": {"prior": []}}
     (failed,) = worst([[check(red=0.2)], [check(CheckStatus.FAILED)]])
     assert failed.status is CheckStatus.FAILED
+
+
+def test_what_is_seen_in_one_showing_is_found_also_where_another_is_not_known() -> None:
+    """Else strange colours below the transparency of a picture would hide what everybody sees."""
+    runs = [[check(red=0.9)], [check(abstained={"red": "unlike all pictures"})]]
+    for ordered in (runs, runs[::-1]):
+        (finding,) = judge(worst(ordered), [rule()])
+        assert (finding.action, finding.score) == (Action.BLOCK, 0.9)
+
+
+def test_a_finding_says_in_which_showing_it_was_seen() -> None:
+    class Explained(Redness):
+        def score(self, pixels: np.ndarray) -> Reading:
+            return replace(super().score(pixels), evidence={"red": {"raw": 1}})
+
+    hidden = scan(saved(Image.new("RGBA", (32, 32), (*RED, 0))), [Explained()], [rule()])
+    assert hidden.findings[0].evidence["shown"] == "without its transparency"
+    assert (hidden.showings["without its transparency"] == RED).all()
+    assert (hidden.pixels == 255).all()
+    plain = scan(saved(Image.new("RGB", (32, 32), RED)), [Explained()], [rule()])
+    assert "shown" not in plain.findings[0].evidence
+
+
+def test_a_screen_that_could_not_look_does_not_disagree() -> None:
+    rules = [rule(), rule("RED-02", "missing", "rouge")]
+    scanned = scan(saved(half_red()), [Redness()], rules)
+    assert {finding.rule for finding in scanned.findings} == {"RED-01", "RED-02"}
+    assert scanned.agreement == {"colour": (("redness red",), ())}
 
 
 def test_screens_of_one_category_that_disagree_are_named() -> None:

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from guardrails import home as homes
+from guardrails.domain.findings import Action, Check, CheckStatus, Component, Finding
 from guardrails.screens.faces import Faces
 from guardrails.screens.gallery import Gallery
 from guardrails.screens.protocol import Reading
+from guardrails.similarity.hash_lists import HashLists, ListAnswer
 from guardrails.testing.doubles import fixed_screen, passing_screens
 from guardrails.testing.faces import Finder, enrol, vector
 from service.access.tenants import LOCAL
@@ -70,6 +73,19 @@ def test_an_enrolled_person_is_an_alert_and_a_named_one_is_blocked(tmp_path: Pat
         named = moderate(*parts)
         assert "FACE-01" in rules(named)
         assert "FACE-02" not in rules(named)
+
+
+def test_a_listed_picture_under_a_transparency_is_found(moderate: Moderate, monkeypatch: pytest.MonkeyPatch) -> None:
+    component = Component(name="hash-lists", version="1")
+    hit = Finding(rule="HASHLIST-01", category="listed", action=Action.BLOCK, message="Listed.", detector=component)
+
+    def look(self: HashLists, pixels: np.ndarray) -> ListAnswer:
+        is_listed = bool((pixels == (0, 200, 0)).all())
+        return ListAnswer(check=Check(component=component, status=CheckStatus.RAN), finding=hit if is_listed else None)
+
+    monkeypatch.setattr(HashLists, "look", look)
+    assert "HASHLIST-01" in rules(moderate(picture((0, 200, 0, 0))))
+    assert "HASHLIST-01" not in rules(moderate(picture((200, 0, 0, 0))))
 
 
 def test_who_was_seen_is_not_told(tmp_path: Path, moderate: Moderate) -> None:
