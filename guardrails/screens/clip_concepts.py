@@ -42,13 +42,11 @@ class Pass:
     """What one pass of the encoder saw in one picture.
 
     Attributes:
-        calibrated: the heads that were in use then.
         vectors: one a view, shape (views, dim); the first is the whole picture.
         raw: of every concept in every view, shape (views, concepts).
         calibrated: the heads that gave them; those in use may be others by now.
     """
 
-    calibrated: Calibrated
     views: Sequence[View]
     vectors: Vectors
     raw: Vectors
@@ -124,7 +122,6 @@ class ClipConcepts:
         calibrated = self.calibrated()
         shown, vectors = self.seen(pixels)
         return Pass(
-            calibrated=calibrated,
             views=shown,
             vectors=vectors,
             raw=calibrated.heads.raw(vectors, self.encoder().id),
