@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 from guardrails.errors import ImageError, StorageError
 
-_STAGED_PREFIX = ".staged-"
+# Of what has no final name yet.
+STAGED_PREFIX = ".staged-"
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -37,7 +38,7 @@ def stage(folder: Path, data: bytes, *, mode: int = 0o644) -> Path:
     try:
         with _storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=_STAGED_PREFIX)
+            descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=STAGED_PREFIX)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
@@ -174,7 +175,7 @@ def create_folder(target: Path, what: str, fill: Callable[[Path], None]) -> bool
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(dir=target.parent, prefix=_STAGED_PREFIX))
+        staged = Path(tempfile.mkdtemp(dir=target.parent, prefix=STAGED_PREFIX))
     except OSError as error:
         raise StorageError(
             f"cannot create {what} in {target.parent}: {error.strerror or error}",
@@ -197,7 +198,7 @@ def clear_abandoned(folder: Path, older_than: float, *, keep: Collection[Path] =
         keep: absolute paths of staged files that somebody still answers for.
     """
     latest = time.time() - older_than
-    for path in folder.glob(f"{_STAGED_PREFIX}*"):
+    for path in folder.glob(f"{STAGED_PREFIX}*"):
         with contextlib.suppress(OSError):
             if path.absolute() not in keep and path.stat().st_mtime < latest:
                 path.unlink()

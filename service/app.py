@@ -126,6 +126,9 @@ async def _repeat(work: Callable[[], object], seconds: float) -> None:
             await run_in_threadpool(work)
         except GuardrailsError as error:
             _log.warning("background work failed: %s", error.code)
+        except Exception as error:
+            # It must go on; the traceback may quote a request, so only its kind is logged.
+            _log.error("background work failed: %s", type(error).__name__)
         await asyncio.sleep(seconds)
 
 

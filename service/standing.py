@@ -21,12 +21,15 @@ def note_standing(database: Database, acts: Acts, policies: Policies, chain: byt
         chain: PEM certificates of the key that signs, leaf first.
     """
     for act in _standing(policies, chain):
-        last = database.one(
-            "SELECT details FROM audit WHERE action = ? AND subject = ? ORDER BY id DESC LIMIT 1", act.name, act.subject
-        )
-        known = {} if last is None else json.loads(last["details"])
-        if act.facts != {name: known.get(name) for name in act.facts}:
-            with database.transaction() as transaction:
+        # Several processes start at once: what one has recorded, the next one finds.
+        with database.transaction() as transaction:
+            last = transaction.one(
+                "SELECT details FROM audit WHERE action = ? AND subject = ? ORDER BY id DESC LIMIT 1",
+                act.name,
+                act.subject,
+            )
+            known = {} if last is None else json.loads(last["details"])
+            if act.facts != {name: known.get(name) for name in act.facts}:
                 acts.note(transaction, act)
 
 

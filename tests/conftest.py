@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from guardrails import home as homes
 from guardrails.pipeline import Guard
 from guardrails.provenance import create_dev_chain
 from guardrails.testing.doubles import FixedIndex, ShapeGenerator, passing_screens
 from guardrails.watermark.keys import KEY_FILE, Keyring
+
+# The same examples in every run, and no limit in wall-clock time: a machine that is busy with other work is no fault.
+settings.load_profile("ci")
 
 
 def make_keys(root: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,13 +64,13 @@ class Keeper:
             verdict = self._verifier.verify(data)
             if verdict.status not in self._welcome:
                 return Kept(source=str(path), kept=False, manifest_id=verdict.manifest_id, why=verdict.explanation)
-            with path.open("rb") as file:
-                entry = to_entry(
-                    file,
-                    manifest_id=verdict.manifest_id,
-                    mark_id=_own_mark(verdict.manifest_id, verdict.mark_id),
-                    fingerprints=Appearance.of(decode(data).pixels).upright,
-                )
+            # Of the very bytes that were verified: the file may be another one by now.
+            entry = to_entry(
+                io.BytesIO(data),
+                manifest_id=verdict.manifest_id,
+                mark_id=_own_mark(verdict.manifest_id, verdict.mark_id),
+                fingerprints=Appearance.of(decode(data).pixels).upright,
+            )
             self._repository.add(entry, replace=True)
         except (ImageError, RepositoryError) as error:
             return Kept(source=str(path), kept=False, why=error.message)

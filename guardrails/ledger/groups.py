@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from guardrails.errors import GuardrailsError
+from guardrails.errors import GuardrailsError, StorageError
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -71,8 +71,10 @@ class GroupCommit(Generic[_Item, _Result]):
             for waiter, result in zip(group, results, strict=True):
                 waiter.result, waiter.served = result, True
         except GuardrailsError as error:
-            if len(group) == 1:
-                group[0].error, group[0].served = error, True
+            # A disk that fails is the fault of none of them, and may have kept them all before it did.
+            if len(group) == 1 or isinstance(error, StorageError):
+                for waiter in group:
+                    waiter.error, waiter.served = error, True
                 return
             # One bad item must not fail the others.
             for waiter in group:

@@ -162,9 +162,14 @@ class Gallery:
         """Everybody; a file is read again only when it has changed. Who is forgotten leaves the memory too."""
         found = {}
         for path in self._folder.glob("*.json") if self._folder.is_dir() else ():
-            stamp = _stamp(path)
-            known = self._read_before.get(path)
-            found[path] = known if known is not None and known[0] == stamp else (stamp, _read(path))
+            try:
+                stamp = _stamp(path)
+                known = self._read_before.get(path)
+                found[path] = known if known is not None and known[0] == stamp else (stamp, _read(path))
+            except StorageError:
+                # Who was forgotten since the folder was listed is nobody's fault.
+                if path.exists():
+                    raise
         self._read_before = found
         return sorted((person for _, person in found.values()), key=lambda person: person.id)
 

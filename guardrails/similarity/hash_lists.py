@@ -10,11 +10,14 @@ import hashlib
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from guardrails.domain.findings import Action, Check, CheckStatus, Component, Finding
 from guardrails.errors import OptionError
+from guardrails.files import STAGED_PREFIX
 from guardrails.imaging import Pixels
 from guardrails.similarity.banks import BankAnswer, Banks, BankSettings, Role
 from guardrails.similarity.fingerprints import Fingerprinter
@@ -50,8 +53,8 @@ class HashLists:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._guard = threading.Lock()
-        self._names: tuple[str, ...] = ()
-        self._stores: list[Store] = []
+        self._stores: dict[str, Store] = {}
+        self._meaning: list[tuple[str, Mapping[str, Any], str]] = []
         self._banks: list[Banks] = []
 
     def look(self, *shown: Pixels) -> ListAnswer | None:
@@ -78,23 +81,27 @@ class HashLists:
 
     def _open(self) -> None:
         there = self._folder.iterdir() if self._folder.is_dir() else ()
-        names = tuple(sorted(path.name for path in there if path.is_dir()))
-        if names == self._names:
+        names = sorted(path.name for path in there if path.is_dir() and not path.name.startswith(STAGED_PREFIX))
+        opened = self._stores
+        self._stores = {name: opened[name] if name in opened else Store.open(self._folder / name) for name in names}
+        # The settings come first: asking for them notices that another list lies there under the same name.
+        meaning = [(name, store.settings, store.algorithm) for name, store in self._stores.items()]
+        if meaning == self._meaning:
             return
         groups: dict[str, list[Store]] = defaultdict(list)
-        for name in names:
-            store = Store.open(self._folder / name)
-            if BankSettings.from_json(store.settings).role not in _ROLES:
+        for name, settings, algorithm in meaning:
+            if BankSettings.from_json(settings).role not in _ROLES:
                 raise OptionError(
-                    f"{store.folder} is no list of hashes", hint="import it anew with --role sensitive, or move it away"
+                    f"{self._folder / name} is no list of hashes",
+                    hint="import it anew with --role sensitive, or move it away",
                 )
-            groups[store.algorithm].append(store)
+            groups[algorithm].append(self._stores[name])
         self._banks = [Banks(stores) for stores in groups.values()]
-        self._stores = [store for stores in groups.values() for store in stores]
-        self._names = names
+        self._meaning = meaning
 
     def _told(self, answers: list[BankAnswer], milliseconds: float) -> ListAnswer:
-        digest = hashlib.sha256("".join(f"{store.folder.name} {store.digest}\n" for store in self._stores).encode())
+        digests = "".join(f"{name} {store.digest}\n" for name, store in self._stores.items())
+        digest = hashlib.sha256(digests.encode())
         component = Component(name=NAME, version=VERSION, digest=digest.hexdigest())
         if all(answer.unhashable for answer in answers):
             reason = "unhashable: too little detail"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -71,12 +72,13 @@ def append_changes(path: Path, offset: int, changes: Iterable[Change]) -> int:
     """
     data = format_changes(changes)
     try:
-        with path.open("r+b") as file:
+        # Without a buffer, which would be written once more after an error.
+        with path.open("r+b", buffering=0) as file:
             file.truncate(offset)
-            file.seek(offset)
             try:
-                file.write(data)
-                file.flush()
+                # Room first: a full disk shows while there is nothing that a reader would take for a change.
+                _write(file, offset, bytes(len(data)))
+                _write(file, offset, data)
                 os.fsync(file.fileno())
             except OSError:
                 file.truncate(offset)
@@ -86,6 +88,14 @@ def append_changes(path: Path, offset: int, changes: Iterable[Change]) -> int:
             f"cannot write {path}: {error.strerror or error}", hint="check that the folder is writable and has room"
         ) from error
     return offset + len(data)
+
+
+def _write(file: FileIO, offset: int, data: bytes) -> None:
+    """All of it: one call may write less."""
+    file.seek(offset)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _parse(line: bytes) -> Change | None:

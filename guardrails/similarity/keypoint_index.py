@@ -117,7 +117,9 @@ class KeypointIndex:
         Returns:
             How many were added.
         """
-        return self.store.add([entry for entry in entries if entry.id not in self.store])
+        works = list(entries)
+        # Looked for while no other process can add them.
+        return self.store.add(entry for entry in works if entry.id not in self.store)
 
     def find(self, pixels: Pixels, *, most: int = _MOST_PLACED) -> list[Located]:
         """The works that a picture seems to show, those with most agreeing keypoints first.

@@ -8,6 +8,7 @@ Ray Data is not used, because its package needs pandas for nothing that is neede
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from guardrails.errors import OptionError
+from guardrails.files import try_lock
 from guardrails.similarity.distributed import gathered, shard_of, start_ray
 from guardrails.similarity.ingest import BuildReport, Unreadable, ingest, write_unreadable
 from guardrails.similarity.pointer import POINTER
@@ -22,6 +25,7 @@ from guardrails.similarity.sources import Item, read_source
 from guardrails.similarity.store import Store
 
 _PARTS = "parts"
+_LOCK = "BUILD-LOCK"
 _POLL_SECONDS = 1.0
 
 
@@ -47,9 +51,22 @@ def build_parallel(
         progress: told once a second how many pictures are in an index.
 
     Raises:
-        OptionError: a source is no collection, or one id is in two sources.
+        OptionError: a source is no collection, one id is in two sources, or another process builds this index.
         StorageError: a folder cannot be written; what was added before stays.
     """
+    lock = try_lock(store.folder / _LOCK)
+    if lock is None:
+        raise OptionError(f"another process builds {store.folder}", hint="wait for it, or stop it")
+    try:
+        reports = _build(store, sources, workers, progress)
+    finally:
+        os.close(lock)
+    report = _together(reports)
+    write_unreadable(store.folder, list(report.unreadable))
+    return report, reports
+
+
+def _build(store: Store, sources: Sequence[Path], workers: int, progress: Callable[[int], None]) -> list[PartReport]:
     folder = store.folder / _PARTS
     if folder.exists():
         # Of a build that was stopped.
@@ -60,9 +77,7 @@ def build_parallel(
     reports = build_parts(sources, parts, progress, known=store.folder)
     store.adopt(parts, since=before)
     shutil.rmtree(folder)
-    report = _together(reports)
-    write_unreadable(store.folder, list(report.unreadable))
-    return report, reports
+    return reports
 
 
 def build_sharded(

@@ -77,6 +77,8 @@ class PostgresIndex(RadiusIndex):
         self._algorithm = algorithm
         self._schema = schema
         with self._connected() as connection:
+            # "IF NOT EXISTS" alone fails where two make the same at once.
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"similarity {schema}"])
             connection.execute(self._sql("CREATE SCHEMA IF NOT EXISTS {schema}"))
             connection.execute(self._sql(_CREATE))
             made_by = json.dumps({"hash": algorithm, **Pointer(algorithm, (), "").procedures}, sort_keys=True)

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrails.errors import IndexFormatError, OptionError
-from guardrails.files import check_writable, locked, publish_folder, sync_folder, write_atomically
+from guardrails.files import create_folder, locked, publish_folder, sync_folder, write_atomically
 from guardrails.similarity.answers import Answer, Found, RadiusIndex, check_entry, duplicate, unknown
 from guardrails.similarity.fingerprints import Region
 from guardrails.similarity.hashes import HASH_BYTES, KEYPOINT128
@@ -73,7 +73,7 @@ class _View:
     """What a reader has read so far."""
 
     pointer: Pointer
-    stamp: tuple[int, int]
+    stamp: bytes
     parts: list[SegmentPart]
     recent: RecentPart
     offset: int = 0
@@ -136,12 +136,22 @@ class Store(RadiusIndex):
             raise OptionError(f"{algorithm!r} is no known hash", hint=f"use one of {', '.join(sorted(HASH_BYTES))}")
         if (folder / POINTER).exists():
             raise OptionError(f"{folder} holds an index already", hint="add to it, or choose another folder")
-        check_writable(folder)
+
+        def fill(made: Path) -> None:
+            journal = "journal-0.log"
+            write_atomically(made / journal, b"")
+            Pointer(algorithm, (), journal, settings or {}).write(made)
+
+        def fill_new(made: Path) -> None:
+            fill(made)
+            made.chmod(0o755)
+
+        # At once, because whoever looks into the folder above must find an index or none.
+        if not folder.exists():
+            create_folder(folder, "an index", fill_new)
         with _writing(folder):
             if not (folder / POINTER).exists():
-                journal = "journal-0.log"
-                write_atomically(folder / journal, b"")
-                Pointer(algorithm, (), journal, settings or {}).write(folder)
+                fill(folder)
         return cls(folder)
 
     @classmethod
@@ -160,8 +170,10 @@ class Store(RadiusIndex):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Of the bank that this index is."""
-        return self._view.pointer.settings
+        """Of the bank that this index is, as of now."""
+        with self._guard:
+            self._refresh()
+            return self._view.pointer.settings
 
     @property
     def digest(self) -> str:
@@ -195,7 +207,8 @@ class Store(RadiusIndex):
             (hit.found() for hit in takewhile(lambda hit: hit.distance <= last, hits)),
             key=lambda one: (one.distance, one.id),
         )
-        searched = sum(part.entries - sum(s is State.DISABLED for s in part.states.values()) for part in parts)
+        # A copy of the states, because another thread may change one meanwhile.
+        searched = sum(part.entries - list(part.states.values()).count(State.DISABLED) for part in parts)
         return Answer(found=tuple(found[:limit]), total=len(hits), searched=searched, radius=radius)
 
     def facts(self, entry_id: str) -> Mapping[str, str]:
@@ -328,8 +341,17 @@ class Store(RadiusIndex):
         Raises:
             IndexFormatError: a file is not the one that was published.
         """
-        for part in self._view.parts:
-            part.segment.verify()
+        while True:
+            (before, _), parts = self.snapshot, self.parts
+            try:
+                for part in parts:
+                    if isinstance(part, SegmentPart):
+                        part.segment.verify()
+                return
+            except IndexFormatError:
+                # A merge of another process may have removed the segment meanwhile.
+                if self.snapshot[0] == before:
+                    raise
 
     def warm(self) -> None:
         """Read all pages and compile the inner loops, so that the first queries are not slow."""
@@ -448,9 +470,11 @@ def _catch_up(view: _View, folder: Path) -> None:
     except OSError as error:
         raise IndexFormatError(f"cannot read {path}: {error}", hint="restore the index folder from a copy") from error
     if size != view.offset:
-        changes, view.offset = read_changes(path, view.offset)
+        changes, offset = read_changes(path, view.offset)
         for change in changes:
             view.apply(change)
+        # Last, so that a change that cannot be applied stays an error.
+        view.offset = offset
 
 
 def _linked(segment: Segment, folder: Path) -> tuple[str, str]:
@@ -514,11 +538,11 @@ def _writing(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _stamp(folder: Path) -> tuple[int, int]:
+def _stamp(folder: Path) -> bytes:
+    """The pointer itself: inode and time of two files that replaced each other can be equal."""
     try:
-        status = os.stat(folder / POINTER)
+        return (folder / POINTER).read_bytes()
     except OSError as error:
         raise IndexFormatError(
             f"{folder} holds no index: {error.strerror}", hint="build one with `guardrails similarity build`"
         ) from error
-    return status.st_ino, status.st_mtime_ns

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FILE = "thumbnails.sqlite"
 _CREATE = "CREATE TABLE IF NOT EXISTS thumbnails (id TEXT PRIMARY KEY, webp BLOB NOT NULL)"
+_IS_MADE = "SELECT 1 FROM sqlite_master WHERE name = 'thumbnails'"
+_GET = "SELECT webp FROM thumbnails WHERE id = ?"
 _PUT = "INSERT OR REPLACE INTO thumbnails (id, webp) VALUES (?, ?)"
 _TAKE_OVER = "INSERT OR REPLACE INTO thumbnails (id, webp) SELECT id, webp FROM other.thumbnails"
 _SECONDS = 30.0
@@ -47,10 +49,16 @@ class Thumbnails:
         """
         if not self._path.exists():
             return None
+        address = f"{self._path.absolute().as_uri()}?mode=ro"
         try:
-            with contextlib.closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as connection:
-                row = connection.execute("SELECT webp FROM thumbnails WHERE id = ?", (entry_id,)).fetchone()
+            with contextlib.closing(sqlite3.connect(address, uri=True, timeout=_SECONDS)) as connection:
+                # Another process may be making the file just now.
+                is_made = connection.execute(_IS_MADE).fetchone()
+                row = connection.execute(_GET, (entry_id,)).fetchone() if is_made else None
         except sqlite3.Error as error:
+            if not self._path.exists():
+                # Dropped since the look.
+                return None
             raise IndexFormatError(f"cannot read {self._path}: {error}", hint="remove it, nothing needs it") from error
         return None if row is None else bytes(row[0])
 

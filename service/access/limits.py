@@ -126,11 +126,13 @@ class RateLimiter:
 def _draw(transaction: Transaction, name: str, per_minute: int, share: int) -> tuple[int, float]:
     """Requests that were taken out of a bucket, at most `share`, and what is left in it."""
     now = time.time()
+    # Holds the row until the end of the transaction, on PostgreSQL too, where cleaning may remove it meanwhile.
     transaction.run(
-        "INSERT INTO buckets (name, level, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", name, float(per_minute), now
+        "INSERT INTO buckets (name, level, at) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET at = buckets.at",
+        name,
+        float(per_minute),
+        now,
     )
-    # Holds the row until the end of the transaction, on PostgreSQL too.
-    transaction.run("UPDATE buckets SET at = at WHERE name = ?", name)
     row = transaction.one("SELECT level, at FROM buckets WHERE name = ?", name)
     assert row is not None
     # The clocks of two machines differ; time never runs backwards here.

@@ -85,21 +85,21 @@ def create_batch(
         raise lacks(scope)
     try:
         file = context.files.get(body.input_file_id, caller.tenant.id)
+        if file.purpose != "batch":
+            message = "the file was not uploaded with the purpose batch"
+            raise ApiError(400, "invalid_value", message, param="input_file_id", headers=NO_RETRY)
+        batch = context.batches.add(
+            tenant=caller.tenant.id,
+            api_key=caller.key,
+            endpoint=body.endpoint,
+            input_file=file.id,
+            metadata=body.metadata,
+            seconds=context.settings.batch_seconds,
+            most=context.settings.batches_open,
+        )
     except KeyError as error:
         message = "there is no such file"
         raise ApiError(404, "not_found", message, param="input_file_id", headers=NO_RETRY) from error
-    if file.purpose != "batch":
-        message = "the file was not uploaded with the purpose batch"
-        raise ApiError(400, "invalid_value", message, param="input_file_id", headers=NO_RETRY)
-    batch = context.batches.add(
-        tenant=caller.tenant.id,
-        api_key=caller.key,
-        endpoint=body.endpoint,
-        input_file=file.id,
-        metadata=body.metadata,
-        seconds=context.settings.batch_seconds,
-        most=context.settings.batches_open,
-    )
     return _shown(batch, {})
 
 

@@ -7,6 +7,7 @@ import contextlib
 
 from starlette.concurrency import run_in_threadpool
 
+from guardrails.errors import GuardrailsError
 from service.jobs.model import Job, Status
 from service.jobs.table import JobTable
 
@@ -41,9 +42,13 @@ class Waiter:
 
     async def _poll(self) -> None:
         while self._waiting:
-            standing = await run_in_threadpool(self._table.standing, list(self._waiting))
-            for id, event in self._waiting.items():
-                # A job that is gone is over as well.
-                if id not in standing or Status(standing[id][0]).is_over:
-                    event.set()
+            # Whoever begins to wait during the question is not in its answer.
+            asked = dict(self._waiting)
+            # A database that is away for a moment is asked again.
+            with contextlib.suppress(GuardrailsError):
+                standing = await run_in_threadpool(self._table.standing, list(asked))
+                for id, event in asked.items():
+                    # A job that is gone is over as well.
+                    if id not in standing or Status(standing[id][0]).is_over:
+                        event.set()
             await asyncio.sleep(_SECONDS)

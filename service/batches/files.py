@@ -153,6 +153,8 @@ class Files:
         """
         file = self.get(id, tenant)
         with self._database.transaction() as transaction:
+            # Nobody begins a batch with it meanwhile, see `BatchTable.add`.
+            transaction.one(f"SELECT id FROM files WHERE id = ?{self._database.locking}", id)  # noqa: S608 - own
             if transaction.one("SELECT id FROM batches WHERE input_file = ? AND ended_at IS NULL LIMIT 1", id):
                 raise FileInUse("a batch still reads this file", hint="cancel the batch first")
             transaction.run("DELETE FROM files WHERE id = ?", id)

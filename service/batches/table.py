@@ -111,10 +111,15 @@ class BatchTable:
             most: batches of the tenant that may be open at once.
 
         Raises:
+            KeyError: the input file is no longer there.
             TooManyBatches: there are as many already.
         """
         now, id = time.time(), f"batch_{uuid.uuid4().hex}"
         with self._database.transaction() as transaction:
+            # Held until the batch is there, from when on nobody may delete the file.
+            file = f"SELECT id FROM files WHERE id = ?{self._database.locking}"  # noqa: S608 - own
+            if transaction.one(file, input_file) is None:
+                raise KeyError(input_file)
             open_ = transaction.one("SELECT COUNT(*) AS n FROM batches WHERE tenant = ? AND ended_at IS NULL", tenant)
             if open_ is not None and open_["n"] >= most:
                 raise TooManyBatches(f"a tenant has at most {most} open batches", hint="wait for one of them")
@@ -202,12 +207,12 @@ class BatchTable:
                     place.start,
                     place.length,
                 )
-            _move(transaction, batch.id, BatchStatus.IN_PROGRESS, "status = 'validating'")
+            self._move(transaction, batch.id, BatchStatus.IN_PROGRESS, "status = 'validating'")
 
     def fail(self, batch: Batch, errors: Sequence[Mapping[str, Any]]) -> None:
         """The input file cannot be run."""
         with self._database.transaction() as transaction:
-            if _move(transaction, batch.id, BatchStatus.FAILED, "ended_at IS NULL"):
+            if self._move(transaction, batch.id, BatchStatus.FAILED, "ended_at IS NULL"):
                 transaction.run(
                     "UPDATE batches SET errors = ?, ended_at = ? WHERE id = ?",
                     json.dumps(errors),
@@ -226,19 +231,19 @@ class BatchTable:
                 id,
             )
             if changed and why is BatchStatus.CANCELLED:
-                _move(transaction, id, BatchStatus.CANCELLING, "ended_at IS NULL")
+                self._move(transaction, id, BatchStatus.CANCELLING, "ended_at IS NULL")
         return self.get(id)
 
     def finalize(self, batch: Batch) -> None:
         """Every line is answered or given up; the files are written next."""
         with self._database.transaction() as transaction:
-            _move(transaction, batch.id, BatchStatus.FINALIZING, "ended_at IS NULL")
+            self._move(transaction, batch.id, BatchStatus.FINALIZING, "ended_at IS NULL")
 
     def finish(self, batch: Batch, output_file: str | None, error_file: str | None) -> None:
         """The files are there."""
         status = BatchStatus(batch.ending or BatchStatus.COMPLETED)
         with self._database.transaction() as transaction:
-            if _move(transaction, batch.id, status, "ended_at IS NULL"):
+            if self._move(transaction, batch.id, status, "ended_at IS NULL"):
                 transaction.run(
                     "UPDATE batches SET output_file = ?, error_file = ?, ended_at = ? WHERE id = ?",
                     output_file,
@@ -271,20 +276,21 @@ class BatchTable:
                 line,
             )
 
+    def _move(self, transaction: Transaction, id: str, status: BatchStatus, condition: str) -> bool:
+        """Come into a status if the batch, which nobody else changes until the transaction ends, fits the condition."""
+        query = f"SELECT times FROM batches WHERE id = ? AND {condition}{self._database.locking}"  # noqa: S608 - own
+        row = transaction.one(query, id)
+        if row is None:
+            return False
+        times = {**json.loads(row["times"]), status.value: time.time()}
+        transaction.run("UPDATE batches SET status = ?, times = ? WHERE id = ?", status.value, json.dumps(times), id)
+        return True
+
     def forget_before(self, at: float) -> None:
         """Batches that ended before this time."""
         with self._database.transaction() as transaction:
             transaction.run("DELETE FROM batch_lines WHERE batch IN (SELECT id FROM batches WHERE ended_at < ?)", at)
             transaction.run("DELETE FROM batches WHERE ended_at < ?", at)
-
-
-def _move(transaction: Transaction, id: str, status: BatchStatus, condition: str) -> bool:
-    row = transaction.one(f"SELECT times FROM batches WHERE id = ? AND {condition}", id)  # noqa: S608 - own conditions
-    if row is None:
-        return False
-    times = {**json.loads(row["times"]), status.value: time.time()}
-    transaction.run("UPDATE batches SET status = ?, times = ? WHERE id = ?", status.value, json.dumps(times), id)
-    return True
 
 
 def _batch(row: Row) -> Batch:

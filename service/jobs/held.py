@@ -38,8 +38,11 @@ def queue_review(
     )
 
 
-def set_aside(job: Job, result: Mapping[str, Any], uploads: Path) -> list[Job]:
-    """A job of its own for each picture that is held, so that people decide on each by itself."""
+def set_aside(job: Job, result: Mapping[str, Any]) -> list[Job]:
+    """A job of its own for each picture that is held, so that people decide on each by itself.
+
+    What it starts from is not there before `link_inputs`.
+    """
     aside = []
     for entry in result["blocked"]:
         if entry["index"] is None or not is_held([entry]):
@@ -53,7 +56,7 @@ def set_aside(job: Job, result: Mapping[str, Any], uploads: Path) -> list[Job]:
             **job.request,
             "seed": None if seed is None else seed + number,
             "count": 1,
-            **_linked_inputs(job, id, uploads),
+            **_own_inputs(job, id),
         }
         blocked = [{**entry, "index": 0}]
         now = time.time()
@@ -76,12 +79,15 @@ def set_aside(job: Job, result: Mapping[str, Any], uploads: Path) -> list[Job]:
     return aside
 
 
-def _linked_inputs(job: Job, id: str, uploads: Path) -> dict[str, Any]:
+def link_inputs(job: Job, aside: Job, uploads: Path) -> None:
+    """Give a job that was set aside the pictures that it starts from."""
+    for name, own in zip(job.request.get("inputs", ()), aside.request.get("inputs", ()), strict=True):
+        with contextlib.suppress(FileExistsError):
+            os.link(uploads / name, uploads / own)
+
+
+def _own_inputs(job: Job, id: str) -> dict[str, Any]:
     """The pictures that an edit starts from, under names of this job's own: each job removes its own at its end."""
     if "inputs" not in job.request:
         return {}
-    names = [f"{id}-{number}.bin" for number, _ in enumerate(job.request["inputs"])]
-    for name, own in zip(job.request["inputs"], names, strict=True):
-        with contextlib.suppress(FileExistsError):
-            os.link(uploads / name, uploads / own)
-    return {"inputs": names}
+    return {"inputs": [f"{id}-{number}.bin" for number, _ in enumerate(job.request["inputs"])]}

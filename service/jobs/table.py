@@ -375,6 +375,15 @@ def _add_event(transaction: Transaction, job: str, type: str, data: Mapping[str,
 
 
 def _check_limits(transaction: Transaction, job: Job, limits: Limits) -> None:
+    day = datetime.fromtimestamp(job.created_at, UTC).date().isoformat()
+    # First, because it holds the tenant's row until the transaction ends: what is counted below, nobody else adds to.
+    transaction.run(
+        "INSERT INTO usage (tenant, day, images) VALUES (?, ?, ?)"
+        " ON CONFLICT (tenant, day) DO UPDATE SET images = usage.images + excluded.images",
+        job.tenant,
+        day,
+        len(job.ids),
+    )
     if limits.queue and _count(transaction, "status = 'queued'") > limits.queue:
         raise QueueFull("too many requests wait already", hint="try again in a minute")
     if limits.concurrent_jobs:
@@ -383,14 +392,6 @@ def _check_limits(transaction: Transaction, job: Job, limits: Limits) -> None:
             raise Refused(
                 f"{limits.concurrent_jobs} requests of this tenant are open already", hint="wait for one of them"
             )
-    day = datetime.fromtimestamp(job.created_at, UTC).date().isoformat()
-    transaction.run(
-        "INSERT INTO usage (tenant, day, images) VALUES (?, ?, ?)"
-        " ON CONFLICT (tenant, day) DO UPDATE SET images = usage.images + excluded.images",
-        job.tenant,
-        day,
-        len(job.ids),
-    )
     if limits.images_per_day:
         row = transaction.one("SELECT images FROM usage WHERE tenant = ? AND day = ?", job.tenant, day)
         assert row is not None

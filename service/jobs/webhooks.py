@@ -32,6 +32,8 @@ BACKOFF = (5.0, 30.0, 300.0, 1800.0, 7200.0, 36000.0)
 _SECONDS = 10.0
 # While one process tries, no other does.
 _TRYING_SECONDS = 60.0
+# After so many the process looks whether it is to stop.
+_TRIES = 20
 _TYPES = {
     Status.SUCCEEDED: "job.completed",
     Status.FAILED: "job.failed",
@@ -77,21 +79,25 @@ class Courier:
         self._settings = settings
 
     def send_due(self) -> int:
-        """Try every notice whose time has come; the number of tries."""
-        now = time.time()
-        due = "status = 'waiting' AND next_at <= ?"
-        if self._database.one(f"SELECT id FROM deliveries WHERE {due} LIMIT 1", now) is None:  # noqa: S608
-            return 0
-        with self._database.transaction() as transaction:
-            rows = transaction.all(
-                f"SELECT * FROM deliveries WHERE {due} ORDER BY next_at LIMIT 20{self._database.claiming}",  # noqa: S608
-                now,
-            )
-            for row in rows:
-                transaction.run("UPDATE deliveries SET next_at = ? WHERE id = ?", now + _TRYING_SECONDS, row["id"])
-        for row in rows:
+        """Try notices whose time has come, as many as `_TRIES`; the number of tries."""
+        for tries in range(_TRIES):
+            row = self._claim()
+            if row is None:
+                return tries
             self._try(row)
-        return len(rows)
+        return _TRIES
+
+    def _claim(self) -> Row | None:
+        """One notice at a time: while others wait for a slow host, their claims would run out."""
+        now = time.time()
+        due = "SELECT * FROM deliveries WHERE status = 'waiting' AND next_at <= ? ORDER BY next_at LIMIT 1"
+        if self._database.one(due, now) is None:
+            return None
+        with self._database.transaction() as transaction:
+            row = transaction.one(due + self._database.claiming, now)
+            if row is not None:
+                transaction.run("UPDATE deliveries SET next_at = ? WHERE id = ?", now + _TRYING_SECONDS, row["id"])
+        return row
 
     def _try(self, row: Row) -> None:
         error = ""

@@ -32,7 +32,7 @@ from guardrails.pipeline import Approval, Guard, Order, Original, Outcome, Step,
 from guardrails.pipeline.stages import Begun, Pictures
 from service.access.secrets import Secrets
 from service.jobs.guards import Guards
-from service.jobs.held import queue_review, set_aside
+from service.jobs.held import link_inputs, queue_review, set_aside
 from service.jobs.model import Job, Stage, Status, prompt_request
 from service.jobs.outcomes import describe_refusal, describe_release, is_held, is_listed
 from service.jobs.table import JobTable, Lease, LeaseLost
@@ -298,7 +298,7 @@ class Worker:
         status = _status(result, lease.job)
         if lease.job.cancelled or self._is_cancelled(lease):
             status = Status.CANCELLED
-        aside = [] if status in (Status.HELD, Status.CANCELLED) else set_aside(lease.job, result, self._uploads)
+        aside = [] if status in (Status.HELD, Status.CANCELLED) else set_aside(lease.job, result)
 
         def also(transaction: Transaction) -> None:
             self._note_decisions(transaction, lease.job, result, (time.time() - started) * 1000)
@@ -310,6 +310,8 @@ class Worker:
                 # The ledger keeps the prompt, erasable; this table has no further use for it.
                 _forget_prompt(transaction, lease.job)
             for job in aside:
+                # Not before it is sure that the job is still this worker's: another one removes its files at its end.
+                link_inputs(lease.job, job, self._uploads)
                 self._table.set_aside(transaction, job)
                 result_aside = job.result or {}
                 queue_review(transaction, job, result_aside["blocked"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import openai
@@ -75,12 +77,15 @@ def test_keys_expire(keys: ApiKeys) -> None:
     assert keys.find(written) is None
 
 
-def test_rotation_keeps_the_old_key_for_a_while(keys: ApiKeys) -> None:
+def test_rotation_keeps_the_old_key_for_a_while(keys: ApiKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=time.time())
+    monkeypatch.setattr("service.access.keys.time", SimpleNamespace(time=lambda: clock.now))
     old, made = keys.create("acme", ("generate", "verify"), name="ci")
-    new, other = keys.rotate(made.id, overlap=0.3)
+    new, other = keys.rotate(made.id, overlap=30)
     assert (other.scopes, other.name) == (made.scopes, "ci")
+    clock.now += 29
     assert keys.find(old) is not None
-    time.sleep(0.4)
+    clock.now += 2
     assert keys.find(old) is None
     assert keys.find(new) is not None
 
@@ -152,6 +157,30 @@ def test_full_buckets_are_forgotten(database: Database) -> None:
         transaction.run("UPDATE buckets SET at = at - 61")
     limiter.forget_full()
     assert database.all("SELECT * FROM buckets") == []
+
+
+def test_a_bucket_that_is_forgotten_while_it_is_drawn_from(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter, cleaning = (RateLimiter(database, Secrets(b"pepper" * 8)) for _ in range(2))
+    limiter.take("a", 10)
+    with database.transaction() as transaction:
+        transaction.run("UPDATE buckets SET at = at - 61")
+    run = type(transaction).run
+
+    def forgotten_after(transaction: Any, query: str, *values: object) -> int:
+        changed = run(transaction, query, *values)
+        if query.startswith("INSERT INTO buckets"):
+            # It may have to wait until the bucket is drawn from.
+            thread = threading.Thread(target=cleaning.forget_full, daemon=True)
+            thread.start()
+            threads.append(thread)
+            thread.join(1)
+        return changed
+
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(type(transaction), "run", forgotten_after)
+    assert RateLimiter(database, Secrets(b"pepper" * 8)).take("a", 10).retry == 0
+    threads[0].join(60)
+    assert len(database.all("SELECT * FROM buckets")) == 1
 
 
 def test_a_limit_holds_over_two_api_processes(service: Running) -> None:

@@ -18,6 +18,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from guardrails.cli.main import main
+from guardrails.concurrency import together
 from guardrails.domain.records import Record, RecordKind
 from guardrails.errors import OptionError, StorageError
 from guardrails.ledger import Ledger, export_bundle, opens
@@ -195,6 +196,16 @@ def test_a_record_tells_when_another_pack_decides_or_another_key_signs(context: 
     assert [record.facts["act"] for record in found] == ["policy.active", "key.active", "key.active", "key.active"]
     assert found[0].facts["policy_digest"] == context.policies.get().digest
     assert found[1].facts["certificates_sha256"] == found[3].facts["certificates_sha256"]
+
+
+def test_processes_that_start_at_once_record_once_what_decides(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    contexts = [Context.open(settings) for _ in range(4)]
+    starts = [
+        lambda one=one: note_standing(one.database, one.reviews._acts, one.policies, b"chain") for one in contexts
+    ]
+    together(*starts)
+    assert [record.facts["act"] for record in records(settings)] == ["policy.active", "key.active"]
 
 
 # --- Crashes and races -------------------------------------------------------------------------------------------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import os
+import threading
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from PIL import Image
 from guardrails.testing.doubles import draw_shapes
 from service.api.batching import BatchRunner
 from service.api.context import Context
-from service.app import clean
+from service.app import _repeat, clean
 from service.batches.files import FileInUse, FilesFull
 from service.batches.lines import InvalidFile, check_file
 from service.batches.table import BatchStatus, LineState
@@ -307,17 +310,101 @@ def _turns(context: Context, count: int) -> None:
 
 def test_an_expired_batch_gives_up_the_rest(database_address: str, tmp_path: Path) -> None:
     context = opened(tmp_path, database=database_address)
-    batch = _batch(context, _uploaded(context, GENERATIONS, {"prompt": PROMPT}, {"prompt": "x"}), seconds=0.4)
+    batch = _batch(context, _uploaded(context, GENERATIONS, {"prompt": PROMPT}, {"prompt": "x"}))
     _turns(context, 2)
     # No worker runs: both wait as jobs.
     jobs = [line.job for line in context.batches.lines(batch.id, LineState.SUBMITTED)]
     assert len(jobs) == 2
+    with context.database.transaction() as transaction:
+        transaction.run("UPDATE batches SET expires_at = ?", time.time() - 1)
     _turns(context, 3)
     batch = context.batches.get(batch.id)
     assert batch.status is BatchStatus.EXPIRED
     assert {context.table.get(job).status.value for job in jobs} == {"cancelled"}
     written = context.files.path(batch.error_file).read_text().splitlines()
     assert [json.loads(line)["response"]["body"]["error"]["code"] for line in written] == ["cancelled"] * 2
+
+
+def test_a_batch_that_is_cancelled_while_it_begins_stays_cancelled(
+    database_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = opened(tmp_path, database=database_address)
+    batch = _batch(context, _uploaded(context, GENERATIONS, {"prompt": PROMPT}))
+    kind = type(next(_open_transactions(context)))
+    one, threads = kind.one, []
+
+    def cancelled_after(transaction: Any, query: str, *values: object) -> Any:
+        row = one(transaction, query, *values)
+        if query.startswith("SELECT times FROM batches") and not threads:
+            threads.append(threading.Thread(target=context.batches.end_early, args=(batch.id, BatchStatus.CANCELLED)))
+            threads[0].start()
+            # It may have to wait until the batch has begun.
+            threads[0].join(1)
+        return row
+
+    monkeypatch.setattr(kind, "one", cancelled_after)
+    context.batches.begin(batch, check_file(context.files.path(batch.input_file), GENERATIONS, 10))
+    threads[0].join(60)
+    after = context.batches.get(batch.id)
+    assert (after.status, after.ending) == (BatchStatus.CANCELLING, BatchStatus.CANCELLED)
+    assert set(after.times) == {"in_progress", "cancelling"}
+
+
+def _open_transactions(context: Context) -> Iterator[Any]:
+    with context.database.transaction() as transaction:
+        yield transaction
+
+
+def test_a_file_is_deleted_or_a_batch_begins_with_it_never_both(
+    database_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = opened(tmp_path, database=database_address)
+    key = context.keys.create("acme", ("generate",))[1].id
+    gone = _uploaded(context, GENERATIONS, {"prompt": PROMPT})
+    context.files.delete(gone, "acme")
+    with pytest.raises(KeyError):
+        _batch(context, gone, key=key)
+    file = _uploaded(context, GENERATIONS, {"prompt": PROMPT})
+    kind = type(next(_open_transactions(context)))
+    one, threads, failed = kind.one, [], []
+
+    def begin() -> None:
+        try:
+            _batch(context, file, key=key)
+        except KeyError as error:
+            failed.append(error)
+
+    def begun_after(transaction: Any, query: str, *values: object) -> Any:
+        row = one(transaction, query, *values)
+        if query.startswith("SELECT id FROM batches WHERE input_file") and not threads:
+            threads.append(threading.Thread(target=begin))
+            threads[0].start()
+            threads[0].join(1)
+        return row
+
+    monkeypatch.setattr(kind, "one", begun_after)
+    context.files.delete(file, "acme")
+    threads[0].join(60)
+    assert len(failed) == 1
+    assert context.batches.of_tenant("acme", limit=10) == []
+
+
+def test_background_work_goes_on_after_a_bug() -> None:
+    tries: list[int] = []
+
+    def work() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise FileNotFoundError("another process was first")
+
+    async def run() -> None:
+        task = asyncio.create_task(_repeat(work, 0.0))
+        while len(tries) < 3 and not task.done():
+            await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(run())
+    assert len(tries) >= 3
 
 
 def test_two_processes_and_a_death_ask_for_each_picture_once(database_address: str, tmp_path: Path) -> None:

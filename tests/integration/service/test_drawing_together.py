@@ -27,7 +27,7 @@ from guardrails.policy import Policy
 from guardrails.testing.doubles import ShapeGenerator, draw_shapes
 from service.access.secrets import Secrets
 from service.jobs.model import Job, Status, form_of
-from service.jobs.table import JobTable
+from service.jobs.table import JobTable, LeaseLost
 from service.jobs.worker import Worker
 from service.policies import Policies, written
 from service.settings import Settings
@@ -166,6 +166,25 @@ def test_a_seed_gives_the_same_picture_alone_and_with_others(place: Workplace, g
     assert [len(call) for call in generator.calls] == [1, 1, 1, 3]
 
 
+def test_a_worker_that_lost_its_job_learns_so_though_the_job_s_files_are_gone(place: Workplace) -> None:
+    slow, upload = place.worker(), place.settings.uploads / "given-0.bin"
+    upload.parent.mkdir(parents=True, exist_ok=True)
+    upload.write_bytes(b"a picture")
+    place.submit("an apple", count=2, inputs=[upload.name])
+    lost = place.table.claim(slow.name)
+    assert lost is not None
+    with place.table._database.transaction() as transaction:
+        transaction.run("UPDATE jobs SET lease_until = 0")
+    other = place.table.claim("other")
+    assert other is not None
+    place.table.finish(other, Status.REFUSED, {"images": [], "blocked": [], "error": None})
+    upload.unlink()
+    held = [{"index": number, "action": "review", "fault": "", "rules": []} for number in range(2)]
+    with pytest.raises(LeaseLost):
+        slow._finish(lost, {"images": [], "blocked": held, "error": None}, time.time())
+    assert list(upload.parent.iterdir()) == []
+
+
 def test_a_refusal_ends_one_job_before_the_others_are_drawn(place: Workplace, generator: Noting) -> None:
     jobs = [place.submit(prompt) for prompt in ("a red apple", REFUSED, "a blue boat")]
     status: list[Status] = []
@@ -271,7 +290,7 @@ from pathlib import Path
 from guardrails.pipeline import Guard
 from guardrails.testing.doubles import FixedIndex, ShapeGenerator, passing_screens
 from service.access.secrets import Secrets
-from service.jobs.table import JobTable
+from service.jobs.table import JobTable, LeaseLost
 from service.jobs.worker import Worker
 from service.policies import Policies
 from service.settings import Settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -9,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -79,6 +81,20 @@ def test_many_workers_never_share_a_job(table: JobTable) -> None:
         list(pool.map(work, range(6)))
     assert sorted(claimed) == sorted(ids)
     assert table.counts() == {"succeeded": 24}
+
+
+def test_requests_that_come_at_once_do_not_pass_a_tenants_limit_together(table: JobTable) -> None:
+    for round_ in range(5):
+        everyone_is_there, taken = threading.Barrier(6), []
+
+        def submit(tenant: str, together: threading.Barrier, taken: list[Job]) -> None:
+            together.wait(60)
+            with contextlib.suppress(Refused):
+                taken.append(table.submit(job(tenant), Limits(concurrent_jobs=2))[0])
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(lambda _: submit(f"tenant {round_}", everyone_is_there, taken), range(6)))  # noqa: B023
+        assert len(taken) == 2
 
 
 def test_jobs_alike_are_claimed_up_to_a_number_of_pictures(table: JobTable) -> None:
@@ -174,15 +190,19 @@ def test_a_silent_worker_loses_its_job_and_can_write_nothing_more(database: Data
     assert table.get(given.id).status is Status.SUCCEEDED
 
 
-def test_a_heartbeat_keeps_the_job(database: Database) -> None:
-    table = JobTable(database, lease_seconds=0.3, max_attempts=2)
+def test_a_heartbeat_keeps_the_job(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=time.time() + 1)
+    monkeypatch.setattr("service.jobs.table.time", SimpleNamespace(time=lambda: clock.now))
+    table = JobTable(database, lease_seconds=30, max_attempts=2)
     table.submit(job())
     lease = table.claim("a")
     assert lease is not None
     for _ in range(4):
-        time.sleep(0.1)
+        clock.now += 20
+        assert table.claim("b") is None
         table.heartbeat(lease)
-    assert table.claim("b") is None
+    clock.now += 31
+    assert table.claim("b") is not None
 
 
 def test_a_job_that_takes_its_workers_with_it_is_quarantined(database: Database) -> None:

@@ -68,7 +68,7 @@ def test_jobs_of_the_table_are_made_by_replicas(signing: Settings, home: Path, m
         ends = finished(table, jobs, faults)
         assert {end.status for end in ends} == {Status.SUCCEEDED}
         handle: Any = serve.get_app_handle(APPLICATION)
-        names = {handle.remote().result(timeout_s=60) for _ in range(20)}
+        names = workers(handle)
         assert {end.worker for end in ends} <= names
         assert len(names) == 2
         # Claimed before the stop, finished before the replicas end.
@@ -104,6 +104,15 @@ def start_ray() -> None:
             ray.shutdown()
             if not tries_left:
                 raise
+
+
+def workers(handle: Any) -> set[str]:
+    """The names of the workers that answer, once there are two: on a busy machine the second one starts late."""
+    until, names = time.monotonic() + SECONDS, set[str]()
+    while len(names) < 2 and time.monotonic() < until:
+        names.add(handle.remote().result(timeout_s=60))
+    # No third one.
+    return names | {handle.remote().result(timeout_s=60) for _ in range(20)}
 
 
 def finished(table: JobTable, jobs: list[Job], faults: list[BaseException]) -> list[Job]:

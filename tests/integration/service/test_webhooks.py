@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -140,14 +141,44 @@ def test_a_notice_that_is_not_taken_is_tried_again_and_then_given_up(
     assert len(ids) == 1
 
 
-def test_waiting_between_tries(settings: Settings, database: Database, receiver: Receiver) -> None:
+def test_while_one_process_waits_for_slow_hosts_no_other_sends_what_it_has(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue(database, "http://127.0.0.1/hook")
+    with database.transaction() as transaction:
+        enqueue_event(transaction, "acme", "job.completed", {"job_id": "job_2"})
+    clock, sent = SimpleNamespace(now=time.time() + 1), []
+    monkeypatch.setattr(webhooks, "time", SimpleNamespace(time=lambda: clock.now))
+    slow, other = (Courier(database, settings) for _ in range(2))
+
+    def post(courier: Courier, _url: str, _body: bytes, headers: dict[str, str]) -> None:
+        sent.append((courier, headers["webhook-id"]))
+        if courier is slow:
+            clock.now += 25
+            other.send_due()
+            clock.now += 15
+
+    monkeypatch.setattr(Courier, "_post", post)
+    slow.send_due()
+    assert len({id for _, id in sent}) == len(sent) == 2
+    rows = database.all("SELECT status, attempts FROM deliveries")
+    assert [(row["status"], row["attempts"]) for row in rows] == [("delivered", 1)] * 2
+
+
+def test_waiting_between_tries(
+    settings: Settings, database: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=time.time())
+    monkeypatch.setattr(webhooks, "time", SimpleNamespace(time=lambda: clock.now))
     receiver.answers = [(500, {})]
     queue(database, receiver.url)
     courier = Courier(database, settings)
     assert (courier.send_due(), courier.send_due()) == (1, 0)
     row = database.one("SELECT next_at FROM deliveries")
     assert row is not None
-    assert 3 < row["next_at"] - time.time() <= 5
+    assert row["next_at"] == pytest.approx(clock.now + 5)
+    clock.now += 5.1
+    assert courier.send_due() == 1
 
 
 def test_a_private_address_is_not_called(settings: Settings, database: Database, receiver: Receiver) -> None:

@@ -571,3 +571,23 @@ def test_the_ledger_loads_no_heavy_module() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_log_that_is_begun_while_it_is_opened_for_reading_is_whole(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, aside = tmp_path / "ledger" / log_module.CHECKPOINT_FILE, tmp_path / "aside"
+    # As it is before the first checkpoint gets its name.
+    path.rename(aside)
+    read = log_module._read_if_there
+
+    def begun_after_the_look(file: Path) -> str | None:
+        text = read(file)
+        if file == path and aside.exists():
+            aside.rename(path)
+            ledger.append(record_of())
+        return text
+
+    monkeypatch.setattr(log_module, "_read_if_there", begun_after_the_look)
+    with Ledger.open(tmp_path / "ledger", create=False) as reader:
+        assert len(reader) == 1

@@ -19,6 +19,7 @@ from guardrails.domain.records import Record, RecordKind
 from guardrails.domain.requests import PolicyRef
 from guardrails.errors import KeyMaterialError, LedgerCorrupt, LedgerError, PolicyError, StorageError
 from guardrails.ledger import Ledger, LogKey, Sequencer, Submission
+from guardrails.ledger import log as log_module
 from guardrails.ledger.entries import encode_entry
 from guardrails.ledger.groups import GroupCommit
 from guardrails.ledger.notes import Checkpoint, NoteVerifier
@@ -214,6 +215,33 @@ class TestGroupCommit:
         assert sorted(groups[1]) == [1, 2, 3, 4, 5]
         # All together, and when that failed each alone.
         assert sorted(groups[2:]) == [[1], [2], [3], [4], [5]]
+
+    def test_a_disk_that_fails_after_the_commit_is_told_to_all_and_nobody_is_recorded_again(
+        self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish, first_commits, everyone_waits = log_module.publish, threading.Event(), threading.Event()
+
+        def fails_for_several(staged: Path, path: Path) -> None:
+            if first_commits.is_set():
+                raise StorageError("the disk cannot say that it will keep it", hint="")
+            first_commits.set()
+            assert everyone_waits.wait(60)
+            publish(staged, path)
+
+        monkeypatch.setattr(log_module, "publish", fails_for_several)
+        records = [record_of() for _ in range(3)]
+        with ThreadPoolExecutor(3) as pool:
+            first = pool.submit(ledger.append, records[0])
+            assert first_commits.wait(60)
+            rest = [pool.submit(ledger.append, record) for record in records[1:]]
+            while len(ledger._write_group._queue) < 2:
+                pass
+            everyone_waits.set()
+            assert first.result().index == 0
+            for each in rest:
+                with pytest.raises(StorageError, match="will keep it"):
+                    each.result()
+        assert all(ledger.record(record.id) == record for record in records)
 
     def test_nobody_is_left_waiting_when_more_come_than_one_group_holds(self) -> None:
         group = GroupCommit(lambda items: [item + 1 for item in items])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,15 @@ from guardrails import home as homes
 from guardrails.domain.findings import Action, CheckStatus
 from guardrails.domain.records import Refusal, Stage
 from guardrails.domain.requests import PromptRequest
+from guardrails.files import STAGED_PREFIX
+from guardrails.imaging.encoding import ImageFormat, encode
 from guardrails.pipeline import Approval, Guard, Original, Sealed
 from guardrails.screens.protocol import Reading
-from guardrails.similarity.banks import Role
-from guardrails.similarity.hash_lists import RULE
+from guardrails.similarity.banks import BankSettings, Role
+from guardrails.similarity.hash_lists import RULE, HashLists
+from guardrails.similarity.hashes import SYM256
+from guardrails.similarity.ingest import Intake
+from guardrails.similarity.sources import Item
 from guardrails.similarity.store import Store
 from guardrails.testing.banks import bank_of
 from guardrails.testing.doubles import draw_shapes, fixed_screen
@@ -169,3 +176,31 @@ def test_a_picture_without_detail_was_not_checked_and_that_is_said(
     answer = guard_in(home)._screening._hash_lists.look(np.full((90, 90, 3), 255, np.uint8))
     assert answer is not None
     assert (answer.check.status, answer.finding) == (CheckStatus.UNAVAILABLE, None)
+
+
+def test_a_list_that_is_changed_replaced_or_being_made_counts_from_the_next_picture_on(
+    home: Path, listed: Store, tmp_path: Path
+) -> None:
+    folder, pixels = homes.hash_lists_folder(home), draw_shapes(LISTED_SEED)
+    lists = HashLists(folder)
+
+    def found() -> Any:
+        answer = lists.look(pixels)
+        assert answer is not None
+        return answer.finding and answer.finding.evidence["list"]
+
+    assert found() == "example-list"
+    (folder / f"{STAGED_PREFIX}list").mkdir()
+    assert found() == "example-list"
+    settings = BankSettings.from_json(listed.settings)
+    listed.configure(replace(settings, name="renamed").to_json())
+    assert found() == "renamed"
+    listed.configure(replace(settings, role=Role.NEGATIVE).to_json())
+    assert found() is None
+    # Another list of another hash under the same name.
+    other = Store.create(tmp_path / "other", SYM256, BankSettings.default("other", Role.SENSITIVE, SYM256).to_json())
+    intake = Intake(other)
+    intake.add([intake.hash(Item("entry-18", encode(pixels, ImageFormat.PNG), {}))])
+    shutil.rmtree(listed.folder)
+    (tmp_path / "other").rename(listed.folder)
+    assert found() == "other"

@@ -131,6 +131,25 @@ def test_a_concept_is_added_while_running_in_under_100_ms(pack_file: Path, tmp_p
     assert screen.component.digest != before.digest
 
 
+def test_a_picture_under_way_is_read_by_the_concepts_that_it_was_seen_with(
+    pack_file: Path, tmp_path: Path, references: Path
+) -> None:
+    added = write(tmp_path / "more.yaml", "{id: tool, kind: text, category: x, action: flag, phrases: [drill]}")
+
+    class Interrupted(AxisEncoder):
+        def embed(self, images: Sequence[np.ndarray]) -> np.ndarray:
+            screen.use([read_pack(added)])
+            return super().embed(images)
+
+    screen = ClipConcepts(
+        packs=[read_pack(pack_file), read_pack(added)],
+        encoder=Interrupted(gun_in_a_photo(0.5)),
+        references=references,
+    )
+    assert set(screen.score(PICTURE).scores) == {"weapon", "tool"}
+    assert set(screen.score(PICTURE).scores) == {"tool"}
+
+
 def test_screens_that_look_at_the_same_time_load_one_encoder(references: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[AxisEncoder] = []
 

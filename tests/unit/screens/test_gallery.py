@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,6 +121,22 @@ def test_a_gallery_in_use_sees_what_another_process_enrols_and_forgets(
     assert elsewhere.remove("b")
     assert [one.id for one in in_use.persons(TODAY)] == ["a"]
     assert "b" not in {known.id for _, known in in_use._read_before.values()}
+
+
+def test_who_is_forgotten_while_the_folder_is_read_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery, elsewhere = Gallery(tmp_path), Gallery(tmp_path)
+    for step in ("_stamp", "_read"):
+        elsewhere.add(person("a", face(1)))
+        elsewhere.add(person("b", face(2)))
+        real = getattr(gallery_module, step)
+
+        def forgotten_before(path: Path, real: Callable[[Path], object] = real) -> object:
+            elsewhere.remove("b")
+            return real(path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(gallery_module, step, forgotten_before)
+            assert [one.id for one in gallery.persons(TODAY)] == ["a"]
 
 
 def test_an_id_cannot_leave_the_folder(tmp_path: Path) -> None:

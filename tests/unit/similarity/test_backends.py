@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from guardrails.concurrency import together
 from guardrails.errors import IndexFormatError, OptionError, StorageError
+from guardrails.files import try_lock
 from guardrails.similarity.answers import union
 from guardrails.similarity.banks import BankSettings, Role
 from guardrails.similarity.distributed import Shard, shard_of
@@ -117,6 +120,17 @@ def test_postgresql_answers_as_the_files_do(store, dsn):
     index.set_state("work:0004", State.CONFIRMED)
     assert_same_answers(store, PostgresIndex(dsn, PDQ256))
     assert_same_changes(index)
+
+
+@pytest.mark.slow
+def test_processes_that_start_at_once_make_one_schema(dsn):
+    from guardrails.similarity.postgresql import PostgresIndex
+
+    for number in range(5):
+        made = together(*[lambda number=number: PostgresIndex(dsn, PDQ256, f"at_once_{number}")] * 4)
+        made[0].add(collection())
+        with pytest.raises(OptionError, match="already"):
+            made[1].add(collection())
 
 
 @pytest.mark.slow
@@ -234,6 +248,17 @@ def test_shards_built_by_two_workers_hold_what_one_index_holds(work_on, tmp_path
             assert index.search(codes, 50) == alone.search(codes, 50)
     finally:
         index.close()
+
+
+def test_two_builds_of_one_index_do_not_run_at_once(store, tmp_path):
+    from guardrails.similarity.parallel import build_parallel
+
+    first = try_lock(store.folder / "BUILD-LOCK")
+    try:
+        with pytest.raises(OptionError, match="another process builds"):
+            build_parallel(store, [tmp_path], 2)
+    finally:
+        os.close(first)
 
 
 @pytest.mark.slow

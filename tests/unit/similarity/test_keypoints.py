@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from guardrails.domain.findings import Action, Component
 from guardrails.domain.images import MatchState
 from guardrails.imaging import Pixels
 from guardrails.policy.model import SimilarityRule
+from guardrails.similarity import store as stores
 from guardrails.similarity.banks import Banks, BankSettings, Role
 from guardrails.similarity.building import build_index, build_keypoints
 from guardrails.similarity.entries import read_entries
@@ -291,6 +293,21 @@ def test_additions_and_states_are_seen_at_once(tmp_path: Path) -> None:
     store.set_state("a", State.DISABLED)
     assert banks.match(fingerprint, picture).parts == ()
     assert banks.match(fingerprint).parts == ()
+
+
+def test_of_processes_that_add_a_work_at_once_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, others = KeypointIndex.create(tmp_path), KeypointIndex.of(tmp_path)
+    assert others is not None
+    work, write = keypoint_entry("a", draw(1)), stores._writing
+    before = iter([others])
+
+    def added_before_the_lock(folder: Path) -> Any:
+        for other in before:
+            assert other.add([work]) == 1
+        return write(folder)
+
+    monkeypatch.setattr(stores, "_writing", added_before_the_lock)
+    assert mine.add([work]) == 0
 
 
 class Shelf:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from guardrails.errors import IndexFormatError, OptionError, StorageError
+from guardrails.similarity import journal as journals
 from guardrails.similarity import store as stores
 from guardrails.similarity.fingerprints import Region
 from guardrails.similarity.hashes import PDQ256
+from guardrails.similarity.journal import append_changes
 from guardrails.similarity.parts import NewEntry, State
+from guardrails.similarity.pointer import read_pointer
+from guardrails.similarity.segments import Segment
 from guardrails.similarity.store import Store
 
 FACTS = {"licence": "CC-BY-4.0", "creator": "Ada"}
@@ -368,6 +374,112 @@ def test_a_merge_between_the_look_at_the_pointer_and_the_journal_is_noticed(stor
     monkeypatch.setattr(stores, "_stamp", merged_after_the_look)
     assert find(reader, 5) == ["work:5"]
     assert reader.parts[0].entries == 20
+
+
+def test_a_pointer_of_the_same_inode_and_time_is_still_another_one(store, tmp_path):
+    """A file that replaces a replaced one can get the inode of the first, within one tick of the clock."""
+    reader, pointer = Store.open(store.folder), store.folder / "CURRENT"
+    replace(read_pointer(store.folder), settings={"name": "changed"}).write(tmp_path)
+    before = pointer.stat()
+    pointer.write_bytes((tmp_path / "CURRENT").read_bytes())
+    os.utime(pointer, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (pointer.stat().st_ino, pointer.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert reader.settings == {"name": "changed"}
+
+
+def test_a_change_that_cannot_be_applied_stays_an_error(store):
+    reader = Store.open(store.folder)
+    journal = store.folder / "journal-0.log"
+    append_changes(journal, journal.stat().st_size, [{"add": "work:50", "rows": [["no number", "00"]]}])
+    for _ in range(2):
+        with pytest.raises(IndexFormatError, match="unknown form"):
+            find(reader, 1)
+
+
+def test_states_that_change_during_a_search_do_not_disturb_it(store):
+    store.add(NewEntry(f"plain:{number}", []) for number in range(5000))
+    for number in range(5000):
+        store._view.apply({"state": f"plain:{number}", "to": "disabled"})
+    stop = threading.Event()
+
+    def change():
+        for to in itertools.cycle(("disabled", "active")):
+            if stop.is_set():
+                return
+            # As a search of another thread does when it reads what a process has written.
+            store._view.apply({"state": "work:1", "to": to})
+
+    thread, interval = threading.Thread(target=change), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        searched = {store.search(np.zeros((1, 32), np.uint8), 0).searched for _ in range(100)}
+    finally:
+        stop.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert searched <= {19, 20}
+
+
+def test_verifying_during_a_merge_of_another_process(store, monkeypatch):
+    store.merge()
+    reader, writer = Store.open(store.folder), Store.open(store.folder)
+    writer.add([entry(60)])
+    look, merging = Segment.verify, iter([writer])
+
+    def merged_before(segment):
+        for one in merging:
+            one.merge(everything=True)
+        look(segment)
+
+    monkeypatch.setattr(Segment, "verify", merged_before)
+    reader.verify()
+    assert reader.parts[0].entries == 21
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_many_entries_keeps_none(store):
+    reader = Store.open(store.folder)
+    size, seen = (store.folder / "journal-0.log").stat().st_size, []
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="too large"):
+            store.add(entry(number) for number in range(100, 130))
+        seen.append(len(reader))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (seen, len(reader), len(store), len(Store.open(store.folder))) == ([20], 20, 20, 20)
+    store.add([entry(71)])
+    assert find(reader, 71) == ["work:71"]
+
+
+def test_while_many_entries_are_written_a_reader_finds_none_or_whole_ones(store, monkeypatch):
+    reader, write, seen = Store.open(store.folder), journals._write, []
+
+    def written_in_pieces(file, offset, data):
+        for begin in range(0, len(data), 1000):
+            write(file, offset + begin, data[begin : begin + 1000])
+            seen.append(len(reader))
+
+    monkeypatch.setattr(journals, "_write", written_in_pieces)
+    store.add(entry(number) for number in range(100, 150))
+    assert seen == sorted(seen)
+    assert seen[0] == 20
+    assert len(reader) == 70
+
+
+def test_an_index_is_there_at_once_or_not_at_all(tmp_path, monkeypatch):
+    looks, write = [], stores.Pointer.write
+
+    def look_before(pointer, folder):
+        looks.append((tmp_path / "index").exists())
+        write(pointer, folder)
+
+    monkeypatch.setattr(stores.Pointer, "write", look_before)
+    made = Store.create(tmp_path / "index", PDQ256)
+    assert looks == [False]
+    assert (made.folder.stat().st_mode & 0o777, len(made)) == (0o755, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
 def test_a_claim_under_load_is_found_within_two_seconds_and_stops_with_the_next_query(store):

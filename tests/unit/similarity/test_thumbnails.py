@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 
 import numpy as np
 import pytest
@@ -94,3 +95,20 @@ def test_damage_and_a_full_disk_are_our_own_errors(tmp_path):
         kept.put({"a": b"1"})
     kept.drop()
     assert kept.get("a") is None
+
+
+def test_a_thumbnail_is_looked_for_while_the_file_is_made_or_dropped(tmp_path, monkeypatch):
+    thumbnails = Thumbnails(tmp_path)
+    # What another process's first connection leaves before its table is there.
+    (tmp_path / FILE).touch()
+    assert thumbnails.get("work 1") is None
+    thumbnails.put({"work 1": b"webp"})
+    assert thumbnails.get("work 1") == b"webp"
+    connect = sqlite3.connect
+
+    def dropped_before(*arguments, **options):
+        thumbnails.drop()
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", dropped_before)
+    assert thumbnails.get("work 1") is None

@@ -119,16 +119,17 @@ def test_a_server_that_drips_does_not_hold_us(hostile: Hostile) -> None:
         handler.send_response(200)
         handler.end_headers()
         try:
-            for _ in range(40):
+            for _ in range(800):
                 handler.wfile.write(b"\0")
                 time.sleep(0.05)
         except OSError:
             pass
 
+    # A busy machine may let each piece wait for a moment, which is not what ends this.
     began = time.monotonic()
     with pytest.raises(TimeStampError, match="did not end in time"):
-        TimeStampClient(hostile(answer), timeout=0.3).stamp(MESSAGE)
-    assert time.monotonic() - began < 1.5
+        TimeStampClient(hostile(answer), timeout=2).stamp(MESSAGE)
+    assert time.monotonic() - began < 10
 
 
 def test_nobody_there_is_an_error_that_names_the_address() -> None:
