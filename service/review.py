@@ -176,7 +176,8 @@ class Reviews:
             "pictures": sorted({*earlier.get("pictures", ()), *filter(None, [first.get("picture_sha256")])}),
             "seed": first.get("seed"),
         }
-        self._table.resume(transaction, row["job"], {**request, "approval": approval})
+        if not self._table.resume(transaction, row["job"], {**request, "approval": approval}):
+            raise OptionError("the request does not wait any more", hint="refuse it: the client has cancelled it")
 
     @staticmethod
     def _approvers(reader: Any, id: str) -> set[str]:

@@ -248,13 +248,14 @@ class JobTable:
         return bool(changed)
 
     def cancel(self, id: str) -> Job:
-        """Stop a job: at once when it waits, at the next step when it runs; what was released stays released."""
+        """Stop a job: at once when it waits, for a worker or for reviewers; at the next step when it runs. What was
+        released stays released."""
         job = self.get(id)
         with self._database.transaction() as transaction:
             now = time.time()
             waiting = transaction.run(
                 "UPDATE jobs SET status = 'cancelled', cancelled = 1, updated_at = ?, finished_at = ?"
-                " WHERE id = ? AND status = 'queued'",
+                " WHERE id = ? AND status IN ('queued', 'held')",
                 now,
                 now,
                 id,

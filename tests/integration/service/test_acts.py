@@ -122,6 +122,21 @@ def test_both_reviewers_decisions_are_records_that_name_nobody(context: Context,
     assert first.commitments["subject"] != second.commitments["subject"]
 
 
+def test_what_its_client_cancelled_is_not_released_and_its_review_can_be_closed(
+    context: Context, settings: Settings
+) -> None:
+    review = held(context)
+    row = context.database.one("SELECT job FROM reviews WHERE id = ?", review)
+    assert row is not None
+    context.table.cancel(row["job"])
+    context.reviews.decide(review, "maria", decision(True))
+    with pytest.raises(OptionError, match="does not wait any more"):
+        context.reviews.decide(review, "otto", decision(True))
+    assert context.reviews.decide(review, "otto", decision(False)) == "refused"
+    assert context.table.get(row["job"]).status is Status.CANCELLED
+    assert [one.facts["act"] for one in records(settings, RecordKind.REVIEW)] == ["review.release", "review.refuse"]
+
+
 def test_what_a_reviewer_writes_as_rule_or_category_stays_private(context: Context, settings: Settings) -> None:
     context.reviews.decide(held(context), "maria", Decision(release=False, category="Otto", rule="Otto", reason="No."))
     (record,) = records(settings, RecordKind.REVIEW)

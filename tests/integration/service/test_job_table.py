@@ -306,6 +306,17 @@ def test_a_held_job_goes_on_once_it_is_approved(table: JobTable, database: Datab
     assert again.job.request["approval"]["rules"] == ["X"]
 
 
+def test_a_held_job_that_is_cancelled_cannot_be_approved(table: JobTable, database: Database) -> None:
+    given, _ = table.submit(job())
+    lease = table.claim("a")
+    assert lease is not None
+    table.finish(lease, Status.HELD, DONE)
+    assert table.cancel(given.id).status is Status.CANCELLED
+    with database.transaction() as transaction:
+        assert not table.resume(transaction, given.id, {"prompt": "a fox"})
+    assert table.claim("a") is None
+
+
 def test_old_jobs_are_forgotten_but_held_ones_are_not(table: JobTable) -> None:
     for status in (Status.SUCCEEDED, Status.HELD):
         table.submit(job())
