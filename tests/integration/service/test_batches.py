@@ -27,7 +27,7 @@ from service.batches.files import FileInUse, FilesFull
 from service.batches.lines import InvalidFile, check_file
 from service.batches.table import BatchStatus, LineState
 from service.settings import Settings
-from service.testing import Running
+from service.testing import Running, run_apart
 
 GENERATIONS, MODERATIONS = "/v1/images/generations", "/v1/moderations"
 PROMPT = "a red apple on a table"
@@ -403,7 +403,7 @@ def test_background_work_goes_on_after_a_bug() -> None:
             await asyncio.sleep(0.01)
         task.cancel()
 
-    asyncio.run(run())
+    run_apart(run())
     assert len(tries) >= 3
 
 

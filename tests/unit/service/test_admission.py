@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from pathlib import Path
 
@@ -14,12 +13,13 @@ from service.api.auth import admit
 from service.api.context import Caller, Context
 from service.api.errors import ApiError
 from service.settings import Settings
+from service.testing import run_apart
 
 
 def ask(context: Context, tenant: Tenant) -> None:
     request = Request({"type": "http", "headers": [], "client": ("192.0.2.1", 1), "state": {}})
     caller = Caller(tenant=tenant, key="key", scopes=frozenset({"verify"}))
-    asyncio.run(admit(request, context, caller, "verify", public=True))
+    run_apart(admit(request, context, caller, "verify", public=True))
 
 
 def test_a_suspended_tenant_verifies_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from guardrails.errors import StorageError
 from service.api.waiting import Waiter
 from service.jobs.model import Status
+from service.testing import run_apart
 
 
 class Table:
@@ -48,7 +49,7 @@ def test_who_begins_to_wait_during_a_question_waits_on() -> None:
         table.status = dict.fromkeys(table.status, Status.SUCCEEDED)
         assert [job.id for job in await asyncio.gather(first, second) if job is not None] == ["a", "b"]
 
-    asyncio.run(run())
+    run_apart(run())
 
 
 def test_a_database_that_is_away_for_a_moment_is_asked_again() -> None:
@@ -59,4 +60,4 @@ def test_a_database_that_is_away_for_a_moment_is_asked_again() -> None:
         job = await asyncio.wait_for(Waiter(table).over("a", 60), 30)  # type: ignore[arg-type]
         assert job is not None
 
-    asyncio.run(run())
+    run_apart(run())
