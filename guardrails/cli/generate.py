@@ -20,6 +20,7 @@ from guardrails.cli.output import (
 from guardrails.cli.status import REFUSED, UNEXPECTED
 
 if TYPE_CHECKING:
+    from guardrails.domain.findings import Check
     from guardrails.domain.images import Match
     from guardrails.domain.labels import VisibleLabel
     from guardrails.domain.records import Refusal
@@ -330,11 +331,15 @@ def _checks(outcome: Sealed | Refusal) -> list[tuple[str, str]]:
     return [
         (
             "check",
-            f"{check.component.name}: {check.status.value} "
-            + (check.reason or ", ".join(f"{concept} {score:.3g}" for concept, score in check.scores.items())),
+            f"{check.component.name}: {check.outcome} "
+            + (check.reason or ", ".join(_scores(check) or sorted(set(check.abstained.values())))),
         )
         for check in outcome.checks
     ]
+
+
+def _scores(check: Check) -> list[str]:
+    return [f"{concept} {score:.3g}" for concept, score in check.scores.items()]
 
 
 def _time(sealed: Sealed) -> str:

@@ -105,6 +105,11 @@ class Check:
     reason: str = ""
     milliseconds: float = 0.0
 
+    @property
+    def outcome(self) -> str:
+        """The status in a word; "abstained" where it ran and could say nothing at all."""
+        return "abstained" if self.abstained and not self.scores else self.status.value
+
 
 def strongest(findings: Iterable[Finding]) -> Action:
     """The order-independent maximum; ALLOW when there are no findings."""

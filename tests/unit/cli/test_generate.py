@@ -3,12 +3,16 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from guardrails import home as homes
+from guardrails.cli.generate import _checks
+from guardrails.domain.findings import Check, CheckStatus, Component
 from guardrails.domain.images import Match, MatchState, Rights
 from guardrails.ledger import Ledger
 from guardrails.testing.doubles import FixedIndex, ShapeGenerator, fixed_screen
@@ -201,3 +205,12 @@ def test_an_unknown_policy_is_told_before_anything_is_made(
 ) -> None:
     one_line_error(generate("a fox", "--policy", "defualt"), "invalid_policy", 2)
     assert not out.exists()
+
+
+def test_a_check_that_could_say_nothing_does_not_read_as_one_that_ran() -> None:
+    component = Component(name="faces", version="1")
+    silent = Check(component=component, status=CheckStatus.RAN, abstained={"enrolled": "nobody is enrolled"})
+    (line,) = _checks(SimpleNamespace(checks=[silent]))  # type: ignore[arg-type]
+    assert line == ("check", "faces: abstained nobody is enrolled")
+    partly = replace(silent, scores={"enrolled": 0.7})
+    assert partly.outcome == "ran"
